@@ -1,0 +1,71 @@
+//! **punchlan**: a virtual LAN for friends and their games.
+//!
+//! Every machine that holds the same network key appears on one overlay network: registered with a
+//! rendezvous, reached through UDP holes punched in the NATs between them, relayed where no hole can be
+//! had, end-to-end encrypted always.
+//!
+//! # The story of a packet
+//!
+//! A program writes to an overlay address; the kernel hands the packet to the TUN device ([`io`]). The
+//! [`router`] says which peer owns the destination, the peer's [`session`] seals the packet, and the
+//! peer's path-finder ([`punch`]) says where it goes: to the peer directly, or as a relay frame to a
+//! rendezvous ([`relay`]). On the other side the session opens it, the router checks that its source
+//! belongs to its sender, and the TUN delivers it. The [`node`] is the only place where these meet.
+//!
+//! # The layers
+//!
+//! Imports point down only; `tests/layers.rs` reads the source and fails on an arrow that points up, and
+//! on a clock, socket, thread, `async` or `tokio` at L0–L5.
+//!
+//! ```text
+//! L8 config/ cli/ log                     what people write and read
+//! L7 server/ daemon/ control/             processes
+//! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
+//! L5 node/                                the whole peer without I/O
+//! L4 router/                              overlay address -> peer; source guard; bindings
+//! L3 punch/ gather/ rendezvous/ relay/    four machines that never import each other
+//! L2 crypto/ session/                     keys, Noise, seals, replay · one peer's keys over time
+//! L1 wire/                                bytes <-> typed messages
+//! L0 id addr sans                         names of things, the loop contract's types
+//! ```
+//!
+//! # The loop contract
+//!
+//! Every machine below [`io`] is driven alike, and reads neither clock nor entropy itself: `now` and the
+//! seed are arguments.
+//!
+//! 1. **Mutate once**: one `handle_*` call with one input, or `handle_timeout(now)`.
+//! 2. **Drain**: call every `poll_*` until it returns `None`. A parent drains its children and translates.
+//! 3. **Sleep** until the earlier of the next input and `poll_timeout()`, a [`sans::Wakeup`].
+//!
+//! Effects that are not datagrams are data ([`sans::Action`]); the shell answers each with a
+//! [`sans::Done`]. On the packet path there are verdicts, not `Result`s: one bad packet never costs the
+//! rest of its batch.
+
+pub mod addr;
+pub mod id;
+pub mod sans;
+
+pub mod wire;
+
+pub mod crypto;
+pub mod session;
+
+pub mod gather;
+pub mod punch;
+pub mod relay;
+pub mod rendezvous;
+
+pub mod router;
+
+pub mod node;
+
+pub mod io;
+
+pub mod control;
+pub mod daemon;
+pub mod server;
+
+pub mod cli;
+pub mod config;
+pub mod log;

@@ -1,0 +1,1 @@
+//! L8: where logs go.

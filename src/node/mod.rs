@@ -1,0 +1,1 @@
+//! L5: the whole peer without I/O.

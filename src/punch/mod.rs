@@ -1,0 +1,1 @@
+//! L3: one peer's paths.

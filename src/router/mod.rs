@@ -1,0 +1,1 @@
+//! L4: overlay address to peer.

@@ -1,0 +1,1 @@
+//! L2: one peer's keys over time.
