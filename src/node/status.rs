@@ -1,0 +1,206 @@
+//! What a peer says about itself: the contract of `punchlan status --json`. Fields are added, never
+//! renamed; what is not measured is `null`, never a guess.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NetworkId, PeerId};
+
+/// The schema's number.
+pub const SCHEMA: u32 = 1;
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The program's version.
+    pub version: String,
+    /// The network and its interface here.
+    pub network: Network,
+    /// This machine.
+    pub me: Me,
+    /// Each rendezvous of net.toml.
+    pub rendezvous: Vec<Rendezvous>,
+    /// Every peer known, by name.
+    pub peers: Vec<Peer>,
+    /// What somebody must act on.
+    pub warnings: Vec<Warning>,
+    /// Numbers since start.
+    pub counters: Counters,
+}
+
+/// The network and its interface here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name in net.toml.
+    pub name: String,
+    /// Its public id.
+    pub id: NetworkId,
+    /// The TUN interface.
+    pub interface: Option<String>,
+    /// The IPv4 overlay.
+    pub subnet: ipnet::Ipv4Net,
+    /// Largest inner packet, bytes.
+    pub mtu: u16,
+}
+
+/// This machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Me {
+    /// Its name.
+    pub name: String,
+    /// Its device id.
+    pub id: PeerId,
+    /// Its overlay addresses: IPv4 first, if it has one.
+    pub addresses: Vec<IpAddr>,
+    /// Where others may try to reach it.
+    pub candidates: Vec<Candidate>,
+    /// What is known of the NAT in front of it.
+    pub nat: Nat,
+}
+
+/// A candidate of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its kind.
+    pub kind: PathKind,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+/// What is known of a NAT (RFC 4787); `None`: not measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the terms are RFC 4787's")]
+pub struct Nat {
+    pub mapping: Option<String>,
+    pub filtering: Option<String>,
+    pub hairpin: Option<bool>,
+    pub allocation: Option<String>,
+    pub port_mapping: Option<String>,
+}
+
+/// How a path's remote end was found, or that it is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// An address of the machine's own interface.
+    Host,
+    /// A port mapping on the router (PCP, NAT-PMP, UPnP-IGD).
+    Mapped,
+    /// As a rendezvous saw it.
+    Reflexive,
+    /// As a peer saw it.
+    PeerReflexive,
+    /// Guessed from how a NAT allocates ports.
+    Predicted,
+    /// Through a rendezvous.
+    Relay,
+}
+
+/// A rendezvous.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rendezvous {
+    /// `host:port` as in net.toml.
+    pub address: String,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: String,
+    /// Where registration stands.
+    pub state: RendezvousState,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+}
+
+/// Where a registration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum RendezvousState {
+    Resolving,
+    Registering,
+    Registered,
+    Unreachable,
+    Refused,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name here (`bob-2` if `bob` is another).
+    pub name: String,
+    /// Its device id.
+    pub id: PeerId,
+    /// Its overlay addresses that are bound here: IPv4 first, if it has one.
+    pub addresses: Vec<IpAddr>,
+    /// How it is reached.
+    pub state: PeerState,
+    /// The path in use.
+    pub path: Option<Path>,
+    /// Round trip over the path in use, last 60 s of probes, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Mean deviation of the round trip, milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Share of probes that were not echoed, 0 to 1.
+    pub loss: Option<f64>,
+    /// Inner bytes sent to it.
+    pub tx_bytes: u64,
+    /// Inner bytes received from it.
+    pub rx_bytes: u64,
+    /// Age of the keys in use, seconds.
+    pub handshake_age_s: Option<f64>,
+    /// From when the peer was first heard of in this run to its first direct path, milliseconds.
+    pub direct_after_ms: Option<u64>,
+    /// The suite in use.
+    pub cipher: Option<String>,
+}
+
+/// How a peer is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerState {
+    /// Was here, is not.
+    Offline,
+    /// No session yet.
+    Connecting,
+    /// Through a rendezvous.
+    Relayed,
+    /// Directly.
+    Direct,
+}
+
+/// The path in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// How the remote end was found.
+    pub kind: PathKind,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Our end.
+    pub local: Option<SocketAddr>,
+    /// The other end; the relay's address when relayed.
+    pub remote: SocketAddr,
+    /// The rendezvous that relays, as in net.toml.
+    pub relay: Option<String>,
+}
+
+/// What somebody must act on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// A stable word for programs.
+    pub code: String,
+    /// A sentence for people: what is wrong and what to do.
+    pub text: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// Numbers since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// What was dropped, by reason.
+    pub drop: BTreeMap<String, u64>,
+}
