@@ -1,1 +1,225 @@
-//! L4: overlay address to peer.
+//! L4: which peer owns an overlay address, in both directions.
+//!
+//! Outwards, [`Router::route`] looks up who gets a packet from the TUN. Inwards, [`Router::guard`] drops what
+//! a peer may not send: a source that is not one of its addresses, or a destination that is not one of ours.
+//! Which peer holds a contested address or name is decided by [`bindings`], once, for both directions.
+
+pub mod bindings;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::addr::OverlayNet;
+use crate::id::PeerId;
+use crate::wire::ip::{self, Addresses};
+
+/// The addresses of one machine. The IPv6 ones derive from its id; IPv4 may be lost to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Overlay IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Overlay ULA address.
+    pub ula: Ipv6Addr,
+    /// Derived link-local address.
+    pub link_local: Ipv6Addr,
+}
+
+impl Owned {
+    /// All of them, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain([IpAddr::V6(self.ula), IpAddr::V6(self.link_local)])
+    }
+}
+
+/// Who gets a packet from the TUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// One peer.
+    Peer(PeerId),
+    /// All of them: broadcast or multicast.
+    Everyone,
+    /// Nobody, and why.
+    Drop(Reason),
+}
+
+/// Why a packet was dropped; the names under `counters.drop` in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Reason {
+    /// It is not an IP packet.
+    #[error("not-ip")]
+    NotIp,
+    /// Nobody has the destination address.
+    #[error("no-such-address")]
+    NoSuchAddress,
+    /// A program here sent from an address that is not this machine's on the overlay.
+    #[error("source-not-ours")]
+    SourceNotOurs,
+    /// A peer sent from an address that is not its own.
+    #[error("source-not-owned")]
+    SourceNotOwned,
+    /// A peer sent to an address that is not ours.
+    #[error("destination-not-ours")]
+    DestinationNotOurs,
+}
+
+/// The overlay's routing table: one entry per machine.
+#[derive(Debug)]
+pub struct Router {
+    overlay: OverlayNet,
+    me: Owned,
+    peers: BTreeMap<PeerId, Owned>,
+    by_address: BTreeMap<IpAddr, PeerId>,
+}
+
+impl Router {
+    /// A router that knows this machine alone.
+    pub const fn new(overlay: OverlayNet, me: Owned) -> Self {
+        Self { overlay, me, peers: BTreeMap::new(), by_address: BTreeMap::new() }
+    }
+
+    /// This machine's addresses.
+    pub const fn me(&self) -> &Owned {
+        &self.me
+    }
+
+    /// Changes this machine's IPv4 address.
+    pub fn set_my_v4(&mut self, v4: Option<Ipv4Addr>) {
+        self.me.v4 = v4;
+    }
+
+    /// Sets the addresses of a peer. The caller has settled who holds them (see [`bindings`]).
+    pub fn insert(&mut self, peer: PeerId, owned: Owned) {
+        self.remove(&peer);
+        for address in owned.iter() {
+            self.by_address.insert(address, peer);
+        }
+        self.peers.insert(peer, owned);
+    }
+
+    /// Forgets a peer's addresses.
+    pub fn remove(&mut self, peer: &PeerId) {
+        if let Some(old) = self.peers.remove(peer) {
+            for address in old.iter().filter(|a| self.by_address.get(a) == Some(peer)).collect::<Vec<_>>() {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// The addresses of a peer.
+    pub fn owned(&self, peer: &PeerId) -> Option<&Owned> {
+        self.peers.get(peer)
+    }
+
+    /// Who has an overlay address.
+    pub fn owner(&self, address: IpAddr) -> Option<PeerId> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// Who gets a packet that a program on this machine sent into the overlay.
+    pub fn route(&self, packet: &[u8]) -> Route {
+        let Ok(Addresses { source, destination }) = ip::addresses(packet) else { return Route::Drop(Reason::NotIp) };
+        let from_us =
+            self.me.iter().any(|a| a == source) || (source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet));
+        if !from_us {
+            return Route::Drop(Reason::SourceNotOurs);
+        }
+        match self.owner(destination) {
+            Some(peer) => Route::Peer(peer),
+            None if ip::is_fan_out(destination, self.overlay.v4.broadcast()) => Route::Everyone,
+            None => Route::Drop(Reason::NoSuchAddress),
+        }
+    }
+
+    /// Whether `peer` may send us this packet.
+    pub fn guard(&self, peer: &PeerId, packet: &[u8]) -> Result<(), Reason> {
+        let Addresses { source, destination } = ip::addresses(packet).map_err(|_| Reason::NotIp)?;
+        let owns_source = self.peers.get(peer).is_some_and(|owned| owned.iter().any(|a| a == source));
+        if !owns_source && !(source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet)) {
+            return Err(Reason::SourceNotOwned);
+        }
+        let ours = self.me.iter().any(|a| a == destination);
+        if !ours && !ip::is_fan_out(destination, self.overlay.v4.broadcast()) {
+            return Err(Reason::DestinationNotOurs);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ip::tests::udp;
+
+    const ALICE: PeerId = PeerId([1; 32]);
+    const BOB: PeerId = PeerId([2; 32]);
+
+    fn owned(n: u8) -> Owned {
+        Owned {
+            v4: Some(Ipv4Addr::new(10, 77, 0, n)),
+            ula: format!("fd00::{n}").parse().expect("ula"),
+            link_local: format!("fe80::{n}").parse().expect("link-local"),
+        }
+    }
+
+    fn router() -> Router {
+        let overlay = OverlayNet { v4: "10.77.0.0/24".parse().expect("v4"), v6: "fd00::/64".parse().expect("v6") };
+        let mut router = Router::new(overlay, owned(9));
+        router.insert(ALICE, owned(1));
+        router.insert(BOB, owned(2));
+        router
+    }
+
+    #[test]
+    fn packets_go_to_the_owner_of_their_destination() {
+        let r = router();
+        assert_eq!(r.route(&udp("10.77.0.9", "10.77.0.1")), Route::Peer(ALICE));
+        assert_eq!(r.route(&udp("fd00::9", "fd00::2")), Route::Peer(BOB));
+        assert_eq!(r.route(&udp("fe80::9", "fe80::2")), Route::Peer(BOB));
+        assert_eq!(r.route(&udp("10.77.0.9", "10.77.0.77")), Route::Drop(Reason::NoSuchAddress));
+        assert_eq!(r.route(&udp("192.168.1.1", "10.77.0.1")), Route::Drop(Reason::SourceNotOurs));
+        assert_eq!(r.route(&[]), Route::Drop(Reason::NotIp));
+        for everyone in ["10.77.0.255", "255.255.255.255", "224.0.0.251"] {
+            assert_eq!(r.route(&udp("10.77.0.9", everyone)), Route::Everyone, "{everyone}");
+        }
+        assert_eq!(r.route(&udp("fe80::9", "ff02::fb")), Route::Everyone);
+    }
+
+    #[test]
+    fn a_peer_sends_only_from_its_own_addresses() {
+        let r = router();
+        assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", "10.77.0.9")), Ok(()));
+        assert_eq!(r.guard(&ALICE, &udp("10.77.0.2", "10.77.0.9")), Err(Reason::SourceNotOwned));
+        assert_eq!(r.guard(&ALICE, &udp("10.77.0.9", "10.77.0.9")), Err(Reason::SourceNotOwned));
+        assert_eq!(r.guard(&ALICE, &udp("fe80::2", "fe80::9")), Err(Reason::SourceNotOwned));
+        assert_eq!(r.guard(&ALICE, &udp("192.168.1.1", "10.77.0.9")), Err(Reason::SourceNotOwned));
+        assert_eq!(r.guard(&PeerId([3; 32]), &udp("10.77.0.1", "10.77.0.9")), Err(Reason::SourceNotOwned));
+    }
+
+    #[test]
+    fn a_peer_sends_only_to_us_or_to_everyone() {
+        let r = router();
+        for good in ["10.77.0.9", "10.77.0.255", "255.255.255.255", "239.1.2.3"] {
+            assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", good)), Ok(()), "{good}");
+        }
+        for bad in ["10.77.0.2", "192.168.1.1", "127.0.0.1", "8.8.8.8"] {
+            assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", bad)), Err(Reason::DestinationNotOurs), "{bad}");
+        }
+        assert_eq!(r.guard(&ALICE, &udp("fd00::1", "::1")), Err(Reason::DestinationNotOurs));
+    }
+
+    #[test]
+    fn a_removed_peer_owns_nothing() {
+        let mut r = router();
+        r.remove(&ALICE);
+        assert_eq!(r.route(&udp("10.77.0.9", "10.77.0.1")), Route::Drop(Reason::NoSuchAddress));
+        assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", "10.77.0.9")), Err(Reason::SourceNotOwned));
+    }
+
+    #[test]
+    fn an_address_that_moved_stays_with_its_new_owner_when_the_old_one_goes() {
+        let mut r = router();
+        r.insert(BOB, Owned { v4: Some(Ipv4Addr::new(10, 77, 0, 1)), ..owned(2) });
+        r.remove(&ALICE);
+        assert_eq!(r.owner("10.77.0.1".parse().expect("address")), Some(BOB));
+    }
+}

@@ -18,6 +18,8 @@
 //!
 //! All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
+pub mod ip;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The protocol's version, in every handshake and registration.

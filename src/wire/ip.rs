@@ -1,0 +1,115 @@
+//! Inner packets: what the router must know of an IP packet, and no more. Parsed by `etherparse`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
+
+use super::Malformed;
+
+/// Who an inner packet is from and for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+}
+
+/// Reads the addresses of an IPv4 (RFC 791) or IPv6 (RFC 8200) packet whose stated length fits `packet`.
+pub fn addresses(packet: &[u8]) -> Result<Addresses, Malformed> {
+    match packet.first().map(|byte| byte >> 4) {
+        Some(4) => {
+            let header = Ipv4HeaderSlice::from_slice(packet).map_err(|_| Malformed::Bad("IPv4 header"))?;
+            let total = usize::from(header.total_len());
+            if total < header.slice().len() || total > packet.len() {
+                return Err(Malformed::Bad("IPv4 length"));
+            }
+            Ok(Addresses { source: header.source_addr().into(), destination: header.destination_addr().into() })
+        }
+        Some(6) => {
+            let header = Ipv6HeaderSlice::from_slice(packet).map_err(|_| Malformed::Bad("IPv6 header"))?;
+            if Ipv6HeaderSlice::slice(&header).len() + usize::from(header.payload_length()) > packet.len() {
+                return Err(Malformed::Bad("IPv6 length"));
+            }
+            Ok(Addresses { source: header.source_addr().into(), destination: header.destination_addr().into() })
+        }
+        Some(_) => Err(Malformed::Bad("IP version")),
+        None => Err(Malformed::Truncated),
+    }
+}
+
+/// Whether an IPv6 packet is a multicast listener report or done (RFC 2710, RFC 3810): the only packets that
+/// a host may send from `::` here. Their ICMPv6 header follows a hop-by-hop header of 8 bytes.
+pub fn is_listener_report(packet: &[u8]) -> bool {
+    const HEADER: usize = 40;
+    const HOP_BY_HOP: usize = 8;
+    let Ok(header) = Ipv6HeaderSlice::from_slice(packet) else { return false };
+    header.next_header() == IpNumber::IPV6_HEADER_HOP_BY_HOP
+        && packet.get(HEADER) == Some(&IpNumber::IPV6_ICMP.0)
+        && packet.get(HEADER + 1) == Some(&0)
+        && matches!(packet.get(HEADER + HOP_BY_HOP), Some(131 | 132 | 143))
+}
+
+/// Whether `destination` means several machines: multicast, the limited broadcast, or `subnet_broadcast`.
+pub fn is_fan_out(destination: IpAddr, subnet_broadcast: Ipv4Addr) -> bool {
+    match destination {
+        IpAddr::V4(a) => a.is_broadcast() || a.is_multicast() || a == subnet_broadcast,
+        IpAddr::V6(a) => a.is_multicast(),
+    }
+}
+
+/// The unspecified IPv6 address, `::`.
+pub const UNSPECIFIED_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+
+    /// A UDP packet between two addresses of one family.
+    pub(crate) fn udp(source: &str, destination: &str) -> Vec<u8> {
+        let builder = match (source.parse().expect("source"), destination.parse().expect("destination")) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => PacketBuilder::ipv4(s.octets(), d.octets(), 64),
+            (IpAddr::V6(s), IpAddr::V6(d)) => PacketBuilder::ipv6(s.octets(), d.octets(), 64),
+            _ => panic!("one family"),
+        };
+        let mut out = Vec::new();
+        builder.udp(1000, 2000).write(&mut out, b"payload").expect("a vector takes all");
+        out
+    }
+
+    #[test]
+    fn both_families_are_read() {
+        for (s, d) in [("10.77.0.1", "10.77.0.2"), ("fd00::1", "ff02::1")] {
+            let found = addresses(&udp(s, d)).expect("valid");
+            assert_eq!((found.source.to_string(), found.destination.to_string()), (s.into(), d.into()));
+        }
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        for packet in [udp("10.77.0.1", "10.77.0.2"), udp("fd00::1", "fd00::2")] {
+            for cut in 0..packet.len() {
+                assert!(addresses(&packet[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+        let mut short = udp("10.77.0.1", "10.77.0.2");
+        short[2..4].copy_from_slice(&19_u16.to_be_bytes());
+        assert!(addresses(&short).is_err());
+        assert!(addresses(&[0x50; 40]).is_err());
+    }
+
+    #[test]
+    fn listener_reports_are_told_from_other_packets() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 36, 0, 1];
+        packet.extend([0; 16]);
+        packet.extend("ff02::16".parse::<Ipv6Addr>().expect("address").octets());
+        packet.extend([58, 0, 5, 2, 0, 0, 1, 0]);
+        packet.extend([143; 28]);
+        assert!(is_listener_report(&packet));
+        packet[48] = 128;
+        assert!(!is_listener_report(&packet));
+        assert!(!is_listener_report(&udp("fd00::1", "fd00::2")));
+        assert!(!is_listener_report(&packet[..44]));
+    }
+}
