@@ -1,0 +1,311 @@
+//! A NAT as RFC 4787 describes one: a value without clock or socket, so that the simulation (virtual time)
+//! and the laboratory (a real router in a namespace) run the very same translation.
+//!
+//! Three questions make a NAT, and each is a field of [`NatConfig`]:
+//!
+//! 1. **Mapping**: when one socket inside talks to a second remote, does it keep its external port?
+//! 2. **Filtering**: which remotes may answer to that external port?
+//! 3. **Allocation**: which external port does a new mapping get?
+//!
+//! ```text
+//!   inside                         Nat                              outside
+//!   192.168.1.2:5000 ── outbound(internal, remote) ─▶ 203.0.113.1:41000 ──▶ remote
+//!   192.168.1.2:5000 ◀── inbound(to, remote) ◀─────── 203.0.113.1:41000 ◀── remote
+//! ```
+//!
+//! One `Nat` translates one protocol: UDP by ports, ICMP echo by identifiers. Only outbound traffic keeps
+//! a mapping alive (RFC 4787 REQ-6 asks for no more).
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary that includes this file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use punchlan::sans::{Instant, Rng, Seed};
+
+/// What a mapping or a filter depends on (RFC 4787 §4.1 and §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Behaviour {
+    /// Nothing about the remote.
+    EndpointIndependent,
+    /// The remote's address.
+    AddressDependent,
+    /// The remote's address and port.
+    AddressAndPortDependent,
+}
+
+/// Which external port a new mapping gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Allocation {
+    /// The internal one, while it is free. With a mapping that depends on the remote, "free" means free
+    /// towards that remote, as in Linux: one external port then carries several mappings.
+    Preserving,
+    /// The one after the last.
+    Sequential,
+    /// Any.
+    Random,
+}
+
+/// A kind of NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatConfig {
+    /// When a mapping is reused.
+    pub mapping: Behaviour,
+    /// Who may send to it.
+    pub filtering: Behaviour,
+    /// Which port it gets.
+    pub allocation: Allocation,
+    /// How long it lives after the last outbound packet.
+    pub lifetime: Duration,
+    /// Whether inside may talk to inside through the external address.
+    pub hairpin: bool,
+    /// `false`: a firewall, which only filters.
+    pub translates: bool,
+    /// The trap of a Linux router that accepts input: it remembers an unsolicited packet as a flow of its
+    /// own for so long, and a mapping towards the same remote then cannot have the port it came to.
+    pub remembers_unsolicited: Option<Duration>,
+}
+
+impl NatConfig {
+    /// EIM + EIF: whoever learns the external port can send to it.
+    pub const fn full_cone() -> Self {
+        Self::cone(Behaviour::EndpointIndependent)
+    }
+
+    /// EIM + ADF: whom the inside has sent to may answer from any port.
+    pub const fn address_restricted() -> Self {
+        Self::cone(Behaviour::AddressDependent)
+    }
+
+    /// EIM + APDF: whom the inside has sent to may answer. What most home routers do.
+    pub const fn port_restricted() -> Self {
+        Self::cone(Behaviour::AddressAndPortDependent)
+    }
+
+    /// APDM + APDF with random ports: every remote sees another port, which cannot be guessed.
+    pub const fn symmetric() -> Self {
+        Self {
+            mapping: Behaviour::AddressAndPortDependent,
+            allocation: Allocation::Random,
+            ..Self::cone(Behaviour::AddressAndPortDependent)
+        }
+    }
+
+    /// Linux masquerade that accepts input: the port is preserved flow by flow, unless the peer's probe came
+    /// first.
+    pub const fn linux_masquerade() -> Self {
+        Self {
+            mapping: Behaviour::AddressAndPortDependent,
+            allocation: Allocation::Preserving,
+            remembers_unsolicited: Some(Duration::from_secs(30)),
+            ..Self::cone(Behaviour::AddressAndPortDependent)
+        }
+    }
+
+    /// No translation; only whom the inside has sent to may answer.
+    pub const fn stateful_firewall() -> Self {
+        Self { translates: false, hairpin: true, ..Self::cone(Behaviour::AddressAndPortDependent) }
+    }
+
+    const fn cone(filtering: Behaviour) -> Self {
+        Self {
+            mapping: Behaviour::EndpointIndependent,
+            filtering,
+            allocation: Allocation::Preserving,
+            lifetime: Duration::from_secs(120),
+            hairpin: false,
+            translates: true,
+            remembers_unsolicited: None,
+        }
+    }
+}
+
+/// One NAT and its mappings.
+#[derive(Debug)]
+pub struct Nat {
+    config: NatConfig,
+    external: IpAddr,
+    rng: Rng,
+    next_port: u16,
+    mappings: BTreeMap<Key, Mapping>,
+    /// Unsolicited packets that are remembered, {port, remote}, and until when.
+    foreign: BTreeMap<(u16, SocketAddr), Instant>,
+}
+
+/// Which packets share a mapping: those of one internal socket, and as much of the remote as the mapping
+/// depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    internal: SocketAddr,
+    remote: Scope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    Any,
+    Address(IpAddr),
+    Endpoint(SocketAddr),
+}
+
+#[derive(Debug)]
+struct Mapping {
+    external: SocketAddr,
+    /// Whom the inside has sent to through it, and when that permission ends.
+    permits: BTreeMap<SocketAddr, Instant>,
+    expires: Instant,
+}
+
+impl Behaviour {
+    fn scope(self, remote: SocketAddr) -> Scope {
+        match self {
+            Self::EndpointIndependent => Scope::Any,
+            Self::AddressDependent => Scope::Address(remote.ip()),
+            Self::AddressAndPortDependent => Scope::Endpoint(remote),
+        }
+    }
+}
+
+impl Scope {
+    fn covers(self, remote: SocketAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Address(ip) => ip == remote.ip(),
+            Self::Endpoint(endpoint) => endpoint == remote,
+        }
+    }
+}
+
+/// External ports are taken from here on; lower ones are preserved only.
+const FIRST_PORT: u16 = 1024;
+
+impl Nat {
+    /// A NAT with this external address (of no meaning for a firewall). The seed decides its random ports.
+    pub fn new(config: NatConfig, external: IpAddr, seed: &Seed) -> Self {
+        let mut rng = seed.rng();
+        let next_port = random_port(&mut rng);
+        Self { config, external, rng, next_port, mappings: BTreeMap::new(), foreign: BTreeMap::new() }
+    }
+
+    /// What it is.
+    pub fn config(&self) -> NatConfig {
+        self.config
+    }
+
+    /// Its external address.
+    pub fn external(&self) -> IpAddr {
+        self.external
+    }
+
+    /// A packet from `internal` to `remote`: the source it leaves with, or `None` if it does not leave.
+    ///
+    /// If `remote` is the external address itself and the answer is `Some(source)`, the caller turns the
+    /// packet around: `inbound(now, remote, source)` says who gets it (hairpin).
+    pub fn outbound(&mut self, now: Instant, internal: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+        let turns_around = self.config.translates && remote.ip() == self.external;
+        let other_family = self.config.translates && internal.is_ipv4() != self.external.is_ipv4();
+        if other_family || (turns_around && !self.config.hairpin) {
+            return None;
+        }
+        self.expire(now);
+        let key = Key { internal, remote: self.config.mapping.scope(remote) };
+        let external = match self.mappings.get(&key) {
+            Some(mapping) => mapping.external,
+            None => self.allocate(internal, remote)?,
+        };
+        let expires = now + self.config.lifetime;
+        let mapping =
+            self.mappings.entry(key).or_insert_with(|| Mapping { external, permits: BTreeMap::new(), expires });
+        mapping.expires = expires;
+        mapping.permits.insert(remote, expires);
+        Some(external)
+    }
+
+    /// A packet from `remote` to `to`: the internal socket that gets it, or `None` if it is filtered.
+    pub fn inbound(&mut self, now: Instant, to: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+        self.expire(now);
+        let filtering = self.config.filtering;
+        let mut mappings = self.mappings.iter();
+        if let Some((key, _)) =
+            mappings.find(|(_, mapping)| mapping.external == to && mapping.admits(filtering, remote))
+        {
+            return Some(key.internal);
+        }
+        if let Some(memory) = self.config.remembers_unsolicited
+            && to.ip() == self.external
+        {
+            self.foreign.insert((to.port(), remote), now + memory);
+        }
+        None
+    }
+
+    /// Loses all mappings, as a router that was restarted.
+    pub fn forget(&mut self) {
+        self.mappings.clear();
+        self.foreign.clear();
+    }
+
+    /// Gets another external address, and loses all mappings, as a line that was dialled again.
+    pub fn set_external(&mut self, external: IpAddr) {
+        self.external = external;
+        self.forget();
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.mappings.retain(|_, mapping| {
+            mapping.permits.retain(|_, until| *until > now);
+            mapping.expires > now
+        });
+        self.foreign.retain(|_, until| *until > now);
+    }
+
+    /// The external end of a new mapping; `None` when every port is taken.
+    fn allocate(&mut self, internal: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+        if !self.config.translates {
+            return Some(internal);
+        }
+        let port = match self.config.allocation {
+            Allocation::Preserving if self.is_free(internal.port(), remote) => internal.port(),
+            Allocation::Sequential => {
+                let port = self.free_port_from(self.next_port, remote)?;
+                self.next_port = port_after(port);
+                port
+            }
+            Allocation::Preserving | Allocation::Random => {
+                let start = random_port(&mut self.rng);
+                self.free_port_from(start, remote)?
+            }
+        };
+        Some(SocketAddr::new(self.external, port))
+    }
+
+    fn free_port_from(&self, start: u16, remote: SocketAddr) -> Option<u16> {
+        let ports = std::iter::successors(Some(start), |&port| Some(port_after(port)));
+        ports.take(usize::from(u16::MAX - FIRST_PORT) + 1).find(|&port| self.is_free(port, remote))
+    }
+
+    fn is_free(&self, port: u16, remote: SocketAddr) -> bool {
+        let overloads = self.config.allocation == Allocation::Preserving;
+        let taken = self
+            .mappings
+            .iter()
+            .any(|(key, mapping)| mapping.external.port() == port && (!overloads || key.remote.covers(remote)));
+        !taken && !self.foreign.contains_key(&(port, remote))
+    }
+}
+
+impl Mapping {
+    fn admits(&self, filtering: Behaviour, remote: SocketAddr) -> bool {
+        let wanted = filtering.scope(remote);
+        self.permits.keys().any(|&permitted| wanted.covers(permitted))
+    }
+}
+
+fn port_after(port: u16) -> u16 {
+    port.checked_add(1).unwrap_or(FIRST_PORT)
+}
+
+fn random_port(rng: &mut Rng) -> u16 {
+    let span = u32::from(u16::MAX - FIRST_PORT) + 1;
+    FIRST_PORT + u16::try_from(rng.u32() % span).expect("the span is below 2^16")
+}
