@@ -19,6 +19,9 @@
 //! All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
 pub mod ip;
+pub mod relay;
+pub mod rendezvous;
+pub mod stun;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
