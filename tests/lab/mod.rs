@@ -1,0 +1,340 @@
+//! The laboratory: an internet of namespaces with real kernels, real NATs and real programs.
+//!
+//! ```text
+//!   site 0                          internet (core)                         site 1
+//!   host 192.168.0.2 ─┐                                               ┌─ host 192.168.1.2
+//!   host 192.168.0.3 ─┴─ router ──── 203.0.113.0/29 ─┐                │
+//!                        gateway 0                  core ── 203.0.113.8/29 ── router (gateway 1)
+//!                                                    │
+//!                                          198.51.100.0/24 ── rendezvous 198.51.100.10, .11
+//! ```
+//!
+//! The core only routes; a [`Gateway`] decides what a site's router does. Between two hosts are three
+//! routers, so that a probe with a TTL of 2 opens its own NAT and dies in the core. IPv6 exists only at
+//! sites that ask for it. Everything has addresses of the documentation ranges and stays in namespaces of
+//! this lab, which vanish with it.
+//!
+//! - [`netns`]: namespaces, entered by threads and programs.
+//! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
+//! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
+//! - [`wire`]: what crossed the core, counted and kept: the only witness of "direct".
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary that includes this module uses a part of it")]
+#![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
+
+pub mod gateway;
+#[path = "../common/nat.rs"]
+pub mod nat;
+pub mod nat_router;
+pub mod netns;
+pub mod probe;
+pub mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+
+pub use gateway::Gateway;
+use nat_router::NatRouter;
+use netns::Namespace;
+
+/// Where the rendezvous is.
+pub const RENDEZVOUS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The second address of its machine.
+pub const RENDEZVOUS_2: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
+/// Where the rendezvous is for sites with IPv6.
+pub const RENDEZVOUS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x10);
+/// Its second address.
+pub const RENDEZVOUS_2_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x11);
+
+/// What a site is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct SitePlan {
+    gateway: Gateway,
+    hosts: u8,
+    ipv6: bool,
+    lan: Option<[u8; 3]>,
+}
+
+impl SitePlan {
+    /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
+    pub const fn new(gateway: Gateway) -> Self {
+        Self { gateway, hosts: 1, ipv6: matches!(gateway, Gateway::Ipv6Firewall), lan: None }
+    }
+
+    /// That many hosts on its LAN.
+    pub const fn hosts(self, hosts: u8) -> Self {
+        Self { hosts, ..self }
+    }
+
+    /// IPv6 beside IPv4, behind a stateful firewall.
+    pub const fn with_ipv6(self) -> Self {
+        Self { ipv6: true, ..self }
+    }
+
+    /// This private /24 for its LAN, in place of one of its own.
+    pub const fn lan(self, lan: [u8; 3]) -> Self {
+        Self { lan: Some(lan), ..self }
+    }
+}
+
+impl From<Gateway> for SitePlan {
+    fn from(gateway: Gateway) -> Self {
+        Self::new(gateway)
+    }
+}
+
+/// An internet with its sites. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Lab {
+    /// The sites, in the order of their plans.
+    pub sites: Vec<Site>,
+    /// The machine of the rendezvous.
+    pub rendezvous: Namespace,
+    /// The router between all.
+    pub core: Namespace,
+}
+
+/// A router and the machines behind it.
+#[derive(Debug)]
+pub struct Site {
+    /// What its router does.
+    pub gateway: Gateway,
+    /// The machines.
+    pub hosts: Vec<Host>,
+    /// The user-space NAT, where the gateway is one.
+    pub nat: Option<NatRouter>,
+    /// The router.
+    pub router: Namespace,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Host {
+    /// Where its programs run.
+    pub netns: Namespace,
+    /// Its own address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its own global address.
+    pub v6: Option<Ipv6Addr>,
+    /// The address that the internet sees.
+    pub public_v4: Option<Ipv4Addr>,
+}
+
+impl Host {
+    /// Every address by which the internet sees this host.
+    pub fn public_addresses(&self) -> Vec<IpAddr> {
+        self.public_v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6)).collect()
+    }
+}
+
+impl Lab {
+    /// Builds the internet and one site for each plan.
+    pub fn new<P: Into<SitePlan> + Copy>(plans: &[P]) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        netns::sweep()?;
+        let name = netns::lab_name(NUMBER.fetch_add(1, Ordering::Relaxed));
+        let core = Namespace::new(&name, "core")?;
+        core.forward()?;
+        let rendezvous = attach_rendezvous(&name, &core)?;
+        let mut sites = Vec::new();
+        for (number, &plan) in (0..).zip(plans) {
+            sites.push(Site::new(&name, &core, number, plan.into())?);
+        }
+        let lab = Self { sites, rendezvous, core };
+        lab.sites.iter().flat_map(|site| &site.hosts).try_for_each(Host::await_internet)?;
+        Ok(lab)
+    }
+
+    /// The first host of a site.
+    pub fn host(&self, site: usize) -> &Host {
+        &self.sites[site].hosts[0]
+    }
+
+    /// From now on the core loses so many packets in a thousand.
+    pub fn lose(&self, per_mille: u32) -> Result<()> {
+        self.core.nft(&format!(
+            "table inet loss {{}}
+             delete table inet loss
+             table inet loss {{
+               chain forward {{
+                 type filter hook forward priority filter;
+                 numgen random mod 1000 < {per_mille} drop
+               }}
+             }}"
+        ))
+    }
+}
+
+fn attach_rendezvous(lab: &str, core: &Namespace) -> Result<Namespace> {
+    let rendezvous = Namespace::new(lab, "rv")?;
+    core.ip(&format!(
+        "link add rv type veth peer name wan netns {}
+         addr add 198.51.100.1/24 dev rv
+         addr add 2001:db8:100::1/64 dev rv
+         link set rv up",
+        rendezvous.name()
+    ))?;
+    rendezvous.ip(&format!(
+        "addr add {RENDEZVOUS}/24 dev wan
+         addr add {RENDEZVOUS_2}/24 dev wan
+         addr add {RENDEZVOUS_V6}/64 dev wan
+         addr add {RENDEZVOUS_2_V6}/64 dev wan
+         link set wan up
+         route add default via 198.51.100.1
+         route add ::/0 via 2001:db8:100::1"
+    ))?;
+    Ok(rendezvous)
+}
+
+/// The addresses of a site, all derived from its number.
+///
+/// ```text
+///   core .1 ── 203.0.113.8n/29 ── router .2 (kernel NATs: public address)
+///                                        .3 (user-space NATs: public address, routed through .2)
+///   core ::1 ── 2001:db8:200:n::/64 ── router ::2 ── 2001:db8:n+1::/64 ── host ::10, ::11 …
+/// ```
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    number: u8,
+    site: SitePlan,
+}
+
+impl Plan {
+    fn wan(self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(203, 0, 113, self.number * 8 + last)
+    }
+
+    fn wan_v6(self, last: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0x200, u16::from(self.number), 0, 0, 0, last)
+    }
+
+    /// The router is 1, hosts are 2 and up. Where nothing translates, hosts have public addresses.
+    fn lan(self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = self.site.lan.unwrap_or([192, 168, self.number]);
+        if self.site.gateway.translates() {
+            Ipv4Addr::new(a, b, c, last)
+        } else {
+            Ipv4Addr::new(192, 0, 2, self.number * 8 + last)
+        }
+    }
+
+    fn lan_prefix(self) -> u8 {
+        if self.site.gateway.translates() { 24 } else { 29 }
+    }
+
+    fn lan_v6(self, last: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, u16::from(self.number) + 1, 0, 0, 0, 0, last)
+    }
+
+    fn public(self, host: Ipv4Addr) -> Ipv4Addr {
+        match (self.site.gateway.translates(), self.site.gateway.nat_config()) {
+            (false, _) => host,
+            (true, None) => self.wan(2),
+            (true, Some(_)) => self.wan(3),
+        }
+    }
+}
+
+impl Site {
+    fn new(lab: &str, core: &Namespace, number: u8, site: SitePlan) -> Result<Self> {
+        assert!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
+        let plan = Plan { number, site };
+        let router = Namespace::new(lab, &format!("r{number}"))?;
+        router.forward()?;
+        core.ip(&format!("link add site{number} type veth peer name wan netns {}", router.name()))?;
+        router.ip("link set wan up\nlink add lan type bridge\nlink set lan up")?;
+        core.ip(&format!("link set site{number} up"))?;
+        if site.gateway.has_ipv4() {
+            wire_ipv4(core, &router, plan)?;
+        }
+        if site.ipv6 {
+            wire_ipv6(core, &router, plan)?;
+        }
+        let hosts = (0..site.hosts).map(|host| Host::new(lab, &router, plan, host)).collect::<Result<_>>()?;
+        router.nft(&site.gateway.rules())?;
+        let nat = match site.gateway.nat_config() {
+            Some(config) => Some(NatRouter::start(&router, config, plan.wan(3))?),
+            None => None,
+        };
+        Ok(Self { gateway: site.gateway, hosts, nat, router })
+    }
+}
+
+fn wire_ipv4(core: &Namespace, router: &Namespace, plan: Plan) -> Result<()> {
+    let (core_end, router_end, number) = (plan.wan(1), plan.wan(2), plan.number);
+    core.ip(&format!("addr add {core_end}/29 dev site{number}"))?;
+    router.ip(&format!(
+        "addr add {router_end}/29 dev wan
+         addr add {}/{} dev lan
+         route add default via {core_end}",
+        plan.lan(1),
+        plan.lan_prefix()
+    ))?;
+    let routed = match plan.site.gateway.nat_config() {
+        Some(_) => format!("{}/32", plan.wan(3)),
+        None if plan.site.gateway.translates() => return Ok(()),
+        None => format!("{}/29", plan.lan(0)),
+    };
+    core.ip(&format!("route add {routed} via {router_end}"))
+}
+
+fn wire_ipv6(core: &Namespace, router: &Namespace, plan: Plan) -> Result<()> {
+    let (core_end, router_end) = (plan.wan_v6(1), plan.wan_v6(2));
+    core.ip(&format!(
+        "addr add {core_end}/64 dev site{}
+         route add {}/64 via {router_end}",
+        plan.number,
+        plan.lan_v6(0)
+    ))?;
+    router.ip(&format!(
+        "addr add {router_end}/64 dev wan
+         addr add {}/64 dev lan
+         route add ::/0 via {core_end}",
+        plan.lan_v6(1)
+    ))
+}
+
+impl Host {
+    fn new(lab: &str, router: &Namespace, plan: Plan, host: u8) -> Result<Self> {
+        let netns = Namespace::new(lab, &format!("h{}{}", plan.number, char::from(b'a' + host)))?;
+        router.ip(&format!(
+            "link add port{host} type veth peer name eth0 netns {}
+             link set port{host} master lan up",
+            netns.name()
+        ))?;
+        netns.ip("link set eth0 up")?;
+        let v4 = plan.site.gateway.has_ipv4().then(|| plan.lan(2 + host));
+        if let Some(address) = v4 {
+            netns.ip(&format!(
+                "addr add {address}/{} dev eth0
+                 route add default via {}",
+                plan.lan_prefix(),
+                plan.lan(1)
+            ))?;
+        }
+        let v6 = plan.site.ipv6.then(|| plan.lan_v6(0x10 + u16::from(host)));
+        if let Some(address) = v6 {
+            netns.ip(&format!(
+                "addr add {address}/64 dev eth0
+                 route add ::/0 via {}",
+                plan.lan_v6(1)
+            ))?;
+        }
+        Ok(Self { netns, v4, v6, public_v4: v4.map(|address| plan.public(address)) })
+    }
+
+    /// Waits until the rendezvous' machine answers: a kernel takes up to a second to give a new interface
+    /// its link-local address, without which IPv6 neighbours are not found.
+    fn await_internet(&self) -> Result<()> {
+        let v4 = self.v4.map(|_| IpAddr::V4(RENDEZVOUS));
+        let v6 = self.v6.map(|_| IpAddr::V6(RENDEZVOUS_V6));
+        for target in v4.into_iter().chain(v6) {
+            let mut ping = self.netns.command("ping");
+            ping.args(["-c", "1", "-i", "0.05", "-w", "5", &target.to_string()]);
+            netns::run(&mut ping)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Network namespaces: made by name, entered by threads and programs, gone with the value.
+//!
+//! A name is `plt-<pid>-<number>-<role>`. A run that was killed leaves its namespaces behind; the next run
+//! removes those whose process is gone, and never touches any other.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+
+/// What every name starts with.
+const PREFIX: &str = "plt-";
+/// Where iproute2 keeps names.
+const NAMES: &str = "/run/netns";
+
+/// A network namespace, removed when dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// A new one with its loopback interface up, IPv6 addresses usable at once, and no reverse-path filter.
+    pub fn new(lab: &str, role: &str) -> Result<Self> {
+        let name = format!("{lab}-{role}");
+        run(Command::new("ip").args(["netns", "add", &name])).context("network namespaces need root")?;
+        let namespace = Self { name };
+        namespace.ip("link set lo up")?;
+        for scope in ["all", "default"] {
+            namespace.sysctl(&format!("ipv4/conf/{scope}/rp_filter"), "0")?;
+            namespace.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
+            namespace.sysctl(&format!("ipv6/conf/{scope}/dad_transmits"), "0")?;
+        }
+        Ok(namespace)
+    }
+
+    /// Its name, for `ip netns exec`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Forwards packets between its interfaces.
+    pub fn forward(&self) -> Result<()> {
+        self.sysctl("ipv4/ip_forward", "1")?;
+        self.sysctl("ipv6/conf/all/forwarding", "1")
+    }
+
+    /// Sets `/proc/sys/net/<key>`.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        let path = format!("/proc/sys/net/{key}");
+        self.enter(|| fs::write(&path, value))?.with_context(|| path.clone())
+    }
+
+    /// Runs a batch of `ip` commands, one a line.
+    pub fn ip(&self, batch: &str) -> Result<()> {
+        feed(Command::new("ip").args(["-netns", &self.name, "-batch", "-"]), batch)
+    }
+
+    /// Loads an nft ruleset.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        feed(self.command("nft").args(["-f", "-"]), rules)
+    }
+
+    /// A program to be run inside.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `body` on a thread inside, and waits for it. Sockets that it opens belong to the namespace for
+    /// good, whoever uses them.
+    pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
+        let home = self.open()?;
+        thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                setns(home, CloneFlags::CLONE_NEWNET)?;
+                Ok(body())
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Starts a thread inside.
+    pub fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+        let home = self.open()?;
+        let name = self.name.clone();
+        let inside = move || match setns(home, CloneFlags::CLONE_NEWNET) {
+            Ok(()) => body(),
+            Err(error) => panic!("{name} cannot be entered: {error}"),
+        };
+        Ok(thread::Builder::new().name(self.name.clone()).spawn(inside)?)
+    }
+
+    fn open(&self) -> Result<File> {
+        let path = Path::new(NAMES).join(&self.name);
+        File::open(&path).with_context(|| path.display().to_string())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = run(Command::new("ip").args(["netns", "delete", &self.name]));
+    }
+}
+
+/// The first part of the names of a lab, unique on this machine.
+pub fn lab_name(number: u32) -> String {
+    format!("{PREFIX}{}-{number}", std::process::id())
+}
+
+/// Removes what killed runs left behind.
+pub fn sweep() -> Result<()> {
+    let Ok(names) = fs::read_dir(NAMES) else { return Ok(()) };
+    for name in names {
+        let name = name?.file_name();
+        let Some(pid) = name.to_str().and_then(pid_of) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // Another run may sweep at the same time: whoever comes second finds nothing left.
+            let _ = run(Command::new("ip").arg("netns").arg("delete").arg(&name));
+        }
+    }
+    Ok(())
+}
+
+fn pid_of(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
+/// Runs a program to its end; anything but success is an error with what it said.
+pub fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output)
+}
+
+fn feed(command: &mut Command, input: &str) -> Result<()> {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{command:?}: {}\n{input}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What crossed the core: every packet that came into it, with its time. Whether two peers talk directly is
+//! decided here, by counting, and never asked of a daemon.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use etherparse::{NetSlice, SlicedPacket};
+use nix::sys::socket::{self, AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, sockopt};
+use nix::sys::time::TimeVal;
+
+use super::{Host, Lab};
+
+/// A packet on its way through the core.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// When it came in.
+    pub at: Instant,
+    /// Its source.
+    pub from: IpAddr,
+    /// Its destination.
+    pub to: IpAddr,
+    /// The whole of it, from the IP header on.
+    pub bytes: Vec<u8>,
+}
+
+/// A running capture.
+#[derive(Debug)]
+pub struct Wire {
+    packets: Arc<Mutex<Vec<Packet>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// Starts to listen on all interfaces of the core.
+    pub fn tap(lab: &Lab) -> Result<Self> {
+        let tap = lab.core.enter(|| {
+            socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
+        })??;
+        socket::setsockopt(&tap, sockopt::RcvBufForce, &(64 << 20))?;
+        socket::setsockopt(&tap, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000))?;
+        let (packets, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (shared, until) = (packets.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 17];
+            while !until.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket::recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut buffer) else { continue };
+                if from.is_some_and(|from| from.pkttype() == INCOMING)
+                    && let Some(packet) = Packet::parse(&buffer[..length])
+                {
+                    lock(&shared).push(packet);
+                }
+            }
+        });
+        Ok(Self { packets, stop, thread: Some(thread) })
+    }
+
+    /// What came by so far.
+    pub fn packets(&self) -> Vec<Packet> {
+        lock(&self.packets).clone()
+    }
+
+    /// Forgets what came by so far.
+    pub fn clear(&self) {
+        lock(&self.packets).clear();
+    }
+
+    /// Packets between two hosts, both ways, whose length is in `lengths`, since the last `clear`.
+    pub fn count(&self, a: &Host, b: &Host, lengths: std::ops::Range<usize>) -> Count {
+        let (a, b) = (a.public_addresses(), b.public_addresses());
+        let packets = lock(&self.packets);
+        let way = |from: &[IpAddr], to: &[IpAddr]| -> Vec<Instant> {
+            let of_way = |packet: &&Packet| from.contains(&packet.from) && to.contains(&packet.to);
+            let of_interest = packets.iter().filter(of_way).filter(|packet| lengths.contains(&packet.bytes.len()));
+            of_interest.map(|packet| packet.at).collect()
+        };
+        Count { there: way(&a, &b), back: way(&b, &a) }
+    }
+}
+
+/// When packets of interest crossed.
+#[derive(Clone, Debug)]
+pub struct Count {
+    /// From the first host to the second.
+    pub there: Vec<Instant>,
+    /// From the second to the first.
+    pub back: Vec<Instant>,
+}
+
+impl Count {
+    /// When traffic was first seen in both directions.
+    pub fn both_ways_since(&self) -> Option<Instant> {
+        Some(*self.there.first()?.max(self.back.first()?))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Packet {
+    fn parse(frame: &[u8]) -> Option<Self> {
+        let at = Instant::now();
+        let ethernet_header = 14;
+        let (from, to) = match SlicedPacket::from_ethernet(frame).ok()?.net? {
+            NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+            NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+            NetSlice::Arp(_) => return None,
+        };
+        Some(Self { at, from, to, bytes: frame.get(ethernet_header..)?.to_vec() })
+    }
+
+    /// Whether it contains these bytes anywhere.
+    pub fn contains(&self, needle: &[u8]) -> bool {
+        self.bytes.windows(needle.len()).any(|window| window == needle)
+    }
+}
+
+/// `PACKET_HOST` of packet(7): sent to us by somebody else, and so seen once on its way.
+const INCOMING: u8 = 0;
+
+fn lock(packets: &Mutex<Vec<Packet>>) -> MutexGuard<'_, Vec<Packet>> {
+    packets.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Long enough for packets in flight to reach the tap.
+pub const SETTLE: Duration = Duration::from_millis(100);
