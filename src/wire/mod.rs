@@ -18,9 +18,12 @@
 //!
 //! All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
+pub mod announcement;
 pub mod ip;
+pub mod probe;
 pub mod relay;
 pub mod rendezvous;
+pub mod session;
 pub mod stun;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
