@@ -1,1 +1,36 @@
-//! L6: effects.
+//! L6: effects only, no protocol decisions. Everything that touches the operating system is here: its
+//! clock, entropy, UDP sockets, the TUN device, addresses and routes, name resolution, files, signals.
+//!
+//! The rest of the program asks for an effect as data ([`crate::sans::Action`]) or is handed what came in
+//! as plain values; so what is below this layer can be driven by a test with a clock of its own.
+//!
+//! | what | where |
+//! |---|---|
+//! | time that counts suspend, wall time, alarms | [`clock`] |
+//! | fresh randomness | [`entropy`] |
+//! | datagrams, batched, with their local address | [`udp`] |
+//! | inner packets | [`tun`] |
+//! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
+//! | this machine's addresses | [`interfaces`] |
+//! | names | [`resolve`] |
+//! | the state and run folders | [`store`] |
+//! | what is missing before a TUN can be made | [`permission`] |
+//! | when to stop | [`signal`] |
+//!
+//! `unsafe` stands in three files alone, each block with its reason: `udp/options.rs` (a socket option that
+//! no crate offers), `tun/linux.rs` (taking a descriptor over from the `tun` crate) and `watched.rs`
+//! (handing a descriptor to the event loop).
+
+pub mod clock;
+pub mod entropy;
+pub mod interfaces;
+pub mod net;
+pub mod permission;
+mod port_holder;
+pub mod resolve;
+pub mod signal;
+pub mod store;
+pub mod tun;
+pub mod udp;
+#[cfg(target_os = "linux")]
+mod watched;

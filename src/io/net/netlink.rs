@@ -1,0 +1,238 @@
+//! The interface's addresses, MTU and state, and this machine's routes, by rtnetlink.
+//!
+//! The subnet's route comes with the address: the kernel adds it for the address' prefix.
+//!
+//! The interface is shielded from its peers: the kernel makes no link-local address of its own, asks for
+//! no router, and believes neither router advertisements nor redirects, which any member could send.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::TryStreamExt as _;
+use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
+
+use super::{Addresses, NetError, Route};
+use crate::io::interfaces;
+use crate::io::tun::Tun;
+
+/// The machine's network settings. Cheap to make: open one where it is needed.
+#[derive(Debug)]
+pub struct Network {
+    handle: Handle,
+}
+
+impl Network {
+    /// Opens a netlink socket. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetError::Access`].
+    pub fn open() -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Access)?;
+        // Ends by itself when the handle is dropped.
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Gives the interface its MTU and addresses and brings it up. Says whether it has IPv6: a machine on
+    /// which IPv6 is switched off for good is no error.
+    ///
+    /// # Errors
+    /// [`NetError::Link`], [`NetError::Address`].
+    pub async fn configure(&self, tun: &Tun, mtu: u16, addresses: &Addresses) -> Result<bool, NetError> {
+        shield(tun.name());
+        let has_v6 = self.stop_kernel_addresses(tun).await;
+        let up = LinkUnspec::new_with_index(tun.index()).mtu(u32::from(mtu)).up().build();
+        self.handle.link().set(up).execute().await.map_err(|error| link_error(tun, error))?;
+        if let Some(v4) = addresses.v4 {
+            self.add(tun, v4.into()).await?;
+        }
+        if !has_v6 {
+            return Ok(false);
+        }
+        for v6 in &addresses.v6 {
+            match self.add(tun, (*v6).into()).await {
+                Err(NetError::Address { source, .. }) if is_v6_switched_off(&source) => return Ok(false),
+                other => other?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts the IPv4 address `new` in the place of `old`. The old goes first: as the elder of one subnet it
+    /// would take the new one with it. `old` may be gone already.
+    ///
+    /// # Errors
+    /// [`NetError::Address`].
+    pub async fn replace_v4(&self, tun: &Tun, old: Option<Ipv4Net>, new: Option<Ipv4Net>) -> Result<(), NetError> {
+        if old == new {
+            return Ok(());
+        }
+        if let Some(old) = old {
+            self.remove(tun, old.into()).await?;
+        }
+        match new {
+            Some(new) => self.add(tun, new.into()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// All routes of this machine that lead to unicast addresses, in all tables, sorted.
+    ///
+    /// # Errors
+    /// [`NetError::List`].
+    pub async fn routes(&self) -> Result<Vec<Route>, NetError> {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut routes = Vec::new();
+        for all_of_family in [v4, v6] {
+            let mut list = std::pin::pin!(self.handle.route().get(all_of_family).execute());
+            while let Some(message) = list.try_next().await.map_err(|error| NetError::List(to_io(error)))? {
+                routes.extend(route(&message));
+            }
+        }
+        routes.sort_unstable();
+        routes.dedup();
+        Ok(routes)
+    }
+
+    /// Deletes what crashed runs left: TUN devices named `{prefix}N` that no process holds any more. Their
+    /// addresses and routes go with them. The names of those deleted.
+    ///
+    /// # Errors
+    /// [`NetError::List`], [`NetError::Link`].
+    pub async fn remove_leftovers(&self) -> Result<Vec<String>, NetError> {
+        let links: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(|error| NetError::List(to_io(error)))?;
+        let mut removed = Vec::new();
+        for (index, name) in links.iter().filter_map(leftover) {
+            let gone = self.handle.link().del(index).execute().await;
+            gone.map_err(|error| NetError::Link { name: name.clone(), source: to_io(error) })?;
+            removed.push(name);
+        }
+        Ok(removed)
+    }
+
+    /// Keeps the kernel from making addresses of its own. False where there is no IPv6.
+    async fn stop_kernel_addresses(&self, tun: &Tun) -> bool {
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let message = LinkUnspec::new_with_index(tun.index())
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
+            .build();
+        match self.handle.link().set(message).execute().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(error = %to_io(error), interface = tun.name(), "no IPv6 on the interface");
+                false
+            }
+        }
+    }
+
+    async fn add(&self, tun: &Tun, net: IpNet) -> Result<(), NetError> {
+        let added = self.handle.address().add(tun.index(), net.addr(), net.prefix_len()).replace().execute().await;
+        added.map_err(|error| address_error(tun, net, error))
+    }
+
+    async fn remove(&self, tun: &Tun, net: IpNet) -> Result<(), NetError> {
+        let (index, prefix) = (tun.index(), net.prefix_len());
+        let message = match net.addr() {
+            IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(ip, prefix).build(),
+            IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(ip, prefix).build(),
+        };
+        match self.handle.address().del(message).execute().await.map_err(to_io) {
+            Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                Err(NetError::Address { name: tun.name().to_owned(), address: net, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Switches IPv6 on for this interface (some images switch it off for all) and everything off by which a
+/// member could steer this machine. Each is best effort: a container's settings may be read-only.
+fn shield(name: &str) {
+    const SETTINGS: [(&str, &str, &str); 6] = [
+        ("ipv6", "disable_ipv6", "0"),
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "router_solicitations", "0"),
+        ("ipv6", "accept_redirects", "0"),
+        ("ipv4", "accept_redirects", "0"),
+        ("ipv4", "send_redirects", "0"),
+    ];
+    for (family, key, value) in SETTINGS {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
+        if let Err(error) = std::fs::write(&path, value) {
+            tracing::debug!(%error, path, "setting left as it is");
+        }
+    }
+}
+
+/// The route in a message, if it leads to unicast addresses.
+fn route(message: &RouteMessage) -> Option<Route> {
+    let kinds = [RouteType::Unicast, RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit];
+    if !kinds.contains(&message.header.kind) {
+        return None;
+    }
+    let mut route = Route { net: IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0).ok()?, device: None };
+    let mut to = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => to = Some(IpAddr::V6(*ip)),
+            RouteAttribute::Oif(index) => route.device = device(*index),
+            RouteAttribute::MultiPath(hops) => {
+                route.device = hops.first().and_then(|hop| device(hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    // A default route names no destination.
+    if let Some(to) = to {
+        route.net = IpNet::new(to, message.header.destination_prefix_length).ok()?;
+    }
+    Some(route)
+}
+
+fn device(index: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
+}
+
+/// Index and name, if the link is a TUN device of ours whose owner is gone: the kernel shows no carrier.
+fn leftover(link: &LinkMessage) -> Option<(u32, String)> {
+    let (mut name, mut is_tun, mut is_held) = (None, false, true);
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Carrier(carrier) => is_held = *carrier != 0,
+            LinkAttribute::LinkInfo(infos) => is_tun = infos.contains(&LinkInfo::Kind(InfoKind::Tun)),
+            _ => {}
+        }
+    }
+    let name = name.filter(|name| interfaces::is_ours(name))?;
+    (is_tun && !is_held).then_some((link.header.index, name))
+}
+
+/// The kernel's answers when IPv6 is disabled on an interface.
+fn is_v6_switched_off(error: &io::Error) -> bool {
+    use nix::libc::{EACCES, EAFNOSUPPORT, EOPNOTSUPP, EPERM};
+    matches!(error.raw_os_error(), Some(EACCES | EPERM | EOPNOTSUPP | EAFNOSUPPORT))
+}
+
+fn link_error(tun: &Tun, error: rtnetlink::Error) -> NetError {
+    NetError::Link { name: tun.name().to_owned(), source: to_io(error) }
+}
+
+fn address_error(tun: &Tun, address: IpNet, error: rtnetlink::Error) -> NetError {
+    NetError::Address { name: tun.name().to_owned(), address, source: to_io(error) }
+}
+
+fn to_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}

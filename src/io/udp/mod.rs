@@ -1,0 +1,153 @@
+//! UDP sockets. One socket of each family carries everything; IPv6 sockets are IPv6 alone, so that an
+//! IPv4-mapped address can never come in.
+//!
+//! Receiving is batched ([`Batch`]): one system call takes up to 16 buffers, each of which may hold up to
+//! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
+//! per datagram and never waits: what the kernel has no room for is dropped and counted, as any router
+//! would. A hop limit, where one is asked for, travels with its datagram and never touches the socket.
+//!
+//! The don't-fragment bit is off: until a path's MTU is known, a datagram that is too big must arrive in
+//! pieces rather than not at all.
+
+mod batch;
+mod fault;
+mod options;
+mod ttl;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quinn_udp::{Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+use tokio::io::Interest;
+
+pub use batch::{Batch, Received};
+pub use fault::{Fault, fault};
+
+/// What is asked of the kernel for each direction; it gives less where it must.
+const BUFFER_BYTES: usize = 4 << 20;
+/// How often a port that both families have free is looked for.
+const PAIR_ATTEMPTS: usize = 32;
+
+/// A bound UDP socket of one family. All methods take `&self`: share it by reference or `Arc`.
+#[derive(Debug)]
+pub struct Socket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    dropped: AtomicU64,
+}
+
+impl Socket {
+    /// Binds. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The system's; where the port is taken, the text says by whom if that can be seen.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let domain = if addr.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        options::enlarge_buffers(&socket, BUFFER_BYTES);
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into()).map_err(|error| explain_bind(error, addr))?;
+        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let state = UdpSocketState::new((&io).into())?;
+        options::allow_fragmentation(&io)?;
+        let local = io.local_addr()?;
+        Ok(Self { io, state, local, dropped: AtomicU64::new(0) })
+    }
+
+    /// The address bound to; its port is the real one.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Datagrams that were not sent because the kernel had no room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits for datagrams, puts as many as there are into `batch` and says how many. May be dropped and
+    /// called again at any time: nothing is lost.
+    ///
+    /// # Errors
+    /// Only such as mean that the socket is of no more use: what ICMP reports about earlier datagrams is
+    /// passed over.
+    pub async fn recv(&self, batch: &mut Batch) -> io::Result<usize> {
+        loop {
+            self.io.readable().await?;
+            let received = self.io.try_io(Interest::READABLE, || batch.fill(&self.state, (&self.io).into()));
+            match received {
+                Ok(count) => return Ok(count),
+                Err(error) if fault(&error) != Fault::Broken => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends `payload` to `to`: from the local address `src`, or the one the system picks; with the hop
+    /// limit `ttl`, or the system's. Never waits.
+    ///
+    /// # Errors
+    /// The system's: [`fault`] says whether only this datagram is concerned. `WouldBlock` was counted in
+    /// [`Socket::dropped`]. `Unsupported`: this system has no hop limit per datagram.
+    pub fn send(&self, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
+        let sent = match ttl {
+            Some(ttl) => ttl::send(&self.io, to, src, ttl, payload),
+            // Straight to the system call: tokio's own readiness starts empty, and would drop the first.
+            None => {
+                let transmit =
+                    Transmit { destination: to, ecn: None, contents: payload, segment_size: None, src_ip: src };
+                self.state.try_send((&self.io).into(), &transmit)
+            }
+        };
+        if sent.as_ref().is_err_and(|error| fault(error) == Fault::Full) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+/// Binds an IPv4 and an IPv6 socket on every address of this machine: with the same port, if `port` is 0
+/// one that both have free. Where the machine has no IPv6, only the first. Must be called inside a tokio
+/// runtime.
+///
+/// # Errors
+/// As [`Socket::bind`].
+pub fn bind_pair(port: u16) -> io::Result<(Socket, Option<Socket>)> {
+    for _ in 0..PAIR_ATTEMPTS {
+        let v4 = Socket::bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+        match Socket::bind((Ipv6Addr::UNSPECIFIED, v4.local_addr().port()).into()) {
+            Ok(v6) => return Ok((v4, Some(v6))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && port == 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "no IPv6 socket; going on with IPv4");
+                return Ok((v4, None));
+            }
+        }
+    }
+    // Every free IPv4 port met was taken for IPv6: two ports serve as well.
+    let v4 = Socket::bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    Ok((v4, Socket::bind((Ipv6Addr::UNSPECIFIED, 0).into()).ok()))
+}
+
+/// Names the holder of a taken port.
+fn explain_bind(error: io::Error, addr: SocketAddr) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::AddrInUse => match super::port_holder::udp(addr.port()) {
+            Some(holder) => format!("UDP port {} is taken by {holder}", addr.port()),
+            None => format!("UDP port {} is taken by another program", addr.port()),
+        },
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no address {}", addr.ip()),
+        io::ErrorKind::PermissionDenied => format!("binding {addr} is not permitted"),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), text)
+}
+
+#[cfg(test)]
+mod tests;
