@@ -16,25 +16,33 @@
 //!
 //! - [`netns`]: namespaces, entered by threads and programs.
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
+//! - [`delay`]: makes ways long.
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
+//! - [`programs`]: the rendezvous, daemons and pings.
 //! - [`wire`]: what crossed the core, counted and kept: the only witness of "direct".
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary that includes this module uses a part of it")]
 #![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
+#![allow(clippy::print_stderr, reason = "a failed test shows what its programs said")]
 
+pub mod delay;
 pub mod gateway;
 #[path = "../common/nat.rs"]
 pub mod nat;
 pub mod nat_router;
 pub mod netns;
 pub mod probe;
+pub mod programs;
 pub mod wire;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 
+use delay::DelayLine;
 pub use gateway::Gateway;
 use nat_router::NatRouter;
 use netns::Namespace;
@@ -79,6 +87,13 @@ impl SitePlan {
     }
 }
 
+impl fmt::Display for SitePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let beside = self.ipv6 && self.gateway.has_ipv4();
+        write!(f, "{}{}", self.gateway.name(), if beside { " + IPv6" } else { "" })
+    }
+}
+
 impl From<Gateway> for SitePlan {
     fn from(gateway: Gateway) -> Self {
         Self::new(gateway)
@@ -92,6 +107,7 @@ pub struct Lab {
     pub sites: Vec<Site>,
     /// The machine of the rendezvous.
     pub rendezvous: Namespace,
+    delay: Option<DelayLine>,
     /// The router between all.
     pub core: Namespace,
 }
@@ -142,7 +158,7 @@ impl Lab {
         for (number, &plan) in (0..).zip(plans) {
             sites.push(Site::new(&name, &core, number, plan.into())?);
         }
-        let lab = Self { sites, rendezvous, core };
+        let lab = Self { sites, rendezvous, delay: None, core };
         lab.sites.iter().flat_map(|site| &site.hosts).try_for_each(Host::await_internet)?;
         Ok(lab)
     }
@@ -150,6 +166,23 @@ impl Lab {
     /// The first host of a site.
     pub fn host(&self, site: usize) -> &Host {
         &self.sites[site].hosts[0]
+    }
+
+    /// From now on every packet that leaves the rendezvous' machine, and with `everywhere` every packet,
+    /// takes so long through the core.
+    pub fn delay(&mut self, delay: Duration, everywhere: bool) -> Result<()> {
+        self.delay = None;
+        let mut interfaces = vec!["rv".to_owned()];
+        if everywhere {
+            interfaces.extend((0..self.sites.len()).map(|site| format!("site{site}")));
+        }
+        self.delay = Some(DelayLine::start(&self.core, &interfaces, delay)?);
+        Ok(())
+    }
+
+    /// Every address of the rendezvous' machine.
+    pub fn rendezvous_addresses() -> [IpAddr; 4] {
+        [RENDEZVOUS.into(), RENDEZVOUS_2.into(), RENDEZVOUS_V6.into(), RENDEZVOUS_2_V6.into()]
     }
 
     /// From now on the core loses so many packets in a thousand.

@@ -13,7 +13,7 @@ use etherparse::{NetSlice, SlicedPacket};
 use nix::sys::socket::{self, AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::{Host, Lab};
+use super::Lab;
 
 /// A packet on its way through the core.
 #[derive(Clone, Debug)]
@@ -50,7 +50,8 @@ impl Wire {
             let mut buffer = vec![0; 1 << 17];
             while !until.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket::recvfrom::<LinkAddr>(tap.as_raw_fd(), &mut buffer) else { continue };
-                if from.is_some_and(|from| from.pkttype() == INCOMING)
+                // A delay line's device is no Ethernet; what passes it was seen before.
+                if from.is_some_and(|from| from.pkttype() == INCOMING && from.hatype() == ETHERNET)
                     && let Some(packet) = Packet::parse(&buffer[..length])
                 {
                     lock(&shared).push(packet);
@@ -70,16 +71,16 @@ impl Wire {
         lock(&self.packets).clear();
     }
 
-    /// Packets between two hosts, both ways, whose length is in `lengths`, since the last `clear`.
-    pub fn count(&self, a: &Host, b: &Host, lengths: std::ops::Range<usize>) -> Count {
-        let (a, b) = (a.public_addresses(), b.public_addresses());
+    /// Packets between these two, by all of their addresses, whose length is in `lengths`, since the last
+    /// `clear`.
+    pub fn count(&self, a: &[IpAddr], b: &[IpAddr], lengths: std::ops::Range<usize>) -> Count {
         let packets = lock(&self.packets);
         let way = |from: &[IpAddr], to: &[IpAddr]| -> Vec<Instant> {
             let of_way = |packet: &&Packet| from.contains(&packet.from) && to.contains(&packet.to);
             let of_interest = packets.iter().filter(of_way).filter(|packet| lengths.contains(&packet.bytes.len()));
             of_interest.map(|packet| packet.at).collect()
         };
-        Count { there: way(&a, &b), back: way(&b, &a) }
+        Count { there: way(a, b), back: way(b, a) }
     }
 }
 
@@ -128,6 +129,8 @@ impl Packet {
 
 /// `PACKET_HOST` of packet(7): sent to us by somebody else, and so seen once on its way.
 const INCOMING: u8 = 0;
+/// `ARPHRD_ETHER`.
+const ETHERNET: u16 = 1;
 
 fn lock(packets: &Mutex<Vec<Packet>>) -> MutexGuard<'_, Vec<Packet>> {
     packets.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,299 @@
+//! Real programs in the laboratory: the rendezvous, daemons with TUN devices of their own, and pings.
+//!
+//! All daemons of a [`Network`] share one file system, as a user's would not: each has its own state and run
+//! folders below one temporary folder, which also keeps what every program said. A test that fails shows it.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use punchlan::node::status::{PeerState, RendezvousState, Status};
+use tempfile::TempDir;
+
+use super::netns::{self, Namespace};
+use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
+
+/// The program under test.
+pub const PUNCHLAN: &str = env!("CARGO_BIN_EXE_punchlan");
+/// The overlay of every network here.
+pub const SUBNET: &str = "10.77.0.0/24";
+const PORT: u16 = 3478;
+/// How often a condition is looked at.
+const TICK: Duration = Duration::from_millis(5);
+
+/// A program that runs in a namespace. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+    /// Where in the log, which earlier runs may have begun, it starts to speak.
+    from: usize,
+}
+
+impl Program {
+    /// Starts it, with everything that it says in the file `log`.
+    pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(&log)?;
+        command.stdout(file.try_clone()?).stderr(file);
+        let from = usize::try_from(fs::metadata(&log)?.len())?;
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        Ok(Self { child, log, from })
+    }
+
+    /// What it said so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default().split_off(self.from)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("process ids are positive"))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Sends a signal and waits for the end; also says how long that took.
+    pub fn end(&mut self, signal: Signal) -> Result<(ExitStatus, Duration)> {
+        let start = Instant::now();
+        kill(self.pid(), signal)?;
+        await_some("the end of a program", Duration::from_secs(10), || Ok(self.child.try_wait()?))
+            .map(|status| (status, start.elapsed()))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("─── {} ───\n{}", self.log.display(), self.said());
+        }
+    }
+}
+
+/// A virtual LAN in the making: a rendezvous that runs, and the key that its members share.
+#[derive(Debug)]
+pub struct Network {
+    /// The rendezvous; taken out to be ended by a test.
+    pub rendezvous: Option<Program>,
+    folder: TempDir,
+    /// The text of the `[network]` section's key.
+    pub key: String,
+}
+
+impl Network {
+    /// Starts a rendezvous in the lab and makes a new network.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
+        let net_toml = folder.path().join("founder.toml");
+        netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
+        let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
+        let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
+        let mut network = Self { rendezvous: None, folder, key };
+        network.start_rendezvous(&lab.rendezvous)?;
+        Ok(network)
+    }
+
+    /// Starts the rendezvous and waits until it says what it has bound.
+    pub fn start_rendezvous(&mut self, machine: &Namespace) -> Result<()> {
+        let mut command = machine.command(PUNCHLAN);
+        command.arg("rendezvous");
+        self.set_folders(&mut command, "rendezvous");
+        let program = self.rendezvous.insert(Program::start(command, self.folder.path().join("rendezvous.log"))?);
+        await_true("the rendezvous to listen", Duration::from_secs(5), || {
+            Ok(program.said().contains(&PORT.to_string()))
+        })
+    }
+
+    /// Starts `punchlan up` on a host and returns at once.
+    pub fn up<'a>(&self, host: &'a Host, name: &str, number: u8) -> Result<Peer<'a>> {
+        let address = Ipv4Addr::new(10, 77, 0, number);
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder)?;
+        let net_toml = folder.join("net.toml");
+        fs::write(&net_toml, self.net_toml(host, name, address))?;
+        fs::set_permissions(&net_toml, Permissions::from_mode(0o600))?;
+        let mut command = host.netns.command(PUNCHLAN);
+        command.args(["-v", "up"]).arg(&net_toml);
+        self.set_folders(&mut command, name);
+        let program = Program::start(command, folder.join("log"))?;
+        Ok(Peer { program, host, name: name.to_owned(), address, folder })
+    }
+
+    /// Starts `punchlan up` and waits until it is registered.
+    pub fn join<'a>(&self, host: &'a Host, name: &str, number: u8) -> Result<Peer<'a>> {
+        let peer = self.up(host, name, number)?;
+        peer.await_status("its registration", Duration::from_secs(10), |status| {
+            status.rendezvous.iter().any(|server| server.state == RendezvousState::Registered)
+        })?;
+        Ok(peer)
+    }
+
+    fn net_toml(&self, host: &Host, name: &str, address: Ipv4Addr) -> String {
+        let v4 = host.v4.map(|_| IpAddr::V4(RENDEZVOUS));
+        let v6 = host.v6.map(|_| IpAddr::V6(RENDEZVOUS_V6));
+        let server = SocketAddr::new(v4.or(v6).expect("a host has an address"), PORT);
+        format!(
+            "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = [\"{server}\"]\n\
+             [peer]\nname = \"{name}\"\naddress = \"{address}\"\n",
+            self.key
+        )
+    }
+
+    fn set_folders(&self, command: &mut Command, name: &str) {
+        set_folders(command, &self.folder.path().join(name));
+    }
+}
+
+/// The network's name: long enough never to appear by chance.
+pub const NAME: &str = "laboratory-lan";
+
+fn set_folders(command: &mut Command, folder: &Path) {
+    command.env("PUNCHLAN_STATE", folder.join("state")).env("PUNCHLAN_RUN", folder.join("run"));
+}
+
+/// A daemon on a host.
+#[derive(Debug)]
+pub struct Peer<'a> {
+    /// Its process.
+    pub program: Program,
+    /// Where it runs.
+    pub host: &'a Host,
+    /// Its name.
+    pub name: String,
+    /// Its overlay address.
+    pub address: Ipv4Addr,
+    folder: PathBuf,
+}
+
+impl Peer<'_> {
+    /// A `punchlan` command beside this daemon.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.host.netns.command(PUNCHLAN);
+        command.args(args);
+        set_folders(&mut command, &self.folder);
+        command
+    }
+
+    /// Where this daemon keeps its state.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `punchlan status --json`.
+    pub fn status(&self) -> Result<Status> {
+        let output = netns::run(&mut self.command(&["status", "--json"]))?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Waits until the status is as wanted.
+    pub fn await_status(&self, what: &str, patience: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let what = format!("{what} of {}", self.name);
+        await_some(&what, patience, || {
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(self.status().ok().filter(&wanted))
+        })
+    }
+
+    /// Waits until this peer shows another in this state.
+    pub fn await_peer(&self, other: &str, state: PeerState, patience: Duration) -> Result<Status> {
+        self.await_status(&format!("{other} {state:?}"), patience, |status| {
+            status.peers.iter().any(|peer| peer.name == other && peer.state == state)
+        })
+    }
+
+    /// Its derived IPv6 overlay address.
+    pub fn address_v6(&self) -> Result<IpAddr> {
+        let status = self.await_status("an interface", Duration::from_secs(5), |_| true)?;
+        status.me.addresses.into_iter().find(IpAddr::is_ipv6).context("IPv6 is on by default")
+    }
+
+    /// Pings an overlay address `count` times and returns how many answers came.
+    pub fn ping(&self, target: IpAddr, count: u32) -> Result<u32> {
+        let mut ping = self.host.netns.command("ping");
+        ping.args(["-n", "-q", "-i", "0.02", "-W", "2", "-s", &PING_PAYLOAD.to_string()]);
+        let output = ping.args(["-c", &count.to_string(), &target.to_string()]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let received = said.split(" received").next().and_then(|before| before.rsplit(' ').next());
+        received.and_then(|number| number.parse().ok()).with_context(|| format!("ping said: {said}"))
+    }
+
+    /// Starts to ping every 50 ms, even before there is an interface to ping through.
+    pub fn start_pings(&self, target: Ipv4Addr) -> Result<Pings<'_>> {
+        Pings::start(&self.host.netns, target, self.folder.join("pings"))
+    }
+}
+
+/// What every ping carries: a length that nothing else on the wire has.
+pub const PING_PAYLOAD: usize = 777;
+/// The length of a sealed ping on the wire: + ICMP 8, IP 20 or 40, seal 25, relay 0 or 12, UDP 8, IP 20 or 40.
+pub const PING_ON_WIRE: std::ops::Range<usize> = PING_PAYLOAD + 81..PING_PAYLOAD + 134;
+
+/// Pings that go on.
+#[derive(Debug)]
+pub struct Pings<'a> {
+    netns: &'a Namespace,
+    target: Ipv4Addr,
+    output: PathBuf,
+    child: Child,
+}
+
+impl<'a> Pings<'a> {
+    fn start(netns: &'a Namespace, target: Ipv4Addr, output: PathBuf) -> Result<Self> {
+        let child = Self::spawn(netns, target, &output)?;
+        Ok(Self { netns, target, output, child })
+    }
+
+    fn spawn(netns: &Namespace, target: Ipv4Addr, output: &Path) -> Result<Child> {
+        let mut ping = netns.command("ping");
+        ping.args(["-n", "-i", "0.05", "-s", &PING_PAYLOAD.to_string(), &target.to_string()]);
+        Ok(ping.stdout(File::create(output)?).stderr(Stdio::null()).spawn()?)
+    }
+
+    /// Waits for the first answer; says when it was seen.
+    pub fn first_answer(&mut self, patience: Duration) -> Result<Instant> {
+        await_some("the first answered ping", patience, || {
+            // Without a route to the overlay ping ends at once.
+            if self.child.try_wait()?.is_some() {
+                self.child = Self::spawn(self.netns, self.target, &self.output)?;
+            }
+            let answered = fs::read_to_string(&self.output)?.contains("bytes from");
+            Ok(answered.then(Instant::now))
+        })
+    }
+}
+
+impl Drop for Pings<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `look` finds something.
+pub fn await_some<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if start.elapsed() > patience {
+            bail!("waited {patience:?} for {what}");
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// Waits until `look` is true.
+pub fn await_true(what: &str, patience: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
+    await_some(what, patience, || Ok(look()?.then_some(())))
+}

@@ -1,0 +1,104 @@
+//! The laboratory itself: every gateway does what its name says, and nothing of a lab outlives it.
+//!
+//! ```text
+//!   host ── gateway ── core ── four reflectors: {198.51.100.10, .11} × {two ports}
+//! ```
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::lab::nat::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+use crate::lab::probe::{self, Findings, Reflectors};
+use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
+use crate::{direct_is_possible, pairs, turn};
+
+#[test]
+fn every_gateway_does_what_its_name_says() {
+    let _turn = turn();
+    for gateway in Gateway::ALL {
+        let lab = Lab::new(&[gateway]).unwrap();
+        let reflectors = match gateway {
+            Gateway::Ipv6Firewall => Reflectors::start_v6(&lab),
+            _ => Reflectors::start(&lab),
+        };
+        let found = reflectors.unwrap().measure(lab.host(0)).unwrap();
+        println!("{:28} {found:?}", gateway.name());
+        assert_eq!(found, expected(gateway), "{}", gateway.name());
+    }
+}
+
+fn expected(gateway: Gateway) -> Findings {
+    let (mapping, filtering) = match gateway {
+        Gateway::Public => (None, EndpointIndependent),
+        Gateway::PublicFirewall | Gateway::Ipv6Firewall => (None, AddressAndPortDependent),
+        Gateway::FullCone => (Some(EndpointIndependent), EndpointIndependent),
+        Gateway::AddressRestricted => (Some(EndpointIndependent), AddressDependent),
+        Gateway::PortRestricted | Gateway::Masquerade | Gateway::MasqueradeDroppingInput => {
+            (Some(EndpointIndependent), AddressAndPortDependent)
+        }
+        Gateway::Symmetric | Gateway::MasqueradeRandom => (Some(AddressAndPortDependent), AddressAndPortDependent),
+    };
+    Findings {
+        mapping,
+        filtering,
+        preserves_port: !matches!(gateway, Gateway::Symmetric | Gateway::MasqueradeRandom),
+        remembers_unsolicited: gateway == Gateway::Masquerade,
+    }
+}
+
+#[test]
+fn plain_sockets_meet_wherever_the_table_says_direct() {
+    let _turn = turn();
+    let linux = [Gateway::Masquerade, Gateway::MasqueradeDroppingInput];
+    let linux_pairs = linux.into_iter().flat_map(|a| linux.into_iter().map(move |b| (a, b)));
+    for (a, b) in pairs().chain(linux_pairs) {
+        let lab = Lab::new(&[a, b]).unwrap();
+        let reflectors = Reflectors::start(&lab).unwrap();
+        let met = probe::punch(&reflectors, lab.host(0), lab.host(1)).unwrap();
+        assert_eq!(met, direct_is_possible(a, b), "{} × {}", a.name(), b.name());
+    }
+}
+
+#[test]
+fn a_delay_makes_the_way_long_and_a_loss_thins_it() {
+    let _turn = turn();
+    let mut lab = Lab::new(&[Gateway::Public, Gateway::FullCone]).unwrap();
+    let round_trip = |lab: &Lab, to: IpAddr| {
+        let mut ping = lab.host(1).netns.command("ping");
+        let output = netns::run(ping.args(["-n", "-c", "3", "-i", "0.01", &to.to_string()])).unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("ttl=62") || said.contains("ttl=61"), "no hop more than without: {said}");
+        said.rsplit(" = ").next().unwrap().split('/').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (near, far) = (lab.host(0).v4.unwrap().into(), RENDEZVOUS.into());
+    assert!(round_trip(&lab, near) < 20.0 && round_trip(&lab, far) < 20.0);
+    lab.delay(Duration::from_millis(50), false).unwrap();
+    assert!(round_trip(&lab, near) < 20.0 && round_trip(&lab, far) > 50.0);
+    lab.delay(Duration::from_millis(50), true).unwrap();
+    assert!(round_trip(&lab, near) > 100.0 && round_trip(&lab, far) > 100.0);
+
+    lab.lose(999).unwrap();
+    let mut ping = lab.host(1).netns.command("ping");
+    assert!(netns::run(ping.args(["-c", "2", "-i", "0.01", "-W", "1", &RENDEZVOUS.to_string()])).is_err());
+}
+
+#[test]
+fn a_lab_leaves_nothing_behind() {
+    let _turn = turn();
+    let mine = || {
+        let prefix = format!("plt-{}-", std::process::id());
+        let names =
+            std::fs::read_dir("/run/netns").map(|names| names.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        names.iter().filter(|name| name.file_name().to_string_lossy().starts_with(&prefix)).count()
+    };
+    let lab = Lab::new(&[SitePlan::new(Gateway::Symmetric).hosts(2), Gateway::Public.into()]).unwrap();
+    assert_eq!(mine(), 7);
+    drop(lab);
+    assert_eq!(mine(), 0);
+    let panicked = std::panic::catch_unwind(|| {
+        let _lab = Lab::new(&[Gateway::FullCone]).unwrap();
+        panic!("a failing test, on purpose");
+    });
+    assert!(panicked.is_err());
+    assert_eq!(mine(), 0);
+}
