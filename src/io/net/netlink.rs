@@ -7,9 +7,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use ipnet::{IpNet, Ipv4Net};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 };
@@ -19,6 +21,11 @@ use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
 use super::{Addresses, NetError, Route};
 use crate::io::interfaces;
 use crate::io::tun::Tun;
+
+/// How often, and after what pauses, a new address is looked at until it works: 2 s in all. It takes some
+/// milliseconds at most.
+const SETTLE_LOOKS: u32 = 1000;
+const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The machine's network settings. Cheap to make: open one where it is needed.
 #[derive(Debug)]
@@ -60,7 +67,27 @@ impl Network {
                 other => other?,
             }
         }
+        for v6 in &addresses.v6 {
+            self.settle(tun, v6.addr()).await;
+        }
         Ok(true)
+    }
+
+    /// Waits until the kernel takes packets to `ip`, which it arranges some moments after it said yes.
+    async fn settle(&self, tun: &Tun, ip: Ipv6Addr) {
+        for _ in 0..SETTLE_LOOKS {
+            let mut query = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build();
+            // A link-local address means nothing without its interface.
+            query.attributes.push(RouteAttribute::Oif(tun.index()));
+            let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
+            if let Ok(Some(route)) = answer.try_next().await
+                && route.header.kind == RouteType::Local
+            {
+                return;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+        tracing::debug!(%ip, "the kernel does not say that it takes packets to the address; going on");
     }
 
     /// Puts the IPv4 address `new` in the place of `old`. The old goes first: as the elder of one subnet it
@@ -133,8 +160,12 @@ impl Network {
     }
 
     async fn add(&self, tun: &Tun, net: IpNet) -> Result<(), NetError> {
-        let added = self.handle.address().add(tun.index(), net.addr(), net.prefix_len()).replace().execute().await;
-        added.map_err(|error| address_error(tun, net, error))
+        let mut request = self.handle.address().add(tun.index(), net.addr(), net.prefix_len()).replace();
+        if net.addr().is_ipv6() {
+            // Nobody else can have it; and while the kernel wonders, even if briefly, it takes no packet.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await.map_err(|error| address_error(tun, net, error))
     }
 
     async fn remove(&self, tun: &Tun, net: IpNet) -> Result<(), NetError> {
