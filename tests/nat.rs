@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use nat::{Allocation, Behaviour, Nat, NatConfig};
+use proptest::prelude::*;
 use punchlan::sans::{Instant, Seed};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000);
@@ -174,6 +175,36 @@ fn the_same_seed_gives_the_same_ports() {
     };
     assert_eq!(ports(7), ports(7));
     assert_ne!(ports(7), ports(8));
+}
+
+proptest! {
+    /// Whatever was sent before, by whom and when: an answer from the remote that was just written to, to the
+    /// address that it saw, reaches the socket that wrote, and only that one.
+    #[test]
+    fn an_answer_always_finds_the_socket_that_asked(
+        kind in 0..6_usize,
+        hosts in proptest::collection::vec((2..5_u8, 5000..5004_u16, 1..4_u8, 1..4_u16, 0..100_u64), 1..60),
+    ) {
+        let sequential = NatConfig { allocation: Allocation::Sequential, ..NatConfig::symmetric() };
+        let mut nat = nat([
+            NatConfig::full_cone(),
+            NatConfig::address_restricted(),
+            NatConfig::port_restricted(),
+            NatConfig::symmetric(),
+            NatConfig::linux_masquerade(),
+            sequential,
+        ][kind]);
+        let mut now = T0;
+        for (host, port, remote_host, remote_port, seconds) in hosts {
+            now += Duration::from_secs(seconds);
+            let (asking, asked) = (inside(host, port), remote(remote_host, remote_port));
+            nat.inbound(now, SocketAddr::new(EXTERNAL, port), remote(remote_host, remote_port + 1));
+            let external = nat.outbound(now, asking, asked).unwrap();
+            prop_assert_eq!(external.ip(), EXTERNAL);
+            prop_assert_eq!(nat.inbound(now, external, asked), Some(asking));
+            prop_assert_eq!(nat.outbound(now, asking, asked), Some(external));
+        }
+    }
 }
 
 fn nat(config: NatConfig) -> Nat {

@@ -91,16 +91,21 @@ pub struct Network {
 }
 
 impl Network {
-    /// Starts a rendezvous in the lab and makes a new network.
+    /// Makes a new network and starts a rendezvous in the lab.
     pub fn start(lab: &Lab) -> Result<Self> {
+        let mut network = Self::without_rendezvous()?;
+        network.start_rendezvous(&lab.rendezvous)?;
+        Ok(network)
+    }
+
+    /// Makes a new network that will use a rendezvous which somebody else runs.
+    pub fn without_rendezvous() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
         let net_toml = folder.path().join("founder.toml");
         netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        let mut network = Self { rendezvous: None, folder, key };
-        network.start_rendezvous(&lab.rendezvous)?;
-        Ok(network)
+        Ok(Self { rendezvous: None, folder, key })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
@@ -270,6 +275,30 @@ impl<'a> Pings<'a> {
             Ok(answered.then(Instant::now))
         })
     }
+}
+
+impl Pings<'_> {
+    /// Ends them. Between the first answer and the last: pings that were not answered, and answers that came
+    /// twice.
+    pub fn end(self) -> Result<Flaws> {
+        let said = fs::read_to_string(&self.output)?;
+        let answers = said.lines().filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok());
+        let mut numbers: Vec<usize> = answers.collect();
+        let answers = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { bail!("no answers: {said}") };
+        Ok(Flaws { lost: last - first + 1 - numbers.len(), doubled: answers - numbers.len() })
+    }
+}
+
+/// What should not happen to pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flaws {
+    /// Not answered, although earlier and later ones were.
+    pub lost: usize,
+    /// Answered more than once.
+    pub doubled: usize,
 }
 
 impl Drop for Pings<'_> {
