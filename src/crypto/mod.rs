@@ -8,7 +8,8 @@
 //! - [`noise`]: the handshake; [`suite`] and [`seal`]: what its keys become; [`replay`]: what was seen.
 //! - [`probe`], [`relay`]: tags and MACs outside of sessions.
 //!
-//! Secrets are zeroised when dropped, and their `Debug` says nothing.
+//! Secrets are zeroised when dropped, and their `Debug` says nothing. (What `ring` and `snow` hold while they work
+//! is theirs: neither zeroises its state, so no object of theirs outlives its use.)
 
 pub mod addresses;
 pub mod aead;

@@ -12,10 +12,13 @@ pub struct ReplayWindow<const BITS: usize> {
 const BLOCK: u64 = u64::BITS as u64;
 
 impl<const BITS: usize> ReplayWindow<BITS> {
+    /// Known when compiling, so that finding a block takes no division.
+    const BLOCKS: usize = BITS / 64 + 1;
+
     /// A window that has seen nothing. `BITS` is a multiple of 64.
     pub fn new() -> Self {
         const { assert!(BITS > 0 && BITS.is_multiple_of(64), "whole blocks") }
-        Self { next: 0, blocks: vec![0; BITS / 64 + 1].into() }
+        Self { next: 0, blocks: vec![0; Self::BLOCKS].into() }
     }
 
     /// Whether `counter` is new. Changes nothing: ask before verifying, [`ReplayWindow::accept`] afterwards.
@@ -25,7 +28,7 @@ impl<const BITS: usize> ReplayWindow<BITS> {
         if counter >= self.next {
             return counter != u64::MAX;
         }
-        let (block, bit) = self.place(counter);
+        let (block, bit) = Self::place(counter);
         self.next - counter <= BITS as u64 && self.blocks[block] & bit == 0
     }
 
@@ -38,7 +41,7 @@ impl<const BITS: usize> ReplayWindow<BITS> {
         if counter >= self.next {
             self.advance(counter);
         }
-        let (block, bit) = self.place(counter);
+        let (block, bit) = Self::place(counter);
         self.blocks[block] |= bit;
         true
     }
@@ -46,16 +49,16 @@ impl<const BITS: usize> ReplayWindow<BITS> {
     /// Clears the blocks between the highest counter so far and `counter`.
     fn advance(&mut self, counter: u64) {
         let newest = self.next.saturating_sub(1) / BLOCK;
-        let fresh = (counter / BLOCK - newest).min(self.blocks.len() as u64);
+        let fresh = (counter / BLOCK - newest).min(Self::BLOCKS as u64);
         for i in 1..=fresh {
-            let (block, _) = self.place((newest + i) * BLOCK);
+            let (block, _) = Self::place((newest + i) * BLOCK);
             self.blocks[block] = 0;
         }
         self.next = counter + 1;
     }
 
-    fn place(&self, counter: u64) -> (usize, u64) {
-        let block = usize::try_from(counter / BLOCK % self.blocks.len() as u64).expect("below the number of blocks");
+    fn place(counter: u64) -> (usize, u64) {
+        let block = usize::try_from(counter / BLOCK % Self::BLOCKS as u64).expect("below the number of blocks");
         (block, 1 << (counter % BLOCK))
     }
 }

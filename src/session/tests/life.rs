@@ -230,6 +230,39 @@ fn keys_change_at_120_seconds_under_a_stream_without_a_lost_packet() {
 }
 
 #[test]
+fn keys_change_without_a_lost_packet_when_packets_overtake_each_other() {
+    for seed in 1..4_u64 {
+        let mut pair = Pair::established();
+        let mut rng = crate::sans::Seed::from_u64(seed).rng();
+        pair.link = Box::new(move |_, _, _| match rng.u64() % 300 {
+            delay if delay % 10 == 0 => vec![ms(delay), ms(delay + 40)],
+            delay => vec![ms(delay)],
+        });
+        let sealed = stream(&mut pair, s(250), ms(10));
+        for (from, to) in [(LOW, HIGH), (HIGH, LOW)] {
+            let opened: BTreeSet<_> = pair.ends[to].opened.iter().collect();
+            assert_eq!(opened.len(), pair.ends[to].opened.len(), "none twice");
+            assert_eq!(opened, sealed[from].iter().collect());
+            assert!(pair.ends[to].failures.iter().all(|error| *error == OpenError::Replayed), "doubles alone fail");
+        }
+        assert!(pair.count(LOW, Class::Initiation) >= 3);
+    }
+}
+
+#[test]
+fn keys_change_without_a_lost_packet_when_both_sides_begin() {
+    let mut pair = Pair::established();
+    pair.run(s(5));
+    for end in &pair.ends {
+        end.session.sealing_key(Channel::Data).expect("established").skip_to(REKEY_PACKETS);
+    }
+    let sealed = stream(&mut pair, s(5), ms(1));
+    assert_eq!((&pair.ends[HIGH].opened, &pair.ends[LOW].opened), (&sealed[LOW], &sealed[HIGH]));
+    assert_eq!(pair.count(HIGH, Class::Initiation), 1, "it began, too");
+    assert_eq!(pair.count(LOW, Class::Response), 0, "the lower id's survived");
+}
+
+#[test]
 fn the_responder_changes_keys_at_150_seconds_if_the_initiator_does_not() {
     let mut pair = Pair::established();
     pair.link =
