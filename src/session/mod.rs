@@ -3,9 +3,9 @@
 //!
 //! # One session's life
 //!
-//! [`Session::connect`] begins an attempt: an initiation, sent again and again ([`attempt`]). Either side may
+//! [`Session::connect`] begins an attempt: an initiation, sent again and again (`attempt.rs`). Either side may
 //! begin. The peer answers by [`Session::handle_initiation`]; its keys stand in `next` and seal nothing until
-//! a packet is opened under them ([`keys`]). [`Session::handle_response`] makes the initiator's keys
+//! a packet is opened under them (`keys.rs`). [`Session::handle_response`] makes the initiator's keys
 //! `current` at once, and a `Control::Nothing` goes out under them, again and again until something comes
 //! back: it is what lets the responder speak.
 //!
