@@ -1,0 +1,17 @@
+//! What a host runs, seen by the world: the loop contract and nothing else.
+
+use std::any::Any;
+
+use punchlan::sans::{Datagram, Instant, Transmit, Wakeup};
+
+/// A machine under the loop contract. The world mutates once, then drains, then sleeps.
+pub trait Machine: Any {
+    /// A datagram came in.
+    fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>);
+    /// Time has passed.
+    fn handle_timeout(&mut self, now: Instant);
+    /// The next datagram to send.
+    fn poll_transmit(&mut self) -> Option<Transmit>;
+    /// When to call `handle_timeout`.
+    fn poll_timeout(&self) -> Option<Wakeup>;
+}

@@ -1,0 +1,23 @@
+//! A small internet in virtual time: hosts behind gateways behind a core, lines that lose, delay, double and
+//! reorder, and a clock that jumps to whatever comes next. Nothing here sleeps, and one seed gives one history.
+//!
+//! ```text
+//!  host ──lan── gateway ──line── core ──line── gateway ──lan── host
+//!                 │                                │
+//!            NAT, firewall or plain router    one hop each: a datagram with
+//!            (tests/common/nat.rs)            TTL 2 opens its own NAT and dies in the core
+//! ```
+//!
+//! [`world`] moves the datagrams, [`topology`] is what they cross, [`machine`] is what hosts run: a real peer
+//! ([`peer`]), a real rendezvous ([`server`]), or whatever a test writes. [`ledger`] knows every inner packet
+//! and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
+//! error such a failure; [`oracle`] says which pairs must become direct.
+
+#![allow(dead_code, unreachable_pub, reason = "a laboratory has more tools than each experiment uses")]
+
+pub mod errors;
+pub mod machine;
+pub mod oracle;
+pub mod recorder;
+pub mod topology;
+pub mod world;

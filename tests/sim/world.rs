@@ -1,0 +1,431 @@
+//! The world: moves datagrams from host to host in virtual time, wakes machines when they asked for it, and
+//! fails the test on what no run may show (an error in the log, a timer that never rests).
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use punchlan::id::SocketId;
+use punchlan::sans::{Datagram, Instant, Rng, Seed, Transmit, Wakeup};
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
+
+use super::errors;
+use super::machine::Machine;
+use super::recorder::{Crossing, Recorder};
+use super::topology::{Flight, Gateway, Line};
+use crate::nat::NatConfig;
+
+/// Time to cross a house's own network.
+const LAN_DELAY: Duration = Duration::from_micros(200);
+/// What a datagram starts with unless its sender says otherwise.
+const TTL: u8 = 64;
+/// Datagrams that a stopped process finds in its socket when it goes on.
+const SOCKET_BUFFER: usize = 256;
+/// Wake-ups of one machine at one moment after which its timer counts as never resting.
+const RESTLESS: u32 = 1_000;
+/// Where runs begin: not at zero, as no clock does.
+const START: Instant = Instant::from_nanos(1_000_000_000_000);
+
+/// A host of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub usize);
+
+/// A gateway of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayId(pub usize);
+
+struct Host {
+    name: String,
+    gateway: usize,
+    addresses: Vec<IpAddr>,
+    /// Bound ports; none: no process listens.
+    ports: BTreeMap<SocketId, u16>,
+    machine: Box<dyn Machine>,
+    /// A stopped process: what waits in its socket.
+    stopped: Option<Vec<(SocketId, Flight)>>,
+    woken: (Instant, u32),
+}
+
+enum Stage {
+    /// At a gateway, from inside.
+    Leaving(usize),
+    /// At the core, on its way to a gateway.
+    Core,
+    /// At a gateway, from outside.
+    Entering(usize),
+    /// At a host.
+    Arriving(usize),
+}
+
+/// See the module.
+pub struct World {
+    now: Instant,
+    pub rng: Rng,
+    order: u64,
+    queue: BTreeMap<(Instant, u64), (Stage, Flight)>,
+    hosts: Vec<Host>,
+    gateways: Vec<Gateway>,
+    pub recorder: Recorder,
+    /// Errors that a test provokes on purpose are allowed.
+    pub errors_allowed: bool,
+    _ear: DefaultGuard,
+}
+
+impl World {
+    /// An empty world; the seed decides all its chances.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: START,
+            rng: Seed::from_u64(seed).rng(),
+            order: 0,
+            queue: BTreeMap::new(),
+            hosts: Vec::new(),
+            gateways: Vec::new(),
+            recorder: Recorder::default(),
+            errors_allowed: false,
+            _ear: errors::listen(),
+        }
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A house with this NAT and outer IPv4 address, and an IPv6 firewall or none.
+    pub fn gateway(&mut self, name: &str, nat: Option<(NatConfig, IpAddr)>, firewall: bool) -> GatewayId {
+        let gateway = Gateway::new(name, nat, firewall, &mut self.rng);
+        self.gateways.push(gateway);
+        GatewayId(self.gateways.len() - 1)
+    }
+
+    /// A gateway, to change.
+    pub fn gate(&mut self, id: GatewayId) -> &mut Gateway {
+        &mut self.gateways[id.0]
+    }
+
+    /// Sets both lines of every gateway.
+    pub fn all_lines(&mut self, line: Line) {
+        for gateway in &mut self.gateways {
+            (gateway.up, gateway.down) = (line, line);
+        }
+    }
+
+    /// A host in this house. It listens nowhere until [`Self::bind`].
+    pub fn host(&mut self, name: &str, gateway: GatewayId, addresses: &[IpAddr], machine: impl Machine) -> HostId {
+        self.recorder.host(name);
+        self.hosts.push(Host {
+            name: name.to_owned(),
+            gateway: gateway.0,
+            addresses: addresses.to_vec(),
+            ports: BTreeMap::new(),
+            machine: Box::new(machine),
+            stopped: None,
+            woken: (START, 0),
+        });
+        HostId(self.hosts.len() - 1)
+    }
+
+    /// Which gateway a host is behind.
+    pub fn gateway_of(&self, host: HostId) -> GatewayId {
+        GatewayId(self.hosts[host.0].gateway)
+    }
+
+    /// A host's own addresses.
+    pub fn addresses(&self, host: HostId) -> &[IpAddr] {
+        &self.hosts[host.0].addresses
+    }
+
+    /// Moves a host to other addresses, perhaps behind another gateway. What is in flight to it is lost.
+    pub fn move_host(&mut self, host: HostId, gateway: GatewayId, addresses: &[IpAddr]) {
+        let moved = &mut self.hosts[host.0];
+        moved.gateway = gateway.0;
+        moved.addresses = addresses.to_vec();
+        self.note(host, format!("moved to {addresses:?}"));
+    }
+
+    /// Binds the IPv4 socket (0) and the IPv6 socket (1) to `port`; none: the process is gone.
+    pub fn bind(&mut self, host: HostId, port: Option<u16>) {
+        self.hosts[host.0].ports = port.map(|p| [(SocketId(0), p), (SocketId(1), p)].into()).unwrap_or_default();
+    }
+
+    /// SIGSTOP: no timer fires, datagrams wait in the socket.
+    pub fn stop(&mut self, host: HostId) {
+        self.note(host, "stopped");
+        self.hosts[host.0].stopped = Some(Vec::new());
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&mut self, host: HostId) {
+        self.note(host, "goes on");
+        for (socket, flight) in self.hosts[host.0].stopped.take().unwrap_or_default() {
+            self.deliver(host.0, socket, flight);
+        }
+    }
+
+    /// A line of the diagram.
+    pub fn note(&mut self, host: HostId, text: impl Into<String>) {
+        self.recorder.note(self.now, host.0, text);
+    }
+
+    /// A host's machine as what it is.
+    pub fn machine<M: Machine>(&self, host: HostId) -> &M {
+        let machine: &dyn Any = self.hosts[host.0].machine.as_ref();
+        machine.downcast_ref().expect("the host runs such a machine")
+    }
+
+    /// Changes a host's machine, then carries what it has to say.
+    pub fn with<M: Machine, R>(&mut self, host: HostId, change: impl FnOnce(&mut M, Instant) -> R) -> R {
+        let machine: &mut dyn Any = self.hosts[host.0].machine.as_mut();
+        let result = change(machine.downcast_mut().expect("the host runs such a machine"), self.now);
+        self.drain(host.0);
+        result
+    }
+
+    /// Lets `duration` pass.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Lets time pass until `done`, and says how long it took; `None` if `limit` passed first.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> Option<Duration> {
+        let (start, end) = (self.now, self.now + limit);
+        while !done(self) {
+            if !self.step(end) {
+                self.now = end;
+                return done(self).then_some(limit);
+            }
+        }
+        Some(self.now - start)
+    }
+
+    /// Does the next thing that is due until `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let datagram = self.queue.keys().next().copied();
+        let timer = self.next_timer();
+        match (datagram, timer) {
+            (Some(key), timer) if key.0 <= end && timer.is_none_or(|(at, ..)| key.0 <= at) => {
+                self.now = self.now.max(key.0);
+                let (stage, flight) = self.queue.remove(&key).expect("it was just seen");
+                self.advance(stage, flight);
+            }
+            (_, Some((at, host, why))) if at <= end => {
+                self.now = self.now.max(at);
+                self.wake(host, why);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn next_timer(&self) -> Option<(Instant, usize, &'static str)> {
+        let running = self.hosts.iter().enumerate().filter(|(_, h)| h.stopped.is_none());
+        running.filter_map(|(i, h)| h.machine.poll_timeout().map(|Wakeup { at, why }| (at, i, why))).min()
+    }
+
+    fn wake(&mut self, index: usize, why: &'static str) {
+        let host = &mut self.hosts[index];
+        host.woken = if host.woken.0 == self.now { (self.now, host.woken.1 + 1) } else { (self.now, 0) };
+        assert!(host.woken.1 < RESTLESS, "{} wakes again and again at {:?}: {why}", host.name, self.now);
+        host.machine.handle_timeout(self.now);
+        self.drain(index);
+    }
+
+    /// Carries what a machine has to say.
+    fn drain(&mut self, index: usize) {
+        self.listen(index);
+        while let Some(transmit) = self.hosts[index].machine.poll_transmit() {
+            self.send(index, transmit);
+        }
+        self.listen(index);
+    }
+
+    /// Takes the log of what just ran.
+    fn listen(&mut self, index: usize) {
+        for (level, text) in errors::heard() {
+            let fatal = level == Level::ERROR && !self.errors_allowed;
+            assert!(!fatal, "{} logged an error: {text}", self.hosts[index].name);
+            self.recorder.note(self.now, index, format!("{level} {text}"));
+        }
+    }
+
+    fn send(&mut self, index: usize, transmit: Transmit) {
+        let host = &self.hosts[index];
+        let Some(&port) = host.ports.get(&transmit.socket) else { return };
+        let same_family = |ip: &&IpAddr| ip.is_ipv4() == transmit.to.is_ipv4();
+        let wanted = transmit.src.filter(|src| host.addresses.contains(src));
+        let Some(ip) = wanted.or_else(|| host.addresses.iter().find(same_family).copied()) else { return };
+        assert_eq!(transmit.socket, SocketId(u16::from(transmit.to.is_ipv6())), "{} uses the wrong socket", host.name);
+        let source = SocketAddr::new(ip, port);
+        let flight = Flight {
+            host: index,
+            sent: self.now,
+            written: (source, transmit.to),
+            ttl_written: transmit.ttl,
+            ttl: transmit.ttl.unwrap_or(TTL),
+            source,
+            destination: transmit.to,
+            payload: transmit.payload,
+        };
+        // A neighbour is reached without the gateway.
+        let gateway = host.gateway;
+        let stage = match self.host_in(gateway, transmit.to.ip()) {
+            Some(neighbour) => Stage::Arriving(neighbour),
+            None => Stage::Leaving(gateway),
+        };
+        self.enqueue(self.now + LAN_DELAY, stage, flight);
+    }
+
+    fn host_in(&self, gateway: usize, ip: IpAddr) -> Option<usize> {
+        self.hosts.iter().position(|h| h.gateway == gateway && h.addresses.contains(&ip))
+    }
+
+    fn enqueue(&mut self, at: Instant, stage: Stage, flight: Flight) {
+        self.order += 1;
+        self.queue.insert((at, self.order), (stage, flight));
+    }
+
+    fn advance(&mut self, stage: Stage, flight: Flight) {
+        match stage {
+            Stage::Leaving(gateway) => self.leave_house(gateway, flight),
+            Stage::Core => self.cross_core(flight),
+            Stage::Entering(gateway) => self.enter_house(gateway, flight),
+            Stage::Arriving(host) => self.arrive(host, flight),
+        }
+    }
+
+    /// The sender's gateway: one hop, translation, the line up.
+    fn leave_house(&mut self, gateway: usize, mut flight: Flight) {
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended at the own gateway");
+        }
+        let now = self.now;
+        let house = &mut self.gateways[gateway];
+        if let Some(nat) = house.translator(flight.destination.ip()) {
+            match nat.outbound(now, flight.source, flight.destination) {
+                Some(source) => flight.source = source,
+                None => return self.lose(&flight, "the own gateway does not let it out (hairpin, ports)"),
+            }
+        }
+        if self.gateways[gateway].is_external(flight.destination.ip()) {
+            return self.enter_house(gateway, flight);
+        }
+        let house = &mut self.gateways[gateway];
+        house.carried.0 += flight.payload.len() as u64;
+        let line = house.up;
+        self.over_the_line(line, &flight, || Stage::Core);
+    }
+
+    /// The core: one hop, a route, the line down.
+    fn cross_core(&mut self, mut flight: Flight) {
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended in the core");
+        }
+        let ip = flight.destination.ip();
+        let routed = |(i, g): (usize, &Gateway)| {
+            (g.is_external(ip) || g.is_routed(ip) && self.host_in(i, ip).is_some()).then_some(i)
+        };
+        let Some(gateway) = self.gateways.iter().enumerate().find_map(routed) else {
+            return self.lose(&flight, "no route in the core");
+        };
+        let house = &mut self.gateways[gateway];
+        house.carried.1 += flight.payload.len() as u64;
+        let line = house.down;
+        self.over_the_line(line, &flight, || Stage::Entering(gateway));
+    }
+
+    fn over_the_line(&mut self, line: Line, flight: &Flight, next: impl Fn() -> Stage) {
+        let arrivals = line.cross(self.now, &mut self.rng);
+        if arrivals.is_empty() {
+            self.lose(flight, if line.dead { "dead line" } else { "the line" });
+        }
+        for at in arrivals {
+            self.enqueue(at, next(), flight.clone());
+        }
+    }
+
+    /// The receiver's gateway: translation, one hop.
+    fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
+        let now = self.now;
+        let house = &mut self.gateways[gateway];
+        if let Some(nat) = house.translator(flight.destination.ip()) {
+            match nat.inbound(now, flight.destination, flight.source) {
+                Some(inside) => flight.destination = inside,
+                None => {
+                    let why = format!("filtered by {}, from {}", house.name, flight.source);
+                    return self.lose(&flight, &why);
+                }
+            }
+        }
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended at the other gateway");
+        }
+        match self.host_in(gateway, flight.destination.ip()) {
+            Some(host) => self.enqueue(self.now + LAN_DELAY, Stage::Arriving(host), flight),
+            None => self.lose(&flight, "nobody has that address"),
+        }
+    }
+
+    fn arrive(&mut self, host: usize, flight: Flight) {
+        let there = &mut self.hosts[host];
+        let wanted = (SocketId(u16::from(flight.destination.is_ipv6())), flight.destination.port());
+        let has_address = there.addresses.contains(&flight.destination.ip());
+        if !has_address || !there.ports.iter().any(|(id, port)| (*id, *port) == wanted) {
+            return self.lose(&flight, "nobody listens there");
+        }
+        match &mut there.stopped {
+            Some(waiting) if waiting.len() < SOCKET_BUFFER => waiting.push((wanted.0, flight)),
+            Some(_) => self.lose(&flight, "the socket of a stopped process is full"),
+            None => self.deliver(host, wanted.0, flight),
+        }
+    }
+
+    fn deliver(&mut self, host: usize, socket: SocketId, mut flight: Flight) {
+        self.record(&flight, Some(host), None);
+        let local = Some(flight.destination.ip());
+        let datagram = Datagram { socket, local, from: flight.source, payload: &mut flight.payload };
+        self.hosts[host].machine.handle_datagram(self.now, datagram);
+        self.drain(host);
+    }
+
+    fn lose(&mut self, flight: &Flight, why: &str) {
+        let aim = self.hosts.iter().position(|h| {
+            h.addresses.contains(&flight.written.1.ip()) || self.gateways[h.gateway].is_external(flight.written.1.ip())
+        });
+        self.record(flight, aim, Some(why.to_owned()));
+    }
+
+    fn record(&mut self, flight: &Flight, to: Option<usize>, lost: Option<String>) {
+        let crossing = Crossing {
+            from: flight.host,
+            to,
+            source: flight.written.0,
+            destination: flight.written.1,
+            payload: &flight.payload,
+            ttl: flight.ttl_written,
+            sent: flight.sent,
+            lost,
+        };
+        self.recorder.crossing(self.now, crossing);
+    }
+}
+
+/// A router counts a hop; `false`: it was one too many.
+fn hop(flight: &mut Flight) -> bool {
+    flight.ttl = flight.ttl.saturating_sub(1);
+    flight.ttl > 0
+}
+
+/// A failing test leaves its diagram behind.
+impl Drop for World {
+    #[allow(clippy::print_stderr, reason = "the test harness shows it with the failure")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("\n{}", self.recorder.draw());
+        }
+    }
+}
