@@ -344,7 +344,7 @@ fn no_secret_is_in_debug() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_no_panic_and_change_nothing(

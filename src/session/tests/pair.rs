@@ -146,6 +146,8 @@ pub(super) struct Pair {
     /// Delays of the copies that arrive; none: lost.
     pub(super) link: Link,
     flying: Vec<(Instant, usize, Vec<u8>)>,
+    /// How often something happened or a timer was due.
+    pub(super) steps: usize,
     /// Everything that was sent, by whom.
     pub(super) sent: Vec<(Instant, usize, Vec<u8>)>,
 }
@@ -156,7 +158,14 @@ impl Pair {
         let [low, high] = identities();
         let [first, second] = identities();
         let ends = [End::new(low, &second, 1_000, 1), End::new(high, &first, 2_000, 2)];
-        Self { now: START, ends, link: Box::new(|_, _, _| vec![ms(50)]), flying: Vec::new(), sent: Vec::new() }
+        Self {
+            now: START,
+            ends,
+            link: Box::new(|_, _, _| vec![ms(50)]),
+            flying: Vec::new(),
+            steps: 0,
+            sent: Vec::new(),
+        }
     }
 
     /// One that has had its handshake, begun by the lower id.
@@ -216,6 +225,7 @@ impl Pair {
         while let Some(at) = self.next_at().filter(|at| *at <= end) {
             steps += 1;
             assert!(steps < 200_000, "busy loop at {at:?}");
+            self.steps += 1;
             self.now = self.now.max(at);
             self.step();
         }
@@ -259,6 +269,18 @@ impl Pair {
     pub(super) fn restart(&mut self, end: usize) {
         let [low, high] = identities();
         let (me, peer) = if end == LOW { (low, high) } else { (high, low) };
-        self.ends[end] = End::new(me, &peer, 1 << 40, 77);
+        let seed = self.ends[end].rng.u64();
+        self.ends[end] = End::new(me, &peer, 1 << 40, seed);
     }
+}
+
+/// Both ends can send to each other.
+pub(super) fn assert_exchange(pair: &mut Pair) {
+    let before = [pair.ends[LOW].opened.len(), pair.ends[HIGH].opened.len()];
+    for end in [LOW, HIGH] {
+        pair.send_data(end, b"\x01packet").expect("seals");
+    }
+    pair.run(s(1));
+    assert_eq!(pair.ends[LOW].opened.len(), before[LOW] + 1);
+    assert_eq!(pair.ends[HIGH].opened.len(), before[HIGH] + 1);
 }
