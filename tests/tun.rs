@@ -24,7 +24,7 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use punchlan::io::interfaces;
-use punchlan::io::net::{Addresses, Clash, Network};
+use punchlan::io::net::{Addresses, Changes, Clash, Network};
 use punchlan::io::tun::{NAME_PREFIX, Tun};
 use punchlan::io::udp::Socket;
 
@@ -186,6 +186,24 @@ fn a_clash_with_a_network_of_this_machine_is_found() {
         assert!(matches!(find("10.77.0.64/26"), Some(Clash::Inside(_))));
         assert!(matches!(find("10.77.0.0/16"), Some(Clash::Covers(_))));
         assert_eq!(find("10.78.0.0/24"), None);
+    });
+}
+
+#[test]
+fn a_change_of_the_network_is_told_once_and_our_own_interface_is_none() {
+    in_namespace(async {
+        // Else the kernel would give the pair link-local addresses, in its own time.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("setting");
+        add_veth("lan0", "lan1").await;
+        let mut changes = Changes::watch().expect("watched");
+        let (_tun, network) = up().await;
+        assert_eq!(within(changes.next()).await.map(|told| told.is_ok()), None, "our own");
+        configure_by_name("lan0", "192.0.2.7/24").await;
+        within(changes.next()).await.expect("in time").expect("told");
+        drop(network);
+        assert_eq!(within(changes.next()).await.map(|told| told.is_ok()), None, "nothing new");
+        netlink().link().del(nix::net::if_::if_nametoindex("lan0").expect("index")).execute().await.expect("deleted");
+        within(changes.next()).await.expect("in time").expect("told");
     });
 }
 

@@ -3,6 +3,7 @@
 //! One type, [`Network`], with one file for each kind of system. Everything set through it belongs to the
 //! interface and vanishes with it.
 
+mod changes;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(not(target_os = "linux"))]
@@ -13,6 +14,7 @@ use std::io;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub use changes::Changes;
 #[cfg(target_os = "linux")]
 pub use netlink::Network;
 #[cfg(not(target_os = "linux"))]

@@ -228,7 +228,8 @@ fn route(message: &RouteMessage) -> Option<Route> {
     Some(route)
 }
 
-fn device(index: u32) -> Option<String> {
+/// The name of the interface `index`, if there is one.
+pub(super) fn device(index: u32) -> Option<String> {
     nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
 }
 

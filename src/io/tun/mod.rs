@@ -18,4 +18,5 @@ pub use other::Tun;
 pub const NAME_PREFIX: &str = "punch";
 
 /// Numbers tried before giving up; nobody runs this many networks at once.
+#[cfg(any(target_os = "linux", windows))]
 const LAST_NUMBER: u32 = 255;

@@ -5,6 +5,7 @@ use std::io;
 
 use tun::AbstractDevice as _;
 
+#[cfg(windows)]
 use super::LAST_NUMBER;
 
 /// A TUN device. All methods take `&self`: share it by reference or `Arc`. Gone when dropped.

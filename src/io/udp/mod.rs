@@ -95,6 +95,11 @@ impl Socket {
     /// The system's: [`fault`] says whether only this datagram is concerned. `WouldBlock` was counted in
     /// [`Socket::dropped`]. `Unsupported`: this system has no hop limit per datagram.
     pub fn send(&self, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
+        // What can only be refused is refused here: once the kernel has, quinn-udp takes it for an old one.
+        let v4 = self.local.is_ipv4();
+        if to.is_ipv4() != v4 || src.is_some_and(|src| src.is_ipv4() != v4) || to.port() == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let sent = match ttl {
             Some(ttl) => ttl::send(&self.io, to, src, ttl, payload),
             // Straight to the system call: tokio's own readiness starts empty, and would drop the first.
