@@ -1,1 +1,494 @@
 //! L3: one peer's paths.
+//!
+//! [`Punch`] decides how packets reach one peer. It holds every way that is known ([`Via`]): the peer's
+//! candidates from each of our sockets of their family, addresses that the peer's verified probes came from
+//! (peer-reflexive), and the relays whose channel is open. It seals and verifies nothing: the node does,
+//! and hands over only probes whose MAC held and whose counter was fresh.
+//!
+//! # From an introduction to a direct path
+//!
+//! ```text
+//!   alice                    relay                     bob       trips
+//!   prime (TTL 2) ──× dies beyond her NAT   × ── prime (TTL 2)     0
+//!   primed ─────────────────────────────────────────▶ primed       1    NATs are open on both sides
+//!   request ────────────────────────────────────────▶              2    arrives: bob answers, and asks there himself
+//!            ◀──────────────────────────────── echo, full request  3    alice has proven small packets
+//!   full echo ──────────────────────────────────────▶              4    bob uses the path; alice likewise
+//! ```
+//!
+//! 1. **Rounds** (`search`): both sides prime, say so, and probe together.
+//! 2. **Proof** (`path`, `window`): a path is proven only by the echo of our own fresh nonce, at the request's
+//!    length, on the socket and from the address it was sent to, and is used for data only after a full-size
+//!    echo. A request proves nothing to its receiver, but is a good reason to ask back at once: that is how a
+//!    peer behind a symmetric NAT, whose port nobody could announce, becomes reachable.
+//! 3. **Choice** (`rank`): a value with a derived order; smallest wins.
+//! 4. **Life** (`path`): measuring on a common grid, keepalives, doubt, death, and the search anew.
+//!
+//! What all searches of a node send to addresses that never answered is limited by one [`Budget`].
+
+mod budget;
+mod ladder;
+mod path;
+mod rank;
+mod search;
+mod via;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+pub use budget::{Budget, PER_TARGET};
+use budget::{Urgency, Verdict};
+use path::{Ask, Path, Role};
+use search::{Search, Step};
+pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
+pub use window::PathStats;
+
+use crate::id::{ServerId, SocketId};
+use crate::sans::{Instant, RateLimit, Rng, Seed, Wakeup};
+use crate::wire::announcement::{Candidate, MAX_CANDIDATES};
+use crate::wire::probe::{self, ProbeKind};
+
+/// Hop limit of a prime: past the home router, into the provider's network, not to the peer.
+pub const PRIME_TTL: u8 = 2;
+/// Peer-reflexive addresses remembered per peer.
+const MAX_PEER_REFLEXIVE: usize = 16;
+/// Relays and sockets considered per peer: more than anybody configures.
+const MAX_RELAYS: usize = 16;
+const MAX_SOCKETS: usize = 4;
+/// Echoes that wait to be sent; more requests than this at once are not answered.
+const MAX_ECHOES: usize = 32;
+/// Echoes a second and at once for one peer: a search needs about 40, measuring one.
+const ECHO_RATE: u32 = 100;
+const ECHO_BURST: u32 = 100;
+/// When something direct works, searches on other paths end after this offset.
+const ENOUGH: Duration = Duration::from_millis(400);
+/// Events that wait to be read.
+const MAX_EVENTS: usize = 64;
+
+/// One peer's paths.
+#[derive(Debug)]
+pub struct Punch {
+    rng: Rng,
+    now: Instant,
+    sockets: Vec<(SocketId, Family)>,
+    candidates: Vec<Candidate>,
+    /// Direct ones in the order of the candidates, then peer-reflexive ones and relays as they came.
+    paths: Vec<Path>,
+    search: Search,
+    choice: Option<Choice>,
+    echo_rate: RateLimit,
+    echoes: VecDeque<ProbeOut>,
+    keepalives: VecDeque<Via>,
+    events: VecDeque<Event>,
+    /// Addresses that proved themselves since the budget was last at hand.
+    answered: Vec<IpAddr>,
+}
+
+impl Punch {
+    /// No way known yet.
+    pub fn new(now: Instant, seed: &Seed) -> Self {
+        Self {
+            rng: seed.rng(),
+            now,
+            sockets: Vec::new(),
+            candidates: Vec::new(),
+            paths: Vec::new(),
+            search: Search::new(),
+            choice: None,
+            echo_rate: RateLimit::new(ECHO_RATE, ECHO_BURST),
+            echoes: VecDeque::new(),
+            keepalives: VecDeque::new(),
+            events: VecDeque::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    // ---- what it knows ----
+
+    /// Our sockets, each with the family it sends to.
+    pub fn set_sockets(&mut self, now: Instant, sockets: &[(SocketId, Family)]) {
+        self.sockets = sockets.iter().copied().take(MAX_SOCKETS).collect();
+        let known = |via| matches!(via, Via::Direct { socket, .. } if !sockets.iter().any(|(id, _)| *id == socket));
+        self.paths.retain(|path| !known(path.via));
+        self.renew_paths(now);
+    }
+
+    /// The peer's candidates, already admitted, the most promising first. Those that are new join the search
+    /// that runs, or start one; those that are gone are dropped unless they work.
+    pub fn set_candidates(&mut self, now: Instant, mut candidates: Vec<Candidate>) {
+        candidates.truncate(MAX_CANDIDATES);
+        if candidates != self.candidates {
+            self.candidates = candidates;
+            self.renew_paths(now);
+        }
+    }
+
+    /// A channel to the peer is open on both ends.
+    pub fn relay_up(&mut self, now: Instant, server: ServerId) {
+        if self.path(Via::Relay { server }).is_none() && self.relays().count() < MAX_RELAYS {
+            self.paths.push(Path::relay(server));
+            self.search.on_relay(now);
+            self.refresh(now);
+        }
+    }
+
+    /// The channel is closed.
+    pub fn relay_down(&mut self, now: Instant, server: ServerId) {
+        self.paths.retain(|path| path.via != Via::Relay { server });
+        self.refresh(now);
+    }
+
+    // ---- what happens ----
+
+    /// Both sides are told to start now. Repeated within 1.5 s it means nothing.
+    pub fn introduce(&mut self, now: Instant) {
+        let step = self.search.on_introduced(now, self.has_relay());
+        self.perform(now, step);
+        self.refresh(now);
+    }
+
+    /// The peer is gone: forgets what was proven and searches no more until it is introduced again, or its
+    /// probes come.
+    pub fn stop(&mut self, now: Instant) {
+        self.search.stop();
+        self.echoes.clear();
+        self.paths.retain(|path| path.announced);
+        for path in self.paths.iter_mut().filter(|path| path.via.is_direct()) {
+            *path = Path::new(path.via, path.kind, true);
+        }
+        self.refresh(now);
+    }
+
+    /// A probe came in whose MAC held and whose counter was fresh. `local`: our address it came to.
+    pub fn handle_probe(&mut self, now: Instant, via: Via, local: Option<IpAddr>, probe: &ProbeIn) {
+        match probe.kind {
+            ProbeKind::Request => self.on_request(now, via, local, probe),
+            ProbeKind::Echo => self.on_echo(now, via, local, probe),
+            ProbeKind::Primed => {
+                let step = self.search.on_primed(now, self.has_relay());
+                self.perform(now, step);
+            }
+        }
+        self.refresh(now);
+    }
+
+    /// Data of the session goes this way.
+    pub fn data_sent(&mut self, now: Instant, via: Via) {
+        if let Some(path) = self.path_mut(via) {
+            path.on_data_sent(now);
+        }
+    }
+
+    /// Authenticated traffic of the session came this way.
+    pub fn received(&mut self, now: Instant, via: Via) {
+        if let Some(path) = self.path_mut(via) {
+            path.on_received(now);
+        } else if via.is_direct() {
+            // The peer's NAT gave it a new port, or it moved: ask whether we may follow.
+            self.add_peer_reflexive(now, via);
+            if let Some(path) = self.path_mut(via) {
+                path.on_received(now);
+            }
+        }
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let used = self.choice.map(|choice| choice.via);
+        let mut died = false;
+        let mut doubted = false;
+        for i in 0..self.paths.len() {
+            let role = self.role(&self.paths[i]);
+            let path = &mut self.paths[i];
+            let sure = !path.is_doubtful(self.now);
+            let dead = path.handle_timeout(now, role);
+            died |= dead && used == Some(path.via);
+            doubted |= role == Role::Used && sure && path.is_doubtful(now);
+            if path.take_keepalive(now, role) {
+                self.keepalives.push_back(path.via);
+            }
+        }
+        if doubted {
+            self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.doubt(now));
+        }
+        if died && !self.has_direct() {
+            self.emit(Event::PathLost);
+            let step = self.search.on_lost(now, self.has_relay());
+            self.perform(now, step);
+        }
+        let step = self.search.handle_timeout(now, self.has_relay(), self.has_direct());
+        self.perform(now, step);
+        self.refresh(now);
+    }
+
+    // ---- what it wants ----
+
+    /// Where data goes; `None`: nowhere yet.
+    pub const fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
+    }
+
+    /// The next probe to send; call until `None` after every call that changed something.
+    #[must_use]
+    pub fn poll_probe(&mut self, now: Instant, budget: &mut Budget) -> Option<ProbeOut> {
+        for ip in self.answered.drain(..) {
+            budget.answered(now, ip);
+        }
+        self.echoes
+            .pop_front()
+            .or_else(|| self.poll_request(now, budget, |ask| ask == Ask::Prime))
+            .or_else(|| self.poll_primed(now))
+            .or_else(|| self.poll_request(now, budget, |ask| ask != Ask::Prime))
+    }
+
+    /// The next path to send one byte on (0x00) for the NAT's sake; call until `None` after `handle_timeout`.
+    #[must_use]
+    pub fn poll_keepalive(&mut self) -> Option<Via> {
+        self.keepalives.pop_front()
+    }
+
+    /// What happened; call until `None` after every call that changed something.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`], then [`Self::poll_probe`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        let paths = self.paths.iter().flat_map(|path| path.timers(self.now, self.role(path)));
+        let (at, why) = paths.chain(self.search.timers(self.has_relay())).min()?;
+        Some(Wakeup::new(at, why))
+    }
+
+    // ---- what it can tell ----
+
+    /// The path in use over the last 60 seconds.
+    pub fn stats(&self, now: Instant) -> Option<PathStats> {
+        self.path(self.choice?.via).map(|path| path.stats(now))
+    }
+
+    /// The round trip through the relay of `server`, as far as it was measured.
+    pub fn relay_rtt(&self, now: Instant, server: ServerId) -> Option<Duration> {
+        self.path(Via::Relay { server })?.stats(now).rtt
+    }
+
+    /// All paths, for people.
+    pub fn paths(&self, now: Instant) -> impl Iterator<Item = PathReport> {
+        self.paths.iter().map(move |path| path.report(now))
+    }
+}
+
+// ---- inside: what comes in ----
+
+impl Punch {
+    fn on_request(&mut self, now: Instant, via: Via, local: Option<IpAddr>, probe: &ProbeIn) {
+        if self.path(via).is_none() && via.is_direct() {
+            self.add_peer_reflexive(now, via);
+        }
+        if let Some(path) = self.path_mut(via) {
+            path.on_request(now, local);
+        }
+        if via.is_direct() {
+            let step = self.search.on_request(now);
+            self.perform(now, step);
+        }
+        if self.echoes.len() < MAX_ECHOES && self.echo_rate.allow(now) {
+            let (kind, observed) = (ProbeKind::Echo, via.remote());
+            self.echoes.push_back(ProbeOut { via, kind, nonce: probe.nonce, len: probe.len, ttl: None, observed });
+        }
+    }
+
+    fn on_echo(&mut self, now: Instant, via: Via, local: Option<IpAddr>, probe: &ProbeIn) {
+        let Some(path) = self.path_mut(via) else { return };
+        if !path.on_echo(now, local, probe.nonce, probe.len) {
+            return;
+        }
+        if let Some(remote) = via.remote()
+            && !self.answered.contains(&remote.ip())
+        {
+            self.answered.push(remote.ip());
+        }
+    }
+
+    /// A path to where the peer's probe came from, if there is room: the oldest unproven one makes it.
+    fn add_peer_reflexive(&mut self, now: Instant, via: Via) {
+        let Some(addr) = via.remote() else { return };
+        let strangers = |path: &&Path| path.via.is_direct() && !path.announced;
+        if self.paths.iter().filter(strangers).count() >= MAX_PEER_REFLEXIVE {
+            let oldest = self.paths.iter().position(|path| strangers(&path) && !path.is_proven());
+            let Some(oldest) = oldest else { return };
+            self.paths.remove(oldest);
+        }
+        self.paths.push(Path::new(via, PathKind::PeerReflexive, false));
+        self.now = self.now.max(now);
+        self.emit(Event::PeerReflexive { addr });
+    }
+}
+
+// ---- inside: what goes out ----
+
+impl Punch {
+    /// The next due request that is `wanted` and within the budget.
+    fn poll_request(&mut self, now: Instant, budget: &mut Budget, wanted: fn(Ask) -> bool) -> Option<ProbeOut> {
+        for i in 0..self.paths.len() {
+            let role = self.role(&self.paths[i]);
+            while let Some(ask) = self.paths[i].due(now, role).filter(|ask| wanted(*ask)) {
+                let path = &mut self.paths[i];
+                match within(budget, now, path) {
+                    Verdict::Granted => return Some(Self::ask(&mut self.rng, now, path, ask)),
+                    Verdict::NodeFull => path.hold(now),
+                    Verdict::TargetFull => path.forgo(now, ask),
+                }
+            }
+        }
+        None
+    }
+
+    fn ask(rng: &mut Rng, now: Instant, path: &mut Path, ask: Ask) -> ProbeOut {
+        let nonce = rng.u64();
+        let len = if ask == Ask::Full { probe::FULL_LEN } else { probe::MIN_LEN };
+        let ttl = (ask == Ask::Prime).then_some(PRIME_TTL);
+        path.on_asked(now, ask, nonce, len);
+        ProbeOut { via: path.via, kind: ProbeKind::Request, nonce, len, ttl, observed: None }
+    }
+
+    fn poll_primed(&mut self, now: Instant) -> Option<ProbeOut> {
+        let via = self.best_relay(now)?;
+        let kind = ProbeKind::Primed;
+        self.search.take_primed(now).then(|| ProbeOut {
+            via,
+            kind,
+            nonce: self.rng.u64(),
+            len: probe::MIN_LEN,
+            ttl: None,
+            observed: None,
+        })
+    }
+
+    /// Has the paths do what the search decided.
+    fn perform(&mut self, now: Instant, step: Option<Step>) {
+        let direct = self.paths.iter_mut().filter(|path| path.via.is_direct());
+        match step {
+            None => {}
+            Some(Step::Prime) => direct.for_each(Path::prime),
+            Some(Step::Probe(rungs)) => direct.for_each(|path| path.search(now, rungs)),
+            Some(Step::PrimeAndProbe(rungs)) => direct.for_each(|path| {
+                path.prime();
+                path.search(now, rungs);
+            }),
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        }
+    }
+}
+
+// ---- inside: the paths ----
+
+impl Punch {
+    /// Makes the paths match sockets and candidates.
+    fn renew_paths(&mut self, now: Instant) {
+        let mut old = std::mem::take(&mut self.paths);
+        old.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.announced = false);
+        let mut new = false;
+        for (candidate, via) in pairs(&self.candidates, &self.sockets) {
+            if self.paths.iter().any(|path| path.via == via) {
+                continue;
+            }
+            let kind = candidate.kind.into();
+            let mut path = match old.iter().position(|path| path.via == via) {
+                Some(i) => old.remove(i),
+                None => {
+                    new = true;
+                    Path::new(via, kind, true)
+                }
+            };
+            (path.kind, path.announced) = (kind, true);
+            self.paths.push(path);
+        }
+        self.paths.extend(old.into_iter().filter(|path| !path.via.is_direct() || path.is_proven()));
+        if new {
+            let step = self.search.on_candidate(now, self.has_relay());
+            self.perform(now, step);
+        }
+        self.refresh(now);
+    }
+
+    /// Chooses anew, and tidies up.
+    fn refresh(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        let used = self.choice.map(|choice| choice.via);
+        let best = rank::best(self.paths.iter().filter(|path| path.is_usable()), now, used);
+        let also = best.filter(|path| path.is_unsure(now)).and_then(|_| self.best_relay(now));
+        self.choice = best.map(|path| Choice { via: path.via, kind: path.kind, local: path.local, also });
+        if let Some(Choice { via, kind, .. }) = self.choice
+            && used != Some(via)
+        {
+            self.emit(Event::Chosen { via, kind });
+            self.path_mut(via).into_iter().for_each(|path| path.on_chosen(now));
+        }
+        if self.has_direct() {
+            self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.relax(ENOUGH));
+        }
+        self.paths.retain(|path| path.announced || !path.is_spent(now));
+    }
+
+    fn role(&self, path: &Path) -> Role {
+        match self.choice {
+            Some(choice) if choice.via == path.via => Role::Used,
+            Some(choice) if choice.via.is_direct() && !path.via.is_direct() => Role::Standby,
+            _ => Role::Other,
+        }
+    }
+
+    fn best_relay(&self, now: Instant) -> Option<Via> {
+        rank::best(self.relays(), now, self.choice.map(|choice| choice.via)).map(|path| path.via)
+    }
+
+    fn relays(&self) -> impl Iterator<Item = &Path> + Clone {
+        self.paths.iter().filter(|path| !path.via.is_direct())
+    }
+
+    fn has_relay(&self) -> bool {
+        self.relays().next().is_some()
+    }
+
+    fn has_direct(&self) -> bool {
+        self.paths.iter().any(|path| path.via.is_direct() && path.is_usable())
+    }
+
+    fn path(&self, via: Via) -> Option<&Path> {
+        self.paths.iter().find(|path| path.via == via)
+    }
+
+    fn path_mut(&mut self, via: Via) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| path.via == via)
+    }
+}
+
+/// Every candidate from every socket of its family.
+fn pairs<'a>(
+    candidates: &'a [Candidate],
+    sockets: &'a [(SocketId, Family)],
+) -> impl Iterator<Item = (Candidate, Via)> + 'a {
+    let reaches = |addr: SocketAddr, family| Family::of(addr.ip()) == family;
+    candidates.iter().flat_map(move |candidate| {
+        let fitting = sockets.iter().filter(move |(_, family)| reaches(candidate.addr, *family));
+        fitting.map(|(socket, _)| (*candidate, Via::Direct { socket: *socket, remote: candidate.addr }))
+    })
+}
+
+/// Whether a request on `path` may leave; relays and proven paths are free.
+fn within(budget: &mut Budget, now: Instant, path: &Path) -> Verdict {
+    let urgency = if path.was_heard(now) { Urgency::Answer } else { Urgency::Search };
+    path.via.remote().map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency))
+}

@@ -1,0 +1,245 @@
+//! What a node may send to addresses that never answered.
+//!
+//! A member can name any address as its candidate, so the addresses that a search tries may belong to
+//! somebody who never heard of us. Whatever members announce, however often a search starts again, such a
+//! target receives at most [`PER_TARGET`] probes in any 60 seconds from this node, and all of them together
+//! at most 500 a second. An address that echoed a fresh nonce has agreed to be probed: it is free.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::sans::{Instant, RateLimit};
+
+/// Probes to one IP address in any 60 seconds, over all peers, candidates and ports.
+pub const PER_TARGET: u32 = 60;
+/// The part of [`PER_TARGET`] that a search leaves for answers to an address that a verified probe came from.
+const RESERVED: u32 = 12;
+/// Probes a second and at once: any second holds at most 500 together.
+const NODE_RATE: u32 = 250;
+const NODE_BURST: u32 = 250;
+/// The minute is counted in slots of this length.
+const SLOT: Duration = Duration::from_secs(5);
+/// Slots that any 60 seconds can touch.
+const SLOTS: usize = 13;
+/// How long an answer keeps its address free: addresses change hands.
+const ANSWER_HOLDS: Duration = Duration::from_secs(600);
+/// Targets remembered at once. When all are in use a new one is refused: the limit holds, the search waits.
+const MAX_TARGETS: usize = 4096;
+
+/// Why a probe is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// To see whether somebody is there.
+    Search,
+    /// A verified probe came from there a moment ago.
+    Answer,
+}
+
+/// Whether a probe may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may, and is counted.
+    Granted,
+    /// The node as a whole is at its limit: again in some milliseconds.
+    NodeFull,
+    /// This target is at its limit: skip it.
+    TargetFull,
+}
+
+/// The limits on probing, shared by all peers of a node.
+#[derive(Debug)]
+pub struct Budget {
+    node: RateLimit,
+    targets: BTreeMap<IpAddr, Target>,
+    swept: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct Target {
+    answered: Option<Instant>,
+    /// Number of the newest slot; `sent[n % SLOTS]` counts slot n.
+    slot: u64,
+    sent: [u8; SLOTS],
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Budget {
+    /// Nothing sent yet.
+    pub fn new() -> Self {
+        Self { node: RateLimit::new(NODE_RATE, NODE_BURST), targets: BTreeMap::new(), swept: 0, refused: 0 }
+    }
+
+    /// Probes that were not sent because a limit was reached.
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Asks to send one probe to `ip`.
+    pub(super) fn take(&mut self, now: Instant, ip: IpAddr, urgency: Urgency) -> Verdict {
+        let verdict = self.decide(now, ip, urgency);
+        self.refused += u64::from(verdict != Verdict::Granted);
+        verdict
+    }
+
+    /// `ip` echoed a fresh nonce of ours.
+    pub(super) fn answered(&mut self, now: Instant, ip: IpAddr) {
+        if let Some(target) = self.target(now, ip) {
+            target.answered = Some(now);
+        }
+    }
+
+    fn decide(&mut self, now: Instant, ip: IpAddr, urgency: Urgency) -> Verdict {
+        let limit = match urgency {
+            Urgency::Search => PER_TARGET - RESERVED,
+            Urgency::Answer => PER_TARGET,
+        };
+        let Some(target) = self.target(now, ip) else { return Verdict::TargetFull };
+        if target.is_free(now) {
+            return Verdict::Granted;
+        }
+        if target.count(now) >= limit {
+            return Verdict::TargetFull;
+        }
+        if !self.node.allow(now) {
+            return Verdict::NodeFull;
+        }
+        if let Some(target) = self.targets.get_mut(&ip) {
+            target.add(now);
+        }
+        Verdict::Granted
+    }
+
+    /// The entry of `ip`, made if there is room.
+    fn target(&mut self, now: Instant, ip: IpAddr) -> Option<&mut Target> {
+        if !self.targets.contains_key(&ip) {
+            self.make_room(now);
+            if self.targets.len() >= MAX_TARGETS {
+                return None;
+            }
+        }
+        Some(self.targets.entry(ip).or_default())
+    }
+
+    /// Forgets targets about which there is nothing to remember; at most once a slot, for it looks at all.
+    fn make_room(&mut self, now: Instant) {
+        if self.targets.len() >= MAX_TARGETS && self.swept != slot(now) {
+            self.swept = slot(now);
+            self.targets.retain(|_, target| target.is_free(now) || target.count(now) > 0);
+        }
+    }
+}
+
+impl Target {
+    fn is_free(&self, now: Instant) -> bool {
+        self.answered.is_some_and(|at| now - at < ANSWER_HOLDS)
+    }
+
+    /// Probes in the last 60 to 65 seconds.
+    fn count(&mut self, now: Instant) -> u32 {
+        self.turn(now);
+        self.sent.iter().map(|n| u32::from(*n)).sum()
+    }
+
+    fn add(&mut self, now: Instant) {
+        self.turn(now);
+        let i = index(self.slot);
+        self.sent[i] = self.sent[i].saturating_add(1);
+    }
+
+    /// Empties the slots that came round.
+    fn turn(&mut self, now: Instant) {
+        let current = slot(now).max(self.slot);
+        for n in (self.slot + 1..=current).rev().take(SLOTS) {
+            self.sent[index(n)] = 0;
+        }
+        self.slot = current;
+    }
+}
+
+fn slot(now: Instant) -> u64 {
+    now.as_nanos() / u64::try_from(SLOT.as_nanos()).expect("five seconds in nanoseconds fit 64 bits")
+}
+
+fn index(slot: u64) -> usize {
+    usize::try_from(slot % SLOTS as u64).expect("below 13")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const VICTIM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn no_minute_holds_more_than_sixty_probes_to_a_silent_address() {
+        let mut budget = Budget::new();
+        let granted: Vec<u64> = (0..300_000)
+            .step_by(37)
+            .filter(|ms| budget.take(at(*ms), VICTIM, Urgency::Answer) == Verdict::Granted)
+            .collect();
+        for first in &granted {
+            let minute = granted.iter().filter(|ms| (*first..first + 60_000).contains(ms)).count();
+            assert!(minute <= 60, "{minute} from {first} ms");
+        }
+        assert!(granted.len() > 4 * 55, "and it is used: {}", granted.len());
+    }
+
+    #[test]
+    fn a_search_leaves_room_for_answers() {
+        let mut budget = Budget::new();
+        let searched = (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Search) == Verdict::Granted).count();
+        let answered = (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Answer) == Verdict::Granted).count();
+        assert_eq!((searched, answered), (48, 12));
+    }
+
+    #[test]
+    fn an_address_that_answered_is_free_while_the_answer_holds() {
+        let mut budget = Budget::new();
+        budget.answered(at(0), VICTIM);
+        assert!((0..1000).all(|_| budget.take(at(1), VICTIM, Urgency::Search) == Verdict::Granted));
+        let late = at(601_000);
+        let granted = (0..1000).filter(|_| budget.take(late, VICTIM, Urgency::Search) == Verdict::Granted).count();
+        assert_eq!(granted, 48);
+    }
+
+    #[test]
+    fn no_second_holds_more_than_five_hundred_probes_of_the_node() {
+        let mut budget = Budget::new();
+        let mut sent = Vec::new();
+        for i in 0..30_000_u32 {
+            let now = at(u64::from(i) / 10);
+            if budget.take(now, IpAddr::V4(Ipv4Addr::from(i % 2000)), Urgency::Search) == Verdict::Granted {
+                sent.push(now);
+            }
+        }
+        for first in &sent {
+            let second = sent.iter().filter(|t| (*first..*first + Duration::from_secs(1)).contains(t)).count();
+            assert!(second <= 500, "{second}");
+        }
+        assert!(sent.len() > 800);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_full_table_refuses_rather_than_forgets() {
+        let mut budget = Budget::new();
+        for i in 0..5_000_u32 {
+            budget.take(at(5 * u64::from(i)), IpAddr::V4(Ipv4Addr::from(i)), Urgency::Search);
+        }
+        assert!(budget.targets.len() <= MAX_TARGETS);
+        assert_eq!(budget.take(at(25_001), VICTIM, Urgency::Search), Verdict::TargetFull);
+        assert_eq!(budget.take(at(120_000), VICTIM, Urgency::Search), Verdict::Granted, "room after a minute");
+    }
+}

@@ -1,0 +1,1 @@
+//! Whole searches in virtual time.
