@@ -6,7 +6,7 @@
 //! - [`announcement`]: signed by the device, sealed for members.
 //! - [`mac`], [`cookie`]: what is checked before anything expensive is done; [`aead`], [`dh`]: for the rest.
 //! - [`noise`]: the handshake; [`suite`] and [`seal`]: what its keys become; [`replay`]: what was seen.
-//! - [`probe`], [`relay`]: tags and MACs outside of sessions.
+//! - [`probe`], [`relay`]: tags and MACs outside of sessions; [`registration`]: what a rendezvous shares with each peer.
 //!
 //! Secrets are zeroised when dropped, and their `Debug` says nothing. (What `ring` and `snow` hold while they work
 //! is theirs: neither zeroises its state, so no object of theirs outlives its use.)
@@ -20,6 +20,7 @@ pub mod keys;
 pub mod mac;
 pub mod noise;
 pub mod probe;
+pub mod registration;
 pub mod relay;
 pub mod replay;
 pub mod seal;

@@ -8,15 +8,13 @@
 //! ```
 //!
 //! The channel is the number that the frame's *peer* gave it, in both directions; the server rewrites it. The
-//! tag is SipHash-2-4 under the registration's relay key of the direction, over what [`tagged`] collects: it
-//! keeps strangers from spending the relay's bandwidth. What is inside is sealed end to end.
+//! tag is SipHash-2-4 under the registration's relay key of the direction, over channel (u32), payload length (u32)
+//! and the payload's first 32 bytes: it keeps strangers from spending the relay's bandwidth. What is inside is sealed end to end.
 
 use super::{Malformed, Reader, kind};
 
 /// Bytes in front of the datagram.
 pub const HEADER: usize = 12;
-/// How much of the datagram the tag covers.
-pub const TAGGED_PAYLOAD: usize = 32;
 /// The highest channel number; 0 is none.
 pub const MAX_CHANNEL: u32 = 0x00ff_ffff;
 
@@ -54,16 +52,6 @@ impl Header {
     }
 }
 
-/// What the tag is computed over: `channel u32 | payload length u32 | first 32 bytes of the payload, zeros behind`.
-pub fn tagged(channel: u32, payload: &[u8]) -> [u8; 8 + TAGGED_PAYLOAD] {
-    let mut out = [0; 8 + TAGGED_PAYLOAD];
-    out[..4].copy_from_slice(&channel.to_be_bytes());
-    out[4..8].copy_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    let covered = payload.len().min(TAGGED_PAYLOAD);
-    out[8..8 + covered].copy_from_slice(&payload[..covered]);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,19 +68,10 @@ mod tests {
         assert_eq!(Header::parse(&[0xE6, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]), Err(Malformed::Bad("channel")));
     }
 
-    #[test]
-    fn the_tag_covers_channel_length_and_start() {
-        let text = tagged(1, &[7; 33]);
-        assert_eq!(text[..8], [0, 0, 0, 1, 0, 0, 0, 33]);
-        assert_eq!(text[8..], [7; 32]);
-        assert_ne!(tagged(1, &[0; 3]), tagged(1, &[0; 4]));
-    }
-
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Header::parse(&bytes);
-            let _ = tagged(1, &bytes);
         }
     }
 }

@@ -309,13 +309,15 @@ pub enum Reason {
     ChannelsFull = 10,
     /// No such member in this network.
     NoSuchMember = 11,
+    /// The limit for relayed traffic is reached: some of it is dropped.
+    RelayLimit = 12,
     /// It is stopping.
-    Stopping = 12,
+    Stopping = 13,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Version,
         Self::Busy,
         Self::Full,
@@ -327,6 +329,7 @@ impl Reason {
         Self::Duplicate,
         Self::ChannelsFull,
         Self::NoSuchMember,
+        Self::RelayLimit,
         Self::Stopping,
     ];
 
@@ -354,6 +357,7 @@ impl Reason {
             Self::Duplicate => "duplicate",
             Self::ChannelsFull => "channels-full",
             Self::NoSuchMember => "no-such-member",
+            Self::RelayLimit => "relay-limit",
             Self::Stopping => "stopping",
         }
     }

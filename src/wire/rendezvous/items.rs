@@ -385,7 +385,7 @@ mod tests {
             ToServer::Announce { id, sealed: &[9; 512] },
             ToServer::Refresh { token: 5 },
             ToServer::Introduce { id, peer },
-            ToServer::Channel { id, peer, channel: 0x0102_03 },
+            ToServer::Channel { id, peer, channel: 0x01_0203 },
             ToServer::List,
             ToServer::Leave { id },
             ToServer::Alive { token: 6 },

@@ -1,0 +1,87 @@
+//! A registration that stands, or is about to: its address and its keys.
+
+use std::net::SocketAddr;
+
+use crate::crypto::ReplayWindow;
+use crate::crypto::registration::Keys;
+use crate::id::SocketId;
+use crate::wire::Writer;
+use crate::wire::rendezvous::items::{MAX_ITEMS, ToServer};
+use crate::wire::rendezvous::{Direction, FrameHeader};
+
+/// Late frames are still new if they are at most this much older than the newest.
+const WINDOW: usize = 128;
+/// An [`Unknown`](crate::wire::rendezvous::Unknown) names one of our last frames, or it is no hint.
+const RECENT: u64 = 64;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The server's address that this registration is with.
+    pub(super) server: SocketAddr,
+    pub(super) keys: Keys,
+    pub(super) handle: u32,
+    sent: u64,
+    seen: ReplayWindow<WINDOW>,
+}
+
+impl Link {
+    pub(super) fn new(server: SocketAddr, keys: Keys, handle: u32) -> Self {
+        Self { server, keys, handle, sent: 0, seen: ReplayWindow::new() }
+    }
+
+    pub(super) fn socket(&self) -> SocketId {
+        socket_for(self.server)
+    }
+
+    /// The next frame to the server.
+    pub(super) fn seal(&mut self, items: &[u8]) -> Vec<u8> {
+        let header = FrameHeader { direction: Direction::ToServer, handle: self.handle, counter: self.sent };
+        self.sent += 1;
+        self.keys.to_server.seal(&header, items)
+    }
+
+    /// The items of a frame from the server, if it is genuine and new.
+    pub(super) fn open(&mut self, header: &FrameHeader, frame: &[u8]) -> Option<Vec<u8>> {
+        if header.direction != Direction::ToPeer || header.handle != self.handle || !self.seen.check(header.counter) {
+            return None;
+        }
+        let mut frame = frame.to_vec();
+        let items = self.keys.to_peer.open(header, &mut frame)?.to_vec();
+        self.seen.accept(header.counter).then_some(items)
+    }
+
+    /// Whether `header` is of a frame that we sent lately.
+    pub(super) fn sent_lately(&self, header: &FrameHeader) -> bool {
+        header.direction == Direction::ToServer
+            && header.handle == self.handle
+            && header.counter < self.sent
+            && self.sent - header.counter <= RECENT
+    }
+}
+
+/// The socket that reaches `addr`: the IPv4 or the IPv6 one.
+pub(super) const fn socket_for(addr: SocketAddr) -> SocketId {
+    SocketId(if addr.is_ipv4() { 0 } else { 1 })
+}
+
+/// Collects the items of one frame.
+#[derive(Default)]
+pub(super) struct Frame(Writer);
+
+impl Frame {
+    /// Appends `item` if it still fits.
+    pub(super) fn push(&mut self, item: &ToServer<'_>) -> bool {
+        let mut one = Writer::default();
+        item.write(&mut one);
+        let fits = self.0.as_slice().len() + one.as_slice().len() <= MAX_ITEMS;
+        if fits {
+            self.0.bytes(one.as_slice());
+        }
+        fits
+    }
+
+    /// The items, if there are any.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+        Some(self.0.finish()).filter(|items| !items.is_empty())
+    }
+}

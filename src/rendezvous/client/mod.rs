@@ -1,0 +1,425 @@
+//! One peer's registration with one rendezvous.
+//!
+//! ```text
+//!             set_addresses             Cookie                  Registered
+//!  resolving ──────────────▶ greeting ──────────▶ registering ─────────────▶ registered
+//!                              ▲  ▲                   │ refused                  │ refreshes unanswered,
+//!                              │  └─── paused ◀───────┘                          │ Unknown, reregister()
+//!                              └─────────────────────────────────────────────────┘
+//! ```
+//!
+//! An attempt ([`attempt`]) and a registration that stands ([`link`]) live side by side: after a restart of
+//! the server or a change of our address the old keys stay in use until the new ones are confirmed.
+
+mod attempt;
+mod inbound;
+mod link;
+mod members;
+mod outbound;
+mod wishes;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use self::attempt::{Attempt, SentHello};
+use self::link::Link;
+use self::members::Members;
+use self::wishes::Wishes;
+use super::Repeat;
+use crate::addr::canonical;
+use crate::crypto::Identity;
+use crate::id::{PeerId, ServerId, ServerKey, SocketId};
+use crate::sans::{Instant, Rng, Seed, Wakeup};
+use crate::wire::rendezvous::Message;
+use crate::wire::{kind, relay};
+
+/// Pauses after a refresh and its repetitions. After the second the server is greeted beside it, after the last
+/// the registration counts as lost.
+const REFRESH_PAUSES: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(2)];
+/// Refreshes while the list of members is not known to be complete.
+const SYNC_PAUSE: Duration = Duration::from_secs(1);
+/// A hint that the server forgot us is believed this often.
+const HINT_PAUSE: Duration = Duration::from_secs(2);
+/// Names are looked up again after this, doubling to [`RESOLVE_LONGEST`].
+const RESOLVE_FIRST: Duration = Duration::from_secs(1);
+const RESOLVE_LONGEST: Duration = Duration::from_secs(30);
+/// Acknowledgements in one frame.
+const MAX_ACKS: usize = 128;
+/// A limit that the server reported is shown at least this long.
+const NOTICE_TIME: Duration = Duration::from_secs(20);
+/// How long a leave is repeated.
+const LEAVE_TIME: Duration = Duration::from_millis(1500);
+
+/// What a client tells its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Look up the host name and call [`Client::set_addresses`] or [`Client::unresolved`].
+    ResolveAgain,
+    /// The server sees this socket at this address. Comes before the registration, so that the first announcement
+    /// can name it.
+    Observed {
+        /// Our socket.
+        socket: SocketId,
+        /// Its address outside.
+        addr: SocketAddr,
+    },
+    /// The registration stands.
+    Registered,
+    /// It does not stand any more; attempts go on.
+    Lost,
+    /// The server said no, with a sentence for people. Attempts go on with growing pauses.
+    Refused(String),
+    /// The same device runs somewhere else: its state folder was copied.
+    Duplicate,
+    /// A member is listed, or its announcement or address changed.
+    Member {
+        /// Who.
+        peer: PeerId,
+        /// Where the server sees it.
+        observed: Option<SocketAddr>,
+        /// Its sealed announcement.
+        sealed: Vec<u8>,
+    },
+    /// A member is not listed any more.
+    Left {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Both sides are told now to search a path.
+    Introduced {
+        /// The other.
+        peer: PeerId,
+    },
+    /// The relay channel is open on both ends.
+    RelayOpen {
+        /// The other.
+        peer: PeerId,
+    },
+    /// It is not any more. It opens again by itself while it is wished for.
+    RelayClosed {
+        /// The other.
+        peer: PeerId,
+    },
+}
+
+/// Where a registration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The server's name has no address yet.
+    Resolving,
+    /// Hello and Register go out.
+    Registering,
+    /// It stands.
+    Registered,
+    /// No answer.
+    Unreachable,
+    /// The server said no, or is not the one that was pinned.
+    Refused,
+}
+
+/// What keeps a client from its registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Unreachable,
+    Refused,
+}
+
+/// The registration's heartbeat.
+#[derive(Debug)]
+struct Refresh {
+    due: Instant,
+    /// Sent since the last answer.
+    unanswered: usize,
+    /// Grows with each; the latest and when it was sent.
+    token: u64,
+    sent_at: Instant,
+}
+
+/// See the module's documentation.
+pub struct Client {
+    id: ServerId,
+    pin: Option<ServerKey>,
+    boot: u64,
+    rng: Rng,
+    now: Instant,
+    addresses: Vec<SocketAddr>,
+    resolve_at: Option<Instant>,
+    resolve_pause: Duration,
+    attempt: Attempt,
+    /// An attempt is wanted, whatever else stands.
+    begin_at: Option<Instant>,
+    refusals: u32,
+    hellos: VecDeque<SentHello>,
+    link: Option<Link>,
+    refresh: Refresh,
+    hint_at: Option<Instant>,
+    members: Members,
+    wishes: Wishes,
+    acks: Vec<u32>,
+    /// Tokens of the server's questions whether we live.
+    alive: Vec<u64>,
+    leaving: Option<Leaving>,
+    observed: [Option<SocketAddr>; 2],
+    rtt: Option<Duration>,
+    trouble: Trouble,
+    problem: Option<String>,
+    notice_at: Option<Instant>,
+    silent_since: Option<Instant>,
+    queue: VecDeque<(SocketId, SocketAddr, Vec<u8>)>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    id: u32,
+    repeat: Repeat,
+    until: Instant,
+}
+
+impl Client {
+    /// A client without addresses; its first event asks for them. `seed` determines the boot id too: a fresh one for
+    /// every run of the program.
+    pub fn new(id: ServerId, pin: Option<ServerKey>, seed: &Seed) -> Self {
+        let mut rng = seed.rng();
+        Self {
+            id,
+            pin,
+            boot: rng.u64(),
+            rng,
+            now: Instant::ZERO,
+            addresses: Vec::new(),
+            resolve_at: None,
+            resolve_pause: RESOLVE_FIRST,
+            attempt: Attempt::Idle,
+            begin_at: None,
+            refusals: 0,
+            hellos: VecDeque::new(),
+            link: None,
+            refresh: Refresh { due: Instant::ZERO, unanswered: 0, token: 0, sent_at: Instant::ZERO },
+            hint_at: None,
+            members: Members::default(),
+            wishes: Wishes::new(),
+            acks: Vec::new(),
+            alive: Vec::new(),
+            leaving: None,
+            observed: [None; 2],
+            rtt: None,
+            trouble: Trouble::None,
+            problem: None,
+            notice_at: None,
+            silent_since: None,
+            queue: VecDeque::new(),
+            events: VecDeque::from([Event::ResolveAgain]),
+        }
+    }
+
+    /// Which server this is, as given to [`Client::new`].
+    pub const fn id(&self) -> ServerId {
+        self.id
+    }
+
+    /// The server's addresses, of both families, in order of preference. A registration that stands stays.
+    pub fn set_addresses(&mut self, now: Instant, addresses: Vec<SocketAddr>) {
+        self.now = now;
+        let addresses: Vec<SocketAddr> = addresses.into_iter().map(canonical).filter(|a| a.port() != 0).collect();
+        if addresses.is_empty() {
+            return self.unresolved(now, "the name has no address".to_owned());
+        }
+        (self.resolve_at, self.resolve_pause) = (None, RESOLVE_FIRST);
+        if addresses == self.addresses {
+            return;
+        }
+        self.addresses = addresses;
+        if self.link.is_none() && self.trouble != Trouble::Refused {
+            self.begin_at = Some(now);
+        }
+    }
+
+    /// The name has no address; asks again with growing pauses.
+    pub fn unresolved(&mut self, now: Instant, reason: String) {
+        self.now = now;
+        self.resolve_at = Some(now + self.resolve_pause + self.rng.between(Duration::ZERO, self.resolve_pause / 10));
+        self.resolve_pause = (self.resolve_pause * 2).min(RESOLVE_LONGEST);
+        if self.link.is_none() && self.addresses.is_empty() {
+            self.problem = Some(reason);
+        }
+    }
+
+    /// What members are to know about this peer. The newest wins; at most one change a second goes out (burst 5).
+    pub fn set_announcement(&mut self, now: Instant, sealed: Vec<u8>) {
+        self.now = now;
+        self.wishes.announce(now, sealed);
+    }
+
+    /// Asks the server to tell both sides to start now.
+    pub fn introduce(&mut self, now: Instant, peer: PeerId) {
+        self.now = now;
+        self.wishes.introduce(now, peer);
+    }
+
+    /// Wishes for a relay channel to `peer`; it opens when the other wishes too.
+    pub fn open_channel(&mut self, now: Instant, peer: PeerId) {
+        self.now = now;
+        self.wishes.open(now, peer, &mut self.rng);
+    }
+
+    /// Wishes for it no longer.
+    pub fn close_channel(&mut self, now: Instant, peer: PeerId) {
+        self.now = now;
+        if self.wishes.close(now, &peer) {
+            self.events.push_back(Event::RelayClosed { peer });
+        }
+    }
+
+    /// The header that makes a datagram a relay frame to `peer`, if the channel is open on both ends.
+    pub fn relay_header(&self, peer: &PeerId, payload: &[u8]) -> Option<[u8; relay::HEADER]> {
+        let channel = self.wishes.channel(peer).filter(|channel| channel.open)?.number;
+        let tag = self.link.as_ref()?.keys.relay_to_server.tag(channel, payload);
+        Some(relay::Header { channel, tag }.encode())
+    }
+
+    /// Who sent a relay frame, and where in it the datagram is, if it is genuine.
+    pub fn relay_open(&self, frame: &mut [u8], from: SocketAddr) -> Option<(PeerId, Range<usize>)> {
+        let (header, payload) = relay::Header::parse(frame).ok()?;
+        let pending = match &self.attempt {
+            Attempt::Registering(registering) => Some(&registering.link),
+            _ => None,
+        };
+        let mut links = [self.link.as_ref(), pending].into_iter().flatten().filter(|link| link.server == from);
+        let peer = self.wishes.peer_of(header.channel)?;
+        links
+            .any(|link| link.keys.relay_to_peer.check(header.channel, payload, header.tag))
+            .then_some((peer, relay::HEADER..frame.len()))
+    }
+
+    /// Registers again at once, beside what stands: a path died, our address may have changed.
+    pub fn reregister(&mut self, now: Instant) {
+        self.now = now;
+        self.begin_at = Some(now);
+    }
+
+    /// Tells the server to forget this peer. [`Client::has_left`] says when that is done or given up.
+    pub fn leave(&mut self, now: Instant) {
+        self.now = now;
+        let id = self.wishes.fresh_id();
+        self.attempt = Attempt::Idle;
+        self.begin_at = None;
+        self.leaving = Some(Leaving { id, repeat: Repeat::new(now), until: now + LEAVE_TIME });
+    }
+
+    /// Whether nothing needs to be sent any more after [`Client::leave`].
+    pub fn has_left(&self) -> bool {
+        self.leaving.is_some() && self.link.is_none()
+    }
+
+    /// Takes a datagram; `true` if it came from this server and was for this machine.
+    pub fn handle_datagram(&mut self, now: Instant, identity: &Identity, from: SocketAddr, bytes: &[u8]) -> bool {
+        self.now = now;
+        if !self.is_server(from) || bytes.first() != Some(&kind::RENDEZVOUS) {
+            return false;
+        }
+        match Message::parse(bytes) {
+            Ok(Message::Cookie(cookie)) => self.on_cookie(now, identity, from, &cookie),
+            Ok(Message::Refused(refused)) => self.on_refused(now, from, &refused),
+            Ok(Message::Unknown(unknown)) => self.on_unknown(now, from, &unknown),
+            Ok(Message::Frame(header)) => self.on_frame(now, from, &header, bytes),
+            Ok(Message::Hello(_) | Message::Register(_)) | Err(_) => {}
+        }
+        true
+    }
+
+    /// Does what is due. `number` gives fresh registration numbers, `None` while the shell still reserves them.
+    pub fn handle_timeout(&mut self, now: Instant, mut number: impl FnMut() -> Option<u64>) {
+        self.now = now;
+        if self.resolve_at.is_some_and(|at| at <= now) {
+            self.resolve_at = None;
+            self.events.push_back(Event::ResolveAgain);
+        }
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.until <= now) {
+            self.link = None;
+        }
+        self.check_refresh(now);
+        self.advance_attempt(now, &mut number);
+    }
+
+    /// The next datagram; call until `None` after every other call. Draining events first lets what they cause
+    /// travel in the same datagrams.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<(SocketId, SocketAddr, Vec<u8>)> {
+        self.queue.pop_front().or_else(|| self.first_announcement()).or_else(|| self.frame_to_server())
+    }
+
+    /// The next event; call until `None` after every other call.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Client::handle_timeout`] is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        let stays = self.leaving.is_none();
+        let begin = stays && self.link.is_none() && !self.addresses.is_empty() && matches!(self.attempt, Attempt::Idle);
+        let has_keys = stays && (self.link.is_some() || matches!(self.attempt, Attempt::Registering(_)));
+        let wishes = has_keys.then(|| self.wishes.due(self.link.is_some())).flatten();
+        let refresh = self.link.as_ref().filter(|_| stays).map(|_| self.refresh.due);
+        let leaving = self.leaving.as_ref().filter(|_| self.link.is_some());
+        [
+            self.resolve_at.map(|at| Wakeup::new(at, "look a rendezvous up")),
+            self.begin_at.or(begin.then_some(self.now)).map(|at| Wakeup::new(at, "greet a rendezvous")),
+            self.attempt.due().map(|at| Wakeup::new(at, "register")),
+            wishes.map(|at| Wakeup::new(at, "tell a rendezvous")),
+            refresh.map(|at| Wakeup::new(at, "refresh a registration")),
+            leaving.map(|leaving| Wakeup::new(leaving.repeat.due.min(leaving.until), "leave a rendezvous")),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Where the registration stands, for `status`.
+    pub fn state(&self) -> State {
+        match self.trouble {
+            _ if self.link.is_some() => State::Registered,
+            _ if self.addresses.is_empty() => State::Resolving,
+            Trouble::None => State::Registering,
+            Trouble::Unreachable => State::Unreachable,
+            Trouble::Refused => State::Refused,
+        }
+    }
+
+    /// The last round trip to the server.
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// The address that the registration is with.
+    pub fn server_addr(&self) -> Option<SocketAddr> {
+        self.link.as_ref().map(|link| link.server)
+    }
+
+    /// Whether the server lists `peer` now.
+    pub fn lists(&self, peer: &PeerId) -> bool {
+        self.link.is_some() && self.members.lists(peer)
+    }
+
+    /// What is wrong, for people.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    fn is_server(&self, from: SocketAddr) -> bool {
+        self.addresses.contains(&from) || self.link.as_ref().is_some_and(|link| link.server == from)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("id", &self.id).field("state", &self.state()).finish_non_exhaustive()
+    }
+}
