@@ -1,1 +1,148 @@
-//! L8: net.toml.
+//! L8: net.toml, and the invite link that carries its `[network]` section.
+//!
+//! What a person typed and what the program runs on are two types. A text becomes a [`NetConfig`] in three
+//! steps, each of which knows where in the text its complaint belongs:
+//!
+//! 1. `names`: it is TOML, and every section and key is one that exists. An unknown one is answered with
+//!    the nearest that does; one of a later version with "not in this version".
+//! 2. `file`: each key has the type it should have (serde).
+//! 3. `check`: each value means something, and the values agree with each other.
+//!
+//! All complaints of a step are shown at once, each with file, line, what is wrong and what to type
+//! ([`ConfigError`]). The secret key is masked in every line that is shown.
+
+mod check;
+mod file;
+mod link;
+mod names;
+mod report;
+mod write;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+use zeroize::Zeroizing;
+
+use crate::addr::OverlayNet;
+use crate::crypto::NetworkSecrets;
+use crate::id::{Epoch, NetworkKey, PeerId, ServerKey};
+
+pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
+pub use link::{LinkError, find_link, from_link, to_link};
+pub use report::{ConfigError, mask_keys};
+pub use write::to_toml;
+
+/// Where commands look when no file is named.
+pub const DEFAULT_FILE: &str = "net.toml";
+
+/// The UDP port of a rendezvous that names none: STUN's.
+pub const DEFAULT_PORT: u16 = 3478;
+
+/// What a network is called that has no name.
+pub const DEFAULT_NETWORK: &str = "lan";
+
+/// net.toml, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// What all members share.
+    pub network: NetworkConfig,
+    /// This machine.
+    pub peer: PeerConfig,
+}
+
+/// The `[network]` section: what all members share, and what an invite carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Its name, for people.
+    pub name: String,
+    /// The secret of its members.
+    pub key: NetworkKey,
+    /// The IPv4 overlay; `None`: derived from the key.
+    pub subnet: Option<Ipv4Net>,
+    /// Where members meet.
+    pub rendezvous: Vec<Rendezvous>,
+    /// Devices that are refused.
+    pub deny: Vec<PeerId>,
+}
+
+/// The `[peer]` section: this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PeerConfig {
+    /// Its name; `None`: from the host name.
+    pub name: Option<String>,
+    /// Its overlay IPv4 address.
+    pub address: Address,
+    /// Its UDP port, 0: any.
+    pub listen: u16,
+}
+
+/// How the overlay IPv4 address is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Address {
+    /// Derived; another if it is taken.
+    #[default]
+    Auto,
+    /// This one or none.
+    Configured(Ipv4Addr),
+}
+
+/// One rendezvous.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendezvous {
+    /// Host name, or an address as text (IPv6 without brackets).
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// The key that it must have.
+    pub pin: Option<ServerKey>,
+}
+
+/// As in net.toml: `host:port`, `[v6]:port`, with the pin behind a `#`.
+impl std::fmt::Display for Rendezvous {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port)?,
+            false => write!(f, "{}:{}", self.host, self.port)?,
+        }
+        self.pin.as_ref().map_or(Ok(()), |pin| write!(f, "#{pin}"))
+    }
+}
+
+impl NetworkConfig {
+    /// The overlay's prefixes.
+    pub fn overlay(&self) -> OverlayNet {
+        let secrets = NetworkSecrets::derive(&self.key, Epoch::default());
+        OverlayNet { v4: self.subnet.unwrap_or_else(|| secrets.default_v4()), v6: secrets.overlay_v6() }
+    }
+}
+
+impl PeerConfig {
+    /// The name to appear under: the configured one, or the host's as far as it can be a name here.
+    pub fn name_or_host(&self) -> String {
+        self.name.clone().unwrap_or_else(|| name_from(&gethostname::gethostname().to_string_lossy()))
+    }
+}
+
+/// Reads and understands the net.toml at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it: exit code 2.
+pub fn load(path: &Path) -> Result<NetConfig, ConfigError> {
+    let text = file::read(path)?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// Understands the text of a net.toml; `shown_path` appears in errors.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(shown_path: &str, text: &Zeroizing<String>) -> Result<NetConfig, ConfigError> {
+    let complain = |problems| ConfigError::in_text(shown_path, text, problems);
+    let table = names::check(text).map_err(complain)?;
+    let typed = file::NetToml::from_table(table).map_err(|problem| complain(vec![problem]))?;
+    check::check(typed).map_err(complain)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Step 1: the text is TOML, and every section and key is one that exists.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::Problem;
+
+/// The sections of this version and their keys.
+pub(super) const SECTIONS: &[(&str, &[&str])] =
+    &[("network", &["name", "key", "subnet", "rendezvous", "deny"]), ("peer", &["name", "address", "listen"])];
+
+/// Sections that later versions have: an error, never accepted and ignored.
+const LATER: &[&str] = &["lan", "dns", "relay", "socks", "forward", "expose"];
+
+/// Parses `text` and holds its names against [`SECTIONS`].
+pub(super) fn check(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
+    let table = DeTable::parse(text).map_err(|error| vec![syntax(text, &error)])?;
+    let mut problems = Vec::new();
+    for (name, value) in table.get_ref() {
+        section(&mut problems, name, value);
+    }
+    if problems.is_empty() { Ok(table) } else { Err(problems) }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let what = error.message().trim();
+    let what = if what.starts_with("duplicate key") { "this is here twice; keep one" } else { what };
+    let problem = Problem::at(span.clone(), format!("not valid TOML: {what}"));
+    let line = text[..text.floor_char_boundary(span.start.min(text.len()))].lines().last().unwrap_or_default();
+    match line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+        Some((key, value)) if !value.starts_with(['"', '\'', '[', '{']) && !key.contains('#') => {
+            problem.help(format!("text stands in quotation marks: {key} = \"…\""))
+        }
+        _ => problem,
+    }
+}
+
+fn section(problems: &mut Vec<Problem>, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
+    let (span, text) = (name.span(), name.get_ref().as_ref());
+    let Some((_, keys)) = SECTIONS.iter().find(|(section, _)| *section == text) else {
+        problems.push(unknown_section(span, text));
+        return;
+    };
+    match value.get_ref() {
+        DeValue::Table(table) => problems.extend(
+            table
+                .iter()
+                .map(|(key, _)| key)
+                .filter(|key| !keys.contains(&key.get_ref().as_ref()))
+                .map(|key| unknown_key(key.span(), text, key.get_ref().as_ref(), keys)),
+        ),
+        DeValue::Array(_) => problems.push(
+            Problem::at(span, format!("there is one [{text}] section, not a list of them"))
+                .help(format!("write [{text}] with single brackets, once")),
+        ),
+        _ => problems.push(
+            Problem::at(span, format!("`{text}` is a section, not a value"))
+                .help(format!("write [{text}] on a line of its own")),
+        ),
+    }
+}
+
+fn unknown_section(span: Range<usize>, name: &str) -> Problem {
+    if LATER.contains(&name) {
+        return Problem::at(span, format!("section [{name}] is not in this version of punchlan"))
+            .help("delete the section, or put # before its lines");
+    }
+    let known = || SECTIONS.iter().map(|(section, _)| *section);
+    if let Some((home, _)) = SECTIONS.iter().find(|(_, keys)| keys.contains(&name)) {
+        return Problem::at(span, format!("`{name}` stands outside of any section"))
+            .help(format!("put the line [{home}] above it"));
+    }
+    match nearest(name, known()) {
+        Some(near) => Problem::at(span, format!("unknown section [{name}]")).help(format!("did you mean [{near}]?")),
+        None => Problem::at(span, format!("unknown section [{name}]")).help("the sections are [network] and [peer]"),
+    }
+}
+
+fn unknown_key(span: Range<usize>, section: &str, name: &str, keys: &[&'static str]) -> Problem {
+    let problem = Problem::at(span, format!("unknown key `{name}` in [{section}]"));
+    let elsewhere = SECTIONS.iter().find(|(other, keys)| *other != section && keys.contains(&name));
+    match (elsewhere, nearest(name, keys.iter().copied())) {
+        (Some((other, _)), _) => problem.help(format!("`{name}` belongs into the section [{other}]")),
+        (None, Some(near)) => problem.help(format!("did you mean `{near}`?")),
+        (None, None) => problem.help(format!("[{section}] has the keys {}", keys.join(", "))),
+    }
+}
+
+/// The known word that a person most likely meant.
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_ascii_lowercase();
+    let distance = |word: &&str| strsim::damerau_levenshtein(&typed, word);
+    known.min_by_key(distance).filter(|word| word.starts_with(&typed) || distance(word) <= 1 + word.len() / 3)
+}
