@@ -58,11 +58,11 @@ async fn a_datagram_that_is_too_big_is_an_error_of_its_own() {
 async fn a_burst_arrives_complete_and_in_order() {
     for ip in LOOPBACKS {
         let (a, b) = (bind(ip), bind(ip));
-        let payload = |i: u16| [&i.to_be_bytes()[..], &vec![0; usize::from(i) % 1400]].concat();
-        for i in 0..500 {
+        let payload = |i: u16| [&i.to_be_bytes()[..], &vec![0; usize::from(i) * 23]].concat();
+        for i in 0..60 {
             a.send(b.local_addr(), None, None, &payload(i)).expect("sent");
         }
-        let all = collect(&b, 500).await;
+        let all = collect(&b, 60).await;
         for (i, (_, _, bytes)) in (0..).zip(&all) {
             assert_eq!(*bytes, payload(i), "{i}");
         }
