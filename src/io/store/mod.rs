@@ -18,9 +18,10 @@
 mod file;
 mod folders;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -90,8 +91,12 @@ pub struct Loaded<T> {
 pub struct StateDir {
     path: PathBuf,
     /// Holds the lock.
-    _lock: File,
+    lock: File,
 }
+
+/// One who has just been told to stop gets this long, in so many looks, to let go of the lock.
+const LOCK_LOOKS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const LOCK_FILE: &str = "lock";
 const PID_FILE: &str = "pid";
@@ -123,16 +128,14 @@ impl StateDir {
         folders::make(&path, folders::STATE_MODE).map_err(|source| StoreError::io(&path, source))?;
         let lock_path = path.join(LOCK_FILE);
         let lock = file::open_private(&lock_path).map_err(|source| StoreError::io(&lock_path, source))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { pid: read_pid(&path), path }),
-            Err(std::fs::TryLockError::Error(source)) => return Err(StoreError::io(&lock_path, source)),
+        if !take(&lock).map_err(|source| StoreError::io(&lock_path, source))? {
+            return Err(StoreError::Locked { pid: read_pid(&path), path });
         }
         // In a file of its own: on Windows nobody else may read a locked one.
         let pid_path = path.join(PID_FILE);
         let pid = std::process::id().to_string();
         std::fs::write(&pid_path, pid).map_err(|source| StoreError::io(&pid_path, source))?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// The folder.
@@ -215,7 +218,23 @@ impl StateDir {
 impl Drop for StateDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path.join(PID_FILE));
+        // Not by closing alone: a child process that is just being started still has the file open.
+        let _ = self.lock.unlock();
     }
+}
+
+/// Takes the lock; false if somebody keeps it.
+#[allow(clippy::disallowed_methods, reason = "once, before anything runs")]
+fn take(lock: &File) -> io::Result<bool> {
+    for look in 0..LOCK_LOOKS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if look + 1 < LOCK_LOOKS => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+    Ok(false)
 }
 
 fn read_pid(path: &Path) -> Option<u32> {
