@@ -1,1 +1,168 @@
-//! L7: the peer process.
+//! L7: the peer process. `up` makes everything that a peer needs, in the order in which it can fail:
+//!
+//! 1. rights and the TUN driver (exit 3 if missing; nothing was made yet);
+//! 2. the state folder: locked, device key, numbers, cache;
+//! 3. the overlay's prefixes, held against the routes of this machine;
+//! 4. UDP sockets; the TUN with its addresses; the control socket;
+//! 5. the [`run`] loop, until SIGTERM, Ctrl-C or `punchlan down`; then goodbye to everybody.
+//!
+//! Whatever was made is gone when `up` returns, whichever way it does.
+
+mod failure;
+mod requests;
+mod run;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use failure::Failure;
+
+use crate::addr::OverlayNet;
+use crate::control;
+use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
+use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
+use crate::io::net::{Addresses, Clash, Network};
+use crate::io::store::{Folders, Loaded, RunDir, StateDir};
+use crate::io::tun::{NAME_PREFIX, Tun};
+use crate::io::udp::{Socket, bind_pair};
+use crate::io::{clock, entropy, permission, signal};
+use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
+use crate::router::Owned;
+use run::Peer;
+
+/// What `up` runs on: net.toml, decided.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The network's name.
+    pub network_name: String,
+    /// The secret that all members share.
+    pub key: NetworkKey,
+    /// The IPv4 overlay; `None`: derived from the key.
+    pub subnet: Option<Ipv4Net>,
+    /// The servers to register with.
+    pub rendezvous: Vec<RendezvousConfig>,
+    /// Devices that are refused.
+    pub deny: Vec<PeerId>,
+    /// This machine's name.
+    pub name: String,
+    /// This machine's overlay IPv4 address.
+    pub address: AddressChoice,
+    /// UDP port, 0: any.
+    pub listen: u16,
+}
+
+/// Runs a peer in the foreground until it is told to stop. Calls `ready` once, when interface and control
+/// socket answer, with the line to print. Must be called inside a tokio `current_thread` runtime.
+///
+/// # Errors
+/// [`Failure`] carries the exit code and the sentence.
+pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failure> {
+    permission::check().map_err(|error| Failure::NotPermitted(error.to_string()))?;
+    let stop = signal::stop().map_err(|error| Failure::Failed(format!("cannot catch signals: {error}")))?;
+
+    let network = NetworkSecrets::derive(&options.key, Epoch::default());
+    let id = network.id();
+    let overlay = OverlayNet { v4: options.subnet.unwrap_or_else(|| network.default_v4()), v6: network.overlay_v6() };
+    let folders = Folders::from_env();
+    let state = StateDir::open(&folders.state, &id)?;
+    let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
+    let identity = Arc::new(Identity { network, device, suites: Suites::native(), features: 0 });
+
+    let net = Network::open()?;
+    for leftover in net.remove_leftovers().await? {
+        tracing::info!(interface = leftover, "removed what a crashed run left");
+    }
+    let clash = check_routes(&net, overlay.v4).await?;
+
+    let (v4, v6) = bind_pair(options.listen).map_err(|error| port_taken(options.listen, &error))?;
+    let (ceiling, cache) = (state.ceiling()?, state.cache()?);
+    let damaged = [warn_of_damage("the counters", &ceiling), warn_of_damage("the peer cache", &cache)];
+    let config = NodeConfig {
+        identity,
+        network_name: options.network_name.clone(),
+        name: options.name.clone(),
+        overlay,
+        address: options.address,
+        rendezvous: options.rendezvous,
+        deny: options.deny,
+        sockets: local_sockets(&v4, v6.as_ref()),
+        stored_ceiling: ceiling.value.unwrap_or(0),
+        cache: cache.value,
+        wall_ms: clock::wall_ms(),
+    };
+    let mut node = Node::new(config, &entropy::seed(), clock::now());
+    for text in damaged.into_iter().flatten() {
+        node.warn(clock::now(), "state-damaged", text.clone(), text);
+    }
+    if let Some(clash) = clash {
+        node.warn(clock::now(), "route-inside", overlay.v4.to_string(), clash);
+    }
+
+    let tun = Tun::open(NAME_PREFIX, MTU).map_err(|error| match permission::of_open(&error) {
+        Some(missing) => Failure::NotPermitted(missing.to_string()),
+        None => Failure::Failed(format!("no TUN interface could be made: {error}")),
+    })?;
+    net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
+
+    let run_dir = RunDir::create(&folders.run, &id)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", folders.run.display())))?;
+    let control = control::Server::bind(&run_dir)?;
+    ready(&ready_line(&options.network_name, tun.name(), &node.me()));
+
+    let peer = Peer { node, state, net, tun, v4, v6, overlay };
+    let ended = peer.run(control, stop).await;
+    run_dir.remove();
+    ended
+}
+
+/// The IPv4 overlay must not hide machines that are reached already.
+async fn check_routes(net: &Network, subnet: Ipv4Net) -> Result<Option<String>, Failure> {
+    let routes = net.routes().await?;
+    match Clash::find(subnet, &routes) {
+        Some(clash) if clash.is_fatal() => Err(Failure::Failed(format!(
+            "the overlay {subnet} {clash}. All members must use another subnet: choose one that nobody's network \
+             uses, write it as `subnet` under [network] into every member's net.toml, and start again"
+        ))),
+        Some(clash) => Ok(Some(format!("the overlay {subnet} {clash}"))),
+        None => Ok(None),
+    }
+}
+
+/// What to say about a state file that was damaged, set aside and made anew.
+fn warn_of_damage<T>(what: &str, loaded: &Loaded<T>) -> Option<String> {
+    let aside = loaded.moved_aside.as_ref()?;
+    Some(format!("{what} of an earlier run were damaged: set aside as {}, and begun anew", aside.display()))
+}
+
+fn port_taken(port: u16, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!(
+        "{error}. Stop it, or choose another `listen` under [peer] in net.toml (now {port}; 0: any)"
+    ))
+}
+
+fn local_sockets(v4: &Socket, v6: Option<&Socket>) -> Vec<LocalSocket> {
+    let v4 = LocalSocket { id: SocketId(0), addr: v4.local_addr() };
+    std::iter::once(v4).chain(v6.map(|v6| LocalSocket { id: SocketId(1), addr: v6.local_addr() })).collect()
+}
+
+/// An overlay IPv4 address with the subnet's length.
+fn in_subnet(overlay: &OverlayNet, addr: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::new(addr, overlay.v4.prefix_len()).expect("a prefix length of a prefix")
+}
+
+fn interface_addresses(overlay: &OverlayNet, me: &Owned) -> Addresses {
+    let v6 = [me.ula, me.link_local].map(|addr| Ipv6Net::new(addr, 64).expect("64 is a prefix length"));
+    Addresses { v4: me.v4.map(|addr| in_subnet(overlay, addr)), v6: v6.to_vec() }
+}
+
+/// The overlay's prefixes.
+fn prefixes(overlay: &OverlayNet) -> Vec<IpNet> {
+    vec![overlay.v4.into(), overlay.v6.into()]
+}
+
+fn ready_line(network: &str, interface: &str, me: &Owned) -> String {
+    let v4 = me.v4.map(|addr| format!("{addr}, ")).unwrap_or_default();
+    format!("{network} is up on {interface}: this machine is {v4}{} (see: punchlan status)", me.ula)
+}

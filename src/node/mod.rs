@@ -1,3 +1,380 @@
 //! L5: the whole peer without I/O. The only place where sessions, paths, rendezvous and router meet.
+//!
+//! # What it decides
+//!
+//! * **Who is a member** ([`membership`]): a sealed announcement opens only with the network key, is signed by
+//!   its device, and the highest number wins, whoever delivered it.
+//! * **Which way a datagram goes**: the peer's [`Punch`](crate::punch::Punch) chooses; before it has, handshakes
+//!   go through any relay that is open.
+//! * **What a datagram may change** ([`inbound`]): nothing, before it is authenticated.
+//! * **Who holds an address or a name** ([`naming`]).
+//!
+//! # How a pair of peers meets
+//!
+//! ```text
+//!   alice                        rendezvous                        bob
+//!     | -- register, announce ------> |                              |
+//!     |                               | <------ register, announce - |
+//!     | <-- member bob, introduced -- | -- member alice, introduced ->|   both start now
+//!     | -- open channel ------------> | <------------- open channel -|
+//!     | ~~ low-TTL probes to every candidate: opens our own NAT ~~   |   priming
+//!     | <-- channel open ------------ | -- channel open -----------> |
+//!     | == initiation, response through the relay =================> |   a session: traffic flows
+//!     | == primed ================================================> |
+//!     | <------------- probes and echoes, directly ----------------> |   an upgrade without a lost packet
+//! ```
 
+pub mod config;
 pub mod status;
+
+mod cache;
+mod counters;
+mod inbound;
+mod membership;
+mod naming;
+mod outbound;
+mod peer;
+mod report;
+mod servers;
+mod waiting;
+mod warnings;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
+
+use crate::crypto::{CookieJar, Identity, Signed};
+use crate::gather::Gather;
+use crate::id::{PeerId, SocketId};
+use crate::punch::Budget;
+use crate::router::{Owned, Router};
+use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
+use crate::session::{Env, Indices, Numbers};
+use counters::Drops;
+use naming::Naming;
+use peer::Peer;
+use servers::Server;
+use warnings::Warnings;
+
+/// Free bytes before an inner packet: relay header 12, data header 8, inner kind 1, and room to spare.
+pub const HEADROOM: usize = 32;
+/// Free bytes behind an inner packet: the tag.
+pub const TAILROOM: usize = 16;
+/// Largest inner packet, bytes: 1400 + 32 + relay 12 + IPv6/UDP 48 = 1492, which PPPoE carries.
+pub const MTU: u16 = 1400;
+
+/// How often the interfaces are listed again.
+const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+/// How often the cache is saved while something in it changes.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How long an offline peer is remembered.
+const FORGET_AFTER: Duration = Duration::from_hours(24);
+/// Handshake initiations a second that are read without proof of address; more is "under load".
+const CALM_INITIATIONS: u32 = 40;
+
+/// What became of a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// These bytes of it are an inner packet for the TUN.
+    Deliver(Range<usize>),
+    /// It was for the node.
+    Taken,
+    /// It was dropped and counted.
+    Dropped,
+}
+
+/// What became of a packet from the TUN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// Send these bytes of the buffer.
+    Send {
+        /// From this socket.
+        socket: SocketId,
+        /// To this address.
+        to: SocketAddr,
+        /// Which bytes.
+        range: Range<usize>,
+    },
+    /// It waits, or went to many: see [`Node::poll_transmit`].
+    Taken,
+    /// It was dropped and counted.
+    Dropped,
+}
+
+/// What the user wants of a running node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Say goodbye to everybody. Drain, send, and drop the node.
+    Leave,
+    /// Ping a peer over the overlay; answered by [`Event::Pong`] with this id, or never.
+    Ping {
+        /// Whom.
+        peer: PeerId,
+        /// To tell the answers apart.
+        id: u64,
+    },
+    /// Free the address and name of a peer that is gone.
+    Forget(PeerId),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer answered a ping.
+    Pong {
+        /// The ping's id.
+        id: u64,
+        /// Round trip.
+        rtt: Duration,
+        /// The way the answer came.
+        path: status::Path,
+    },
+}
+
+/// The whole peer without I/O. Driven as the crate's documentation says.
+#[derive(Debug)]
+pub struct Node {
+    shared: Shared,
+    network_name: String,
+    deny: BTreeSet<PeerId>,
+    sockets: Vec<LocalSocket>,
+    started: Instant,
+    wall_at_start_ms: u64,
+
+    naming: Naming,
+    router: Router,
+    peers: BTreeMap<PeerId, Peer>,
+    /// Whose probes carry which tag.
+    tags: BTreeMap<u64, PeerId>,
+    servers: Vec<Server>,
+    gather: Gather,
+    budget: Budget,
+    initiations: RateLimit,
+    /// Proofs of address, while too many initiations come.
+    cookies: CookieJar,
+    fan_out: RateLimit,
+
+    /// Our own changes on their way to the others.
+    announcements: RateLimit,
+    announce_due: Option<Instant>,
+    next_interfaces: Instant,
+    next_save: Instant,
+    cache_changed: bool,
+
+    transmits: VecDeque<Transmit>,
+    packets: VecDeque<Vec<u8>>,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    drops: Drops,
+    warnings: Warnings,
+}
+
+/// What all sessions of this node share.
+#[derive(Debug)]
+struct Shared {
+    identity: Arc<Identity>,
+    indices: Indices,
+    numbers: Numbers,
+    rng: Rng,
+    /// Our own newest announcement.
+    announcement: Signed,
+}
+
+impl Shared {
+    fn env(&mut self) -> Env<'_> {
+        Env {
+            identity: &self.identity,
+            indices: &mut self.indices,
+            numbers: &mut self.numbers,
+            rng: &mut self.rng,
+            announcement: &self.announcement,
+        }
+    }
+}
+
+impl Node {
+    /// A node that begins at `now`. Drain it once before the first input.
+    pub fn new(config: NodeConfig, seed: &Seed, now: Instant) -> Self {
+        let mut rng = seed.rng();
+        let cache = cache::read(config.cache.as_deref());
+        let naming = Naming::new(&config, now, &cache);
+        let router = Router::new(config.overlay, naming.me());
+        let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
+        let servers = config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
+        let cookies = CookieJar::new(&mut rng);
+        let sockets: Vec<_> = config.sockets.iter().map(|s| (s.id, s.addr)).collect();
+        let gather = Gather::new(&sockets, &[config.overlay.v4.into(), config.overlay.v6.into()]);
+        let announcement = membership::compose(&config.identity, &naming, 0, Vec::new());
+        let mut node = Self {
+            shared: Shared { indices: Indices::new(), numbers, rng, announcement, identity: config.identity },
+            network_name: config.network_name,
+            deny: config.deny.into_iter().collect(),
+            sockets: config.sockets,
+            started: now,
+            wall_at_start_ms: config.wall_ms,
+            naming,
+            router,
+            peers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            servers,
+            gather,
+            budget: Budget::default(),
+            cookies,
+            initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
+            fan_out: RateLimit::new(outbound::FAN_OUT_RATE, outbound::FAN_OUT_RATE),
+            announcements: RateLimit::new(1, membership::ANNOUNCE_BURST),
+            announce_due: Some(now),
+            next_interfaces: now,
+            next_save: now + SAVE_EVERY,
+            cache_changed: false,
+            transmits: VecDeque::new(),
+            packets: VecDeque::new(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            drops: Drops::default(),
+            warnings: Warnings::default(),
+        };
+        node.start(now, cache);
+        node
+    }
+
+    /// The answer to an [`Action`].
+    pub fn handle_done(&mut self, now: Instant, done: Done) {
+        match done {
+            Done::Resolved { server, result } => self.resolved(now, server, result),
+            Done::Interfaces(list) => {
+                self.gather.set_interfaces(&list);
+                self.candidates_may_have_changed(now);
+            }
+            Done::Reserved { ceiling } => {
+                self.shared.numbers.handle_reserved(ceiling);
+                if self.announce_due.is_some() {
+                    self.announce(now);
+                }
+            }
+        }
+        self.drain(now);
+    }
+
+    /// A wish of the user.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Leave => self.leave(now),
+            Command::Ping { peer, id } => self.ping(now, &peer, id),
+            Command::Forget(peer) => self.forget(now, &peer),
+        }
+        self.drain(now);
+    }
+
+    /// Time has passed; see [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now >= self.next_interfaces {
+            self.next_interfaces = now + INTERFACES_EVERY;
+            self.actions.push_back(Action::ListInterfaces);
+        }
+        if self.announce_due.is_some_and(|due| now >= due) {
+            self.announce(now);
+        }
+        if now >= self.next_save {
+            self.next_save = now + SAVE_EVERY;
+            self.save_cache(now);
+        }
+        for peer in self.peers.values_mut() {
+            peer.session.handle_timeout(now, &mut self.shared.env());
+            peer.punch.handle_timeout(now);
+            for _ in 0..peer.waiting.expire(now) {
+                self.drops.count("no-session");
+            }
+        }
+        self.expire_peers(now);
+        self.servers_timeout(now);
+        self.drain(now);
+    }
+
+    /// The next datagram to send. Drain after every `handle_*`.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next inner packet for the TUN that did not come out of [`Self::handle_datagram`] itself.
+    #[must_use]
+    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
+        self.packets.pop_front()
+    }
+
+    /// The next effect to perform. Drain after every `handle_*`.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.shared.numbers.poll_action().or_else(|| self.actions.pop_front())
+    }
+
+    /// The next thing that happened. Drain after every `handle_*`.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`], after everything was drained.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        let own = [Wakeup::new(self.next_interfaces, "interfaces"), Wakeup::new(self.next_save, "cache")];
+        let announce = self.announce_due.map(|due| Wakeup::new(due, "announce"));
+        let peers = self.peers.values().flat_map(|p| [p.session.poll_timeout(), p.punch.poll_timeout()]);
+        let servers = self.servers.iter().map(|s| s.client.poll_timeout());
+        own.into_iter().chain(announce).chain(peers.flatten()).chain(servers.flatten()).min()
+    }
+
+    /// Whether everybody who is to know of [`Command::Leave`] knows.
+    pub fn has_left(&self) -> bool {
+        self.servers.iter().all(|server| server.client.has_left() || server.client.server_addr().is_none())
+    }
+
+    /// This machine's overlay addresses.
+    pub fn me(&self) -> Owned {
+        self.naming.me()
+    }
+
+    /// Something that the shell found wrong and that somebody must act on.
+    pub fn warn(&mut self, now: Instant, code: &'static str, subject: String, text: String) {
+        let wall_ms = self.wall_ms(now);
+        self.warnings.raise(wall_ms, code, subject, text);
+    }
+
+    /// What was dropped so far for `reason`, a word of `counters.drop`.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.drops.of(reason)
+    }
+
+    /// A peer by its name here or its overlay address.
+    pub fn find_peer(&self, wanted: &str) -> Option<PeerId> {
+        let by_address = wanted.parse::<IpAddr>().ok().and_then(|address| self.router.owner(address));
+        by_address.or_else(|| self.peers.values().find(|p| p.name == wanted).map(Peer::id))
+    }
+
+    /// Lets every child say what it has to say, until none has anything left.
+    fn drain(&mut self, now: Instant) {
+        self.drain_servers(now);
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.drain_peer(now, &id);
+        }
+    }
+
+    /// The wall clock, as it was at the start plus what has passed: good for ages and for people.
+    fn wall_ms(&self, now: Instant) -> u64 {
+        let passed = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
+        self.wall_at_start_ms.saturating_add(passed)
+    }
+
+    fn my_id(&self) -> PeerId {
+        self.shared.identity.device.id()
+    }
+}

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkId, PeerId};
+pub use crate::punch::PathKind;
 
 /// The schema's number.
 pub const SCHEMA: u32 = 1;
@@ -80,24 +81,6 @@ pub struct Nat {
     pub hairpin: Option<bool>,
     pub allocation: Option<String>,
     pub port_mapping: Option<String>,
-}
-
-/// How a path's remote end was found, or that it is relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PathKind {
-    /// An address of the machine's own interface.
-    Host,
-    /// A port mapping on the router (PCP, NAT-PMP, UPnP-IGD).
-    Mapped,
-    /// As a rendezvous saw it.
-    Reflexive,
-    /// As a peer saw it.
-    PeerReflexive,
-    /// Guessed from how a NAT allocates ports.
-    Predicted,
-    /// Through a rendezvous.
-    Relay,
 }
 
 /// A rendezvous.

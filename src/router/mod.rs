@@ -134,7 +134,8 @@ impl Router {
     pub fn guard(&self, peer: &PeerId, packet: &[u8]) -> Result<(), Reason> {
         let Addresses { source, destination } = ip::addresses(packet).map_err(|_| Reason::NotIp)?;
         let owns_source = self.peers.get(peer).is_some_and(|owned| owned.iter().any(|a| a == source));
-        if !owns_source && !(source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet)) {
+        let is_report = source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet);
+        if !owns_source && !is_report {
             return Err(Reason::SourceNotOwned);
         }
         let ours = self.me.iter().any(|a| a == destination);

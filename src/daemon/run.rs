@@ -1,0 +1,220 @@
+//! The loop: inputs to the node, the node's outputs to the world, sleep until the next input or wake-up.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use tokio::sync::mpsc;
+
+use super::requests::Requests;
+use super::{Failure, in_subnet, prefixes};
+use crate::addr::OverlayNet;
+use crate::control;
+use crate::id::SocketId;
+use crate::io::clock::{self, Alarm};
+use crate::io::net::Network;
+use crate::io::store::StateDir;
+use crate::io::tun::Tun;
+use crate::io::udp::{Batch, Fault, Socket, fault};
+use crate::io::{interfaces, resolve};
+use crate::node::{Command, HEADROOM, Inbound, MTU, Node, Outbound, TAILROOM};
+use crate::sans::{Action, Datagram, Done};
+
+/// Packets that are read from the TUN before the sockets get their turn.
+const TUN_BATCH: usize = 64;
+/// Goodbyes get this long to leave the sockets.
+const FAREWELL: Duration = Duration::from_millis(600);
+
+/// A running peer.
+pub(super) struct Peer {
+    pub(super) node: Node,
+    pub(super) state: StateDir,
+    pub(super) net: Network,
+    pub(super) tun: Tun,
+    pub(super) v4: Socket,
+    pub(super) v6: Option<Socket>,
+    pub(super) overlay: OverlayNet,
+}
+
+impl Peer {
+    /// Runs until `stop` or `down`.
+    pub(super) async fn run(
+        mut self,
+        mut control: control::Server,
+        stop: impl Future<Output = &'static str>,
+    ) -> Result<(), Failure> {
+        let (done_tx, mut done_rx) = mpsc::unbounded_channel();
+        let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
+        let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
+        let mut packet = vec![0; HEADROOM + usize::from(MTU) + TAILROOM];
+        let mut requests = Requests::default();
+        let mut v4_on_tun = self.node.me().v4;
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            self.drain(&done_tx, &mut requests, &mut v4_on_tun).await;
+            let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
+            let v6 = self.v6.as_ref();
+            tokio::select! {
+                reason = &mut stop => {
+                    tracing::info!(reason, "stopping");
+                    break;
+                }
+                received = self.v4.recv(&mut batch4) => self.receive(SocketId(0), received, &mut batch4)?,
+                received = recv_optional(v6, &mut batch6) => self.receive(SocketId(1), received, &mut batch6)?,
+                len = self.tun.recv(&mut packet[HEADROOM..HEADROOM + usize::from(MTU)]) => {
+                    let len = len.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
+                    self.send_packets(&mut packet, len);
+                }
+                alarmed = alarm.until(wakeup) => {
+                    alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
+                    self.node.handle_timeout(clock::now());
+                }
+                Some(done) = done_rx.recv() => self.node.handle_done(clock::now(), done),
+                request = control.next() => {
+                    if requests.handle(&mut self.node, self.tun.name(), request) {
+                        tracing::info!("stopping: punchlan down");
+                        break;
+                    }
+                }
+            }
+        }
+        self.say_goodbye(&done_tx, &mut requests, &mut v4_on_tun, &mut alarm, &mut batch4).await
+    }
+
+    /// Datagrams came in.
+    fn receive(
+        &mut self,
+        socket: SocketId,
+        received: std::io::Result<usize>,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        received.map_err(|error| Failure::Failed(format!("the UDP socket broke: {error}")))?;
+        let now = clock::now();
+        for datagram in batch.datagrams() {
+            let (from, local, payload) = (datagram.from, datagram.local, datagram.payload);
+            let verdict = self.node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
+            if let Inbound::Deliver(range) = verdict
+                && let Err(error) = self.tun.send(&payload[range])
+            {
+                tracing::trace!(%error, "the interface refused a packet");
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets came from the TUN: the first stands in `buf`, the others are read now.
+    fn send_packets(&mut self, buf: &mut [u8], first: usize) {
+        let now = clock::now();
+        let mut len = first;
+        for _ in 0..TUN_BATCH {
+            let end = HEADROOM + len + TAILROOM;
+            if let Outbound::Send { socket, to, range } = self.node.handle_packet(now, &mut buf[..end]) {
+                self.send(socket, to, None, None, &buf[range]);
+            }
+            match self.tun.try_recv(&mut buf[HEADROOM..HEADROOM + usize::from(MTU)]) {
+                Ok(Some(next)) => len = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// Performs everything that the node wants.
+    async fn drain(
+        &mut self,
+        done: &mpsc::UnboundedSender<Done>,
+        requests: &mut Requests,
+        v4_on_tun: &mut Option<Ipv4Addr>,
+    ) {
+        loop {
+            while let Some(t) = self.node.poll_transmit() {
+                self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
+            }
+            while let Some(packet) = self.node.poll_packet() {
+                let _ = self.tun.send(&packet);
+            }
+            while let Some(event) = self.node.poll_event() {
+                requests.event(event);
+            }
+            let Some(action) = self.node.poll_action() else { return };
+            self.perform(action, done, v4_on_tun).await;
+        }
+    }
+
+    async fn perform(&mut self, action: Action, done: &mpsc::UnboundedSender<Done>, v4_on_tun: &mut Option<Ipv4Addr>) {
+        match action {
+            Action::Resolve { server, host, port } => {
+                let done = done.clone();
+                tokio::spawn(async move {
+                    let result = resolve::resolve(&host, port).await;
+                    let _ = done.send(Done::Resolved { server, result });
+                });
+            }
+            Action::ListInterfaces => match interfaces::list(&prefixes(&self.overlay)) {
+                Ok(list) => self.node.handle_done(clock::now(), Done::Interfaces(list)),
+                Err(error) => tracing::debug!(%error, "interfaces cannot be listed"),
+            },
+            Action::Reserve { ceiling } => match self.state.reserve(ceiling) {
+                Ok(()) => self.node.handle_done(clock::now(), Done::Reserved { ceiling }),
+                Err(error) => self.node.warn(clock::now(), "state", String::new(), error.to_string()),
+            },
+            Action::SaveCache(bytes) => {
+                if let Err(error) = self.state.save_cache(&bytes) {
+                    self.node.warn(clock::now(), "state", String::new(), error.to_string());
+                }
+            }
+            Action::SetOverlayV4(new) => {
+                let net = |addr| in_subnet(&self.overlay, addr);
+                let (old, new_net): (Option<Ipv4Net>, _) = (v4_on_tun.map(net), new.map(net));
+                match self.net.replace_v4(&self.tun, old, new_net).await {
+                    Ok(()) => *v4_on_tun = new,
+                    Err(error) => self.node.warn(clock::now(), "interface", String::new(), error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn send(&self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
+        let socket = if socket == SocketId(0) { Some(&self.v4) } else { self.v6.as_ref() };
+        let Some(Err(error)) = socket.map(|s| s.send(to, src, ttl, payload)) else { return };
+        if fault(&error) == Fault::Broken {
+            tracing::debug!(%error, %to, "not sent");
+        }
+    }
+
+    /// Tells everybody that we leave, and the servers again until they say that they know.
+    async fn say_goodbye(
+        &mut self,
+        done: &mpsc::UnboundedSender<Done>,
+        requests: &mut Requests,
+        v4_on_tun: &mut Option<Ipv4Addr>,
+        alarm: &mut Alarm,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        let end = clock::now() + FAREWELL;
+        self.node.handle_command(clock::now(), Command::Leave);
+        loop {
+            self.drain(done, requests, v4_on_tun).await;
+            if self.node.has_left() || clock::now() >= end {
+                return Ok(());
+            }
+            let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
+            let (socket, received) = tokio::select! {
+                received = self.v4.recv(batch) => (SocketId(0), received),
+                _ = alarm.until(Some(wakeup)) => {
+                    self.node.handle_timeout(clock::now());
+                    continue;
+                }
+            };
+            self.receive(socket, received, batch)?;
+        }
+    }
+}
+
+/// Receives on a socket that a machine without IPv6 lacks.
+async fn recv_optional(socket: Option<&Socket>, batch: &mut Batch) -> std::io::Result<usize> {
+    match socket {
+        Some(socket) => socket.recv(batch).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,252 @@
+//! A datagram comes in.
+//!
+//! 1. Its first byte says what it is; relay frames are unwrapped, and what is in them takes the same way.
+//! 2. Data: the receiver index names the peer, its session opens it, the router's guard looks at the inner
+//!    source and destination, the shell gets the packet.
+//! 3. Everything else goes to the machine it is for. Nothing unauthenticated changes anything.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use super::{Inbound, Node};
+use crate::id::PeerId;
+use crate::punch::{ProbeIn, Via};
+use crate::sans::{Datagram, Instant};
+use crate::session::{Channel, OpenError, Proof, Refusal, prove_source, read_initiation};
+use crate::wire::probe::Probe;
+use crate::wire::session::{Control, data, receiver_index};
+use crate::wire::{Class, Writer, classify};
+
+/// How a datagram reached us: its way, which is also the way to answer.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    via: Via,
+    local: Option<IpAddr>,
+    /// The peer whose relay channel it came through.
+    channel_peer: Option<PeerId>,
+}
+
+impl Node {
+    /// A datagram came in on one of our sockets.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Inbound {
+        let Datagram { socket, local, from, payload } = datagram;
+        match classify(payload) {
+            Class::Relay => match self.unwrap_relay(payload, from) {
+                Some((server, peer, range)) => {
+                    let arrival = Arrival { via: Via::Relay { server }, local, channel_peer: Some(peer) };
+                    let base = range.start;
+                    self.handle_from_peer(now, arrival, &mut payload[range]).shifted(base)
+                }
+                None => self.dropped_as("relay-frame"),
+            },
+            Class::Rendezvous => self.handle_from_server(now, from, payload),
+            Class::Keepalive => Inbound::Taken,
+            // Nobody asked: gathering asks the rendezvous.
+            Class::Stun => self.dropped_as("unexpected-stun"),
+            _ => {
+                let arrival = Arrival { via: Via::Direct { socket, remote: from }, local, channel_peer: None };
+                self.handle_from_peer(now, arrival, payload)
+            }
+        }
+    }
+
+    fn handle_from_peer(&mut self, now: Instant, arrival: Arrival, bytes: &mut [u8]) -> Inbound {
+        match classify(bytes) {
+            Class::Data | Class::Control => self.handle_sealed(now, arrival, bytes),
+            Class::Probe => self.handle_probe(now, arrival, bytes),
+            Class::Initiation => self.handle_initiation(now, arrival, bytes),
+            Class::Response => self.handle_response(now, arrival, bytes),
+            Class::CookieReply => self.handle_cookie_reply(now, bytes),
+            Class::Keepalive => Inbound::Taken,
+            Class::Stun | Class::Relay | Class::Rendezvous | Class::Unknown => self.dropped_as("malformed"),
+        }
+    }
+
+    fn handle_sealed(&mut self, now: Instant, arrival: Arrival, bytes: &mut [u8]) -> Inbound {
+        let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
+            return self.dropped_as("unknown-index");
+        };
+        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
+        let opened = match peer.session.open(now, bytes) {
+            Ok(opened) => opened,
+            Err(OpenError::Replayed) => return self.dropped_as("replayed"),
+            Err(OpenError::Malformed) => return self.dropped_as("malformed"),
+            Err(OpenError::UnknownIndex) => return self.dropped_as("unknown-index"),
+            Err(OpenError::Expired) => return self.dropped_as("no-keys"),
+            Err(OpenError::Forged) => return self.dropped_as("unauthentic"),
+        };
+        peer.punch.received(now, arrival.via);
+        peer.received = Some(now);
+        peer.offline = None;
+        // The first packet under new keys confirms them: what waited goes before this packet's answer.
+        self.drain_peer(now, &id);
+        match opened.channel {
+            Channel::Data => self.handle_packet_from(&id, bytes, opened.body),
+            Channel::Control => {
+                let inner = bytes[opened.body].to_vec();
+                self.handle_control(now, arrival, &id, &inner);
+                self.drain_peer(now, &id);
+                Inbound::Taken
+            }
+        }
+    }
+
+    /// An inner packet that its sender's session has vouched for.
+    fn handle_packet_from(&mut self, id: &PeerId, bytes: &[u8], body: Range<usize>) -> Inbound {
+        if bytes.get(body.start) != Some(&data::PACKET) {
+            // Segments and fragments are agreed on by features, and this version offers none.
+            return self.dropped_as("reserved-kind");
+        }
+        let packet = body.start + 1..body.end;
+        if let Err(reason) = self.router.guard(id, &bytes[packet.clone()]) {
+            return self.dropped_as(super::outbound::word(reason));
+        }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.rx_bytes += packet.len() as u64;
+        }
+        Inbound::Deliver(packet)
+    }
+
+    fn handle_control(&mut self, now: Instant, arrival: Arrival, id: &PeerId, inner: &[u8]) {
+        match Control::decode(inner) {
+            Ok(Control::Nothing) => {}
+            Ok(Control::Ping(ping)) => self.send_control(now, id, &Control::Pong(ping)),
+            Ok(Control::Pong(ping)) => self.pong(now, arrival.via, id, ping),
+            Ok(Control::Announcement(bytes)) => self.handle_announcement(now, bytes),
+            Ok(Control::Goodbye) => self.peer_left(now, id),
+            Ok(Control::AddressTaken { what, holder }) => self.told_taken(now, what, holder),
+            Err(_) => self.drops.count("malformed"),
+        }
+    }
+
+    fn handle_probe(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) -> Inbound {
+        let Some(id) = Probe::peek_tag(bytes).and_then(|tag| self.tags.get(&tag)).copied() else {
+            return self.dropped_as("unknown-probe");
+        };
+        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-probe") };
+        if !peer.probe_keys.verify(bytes) {
+            return self.dropped_as("unauthentic");
+        }
+        let Ok(probe) = Probe::decode(bytes) else { return self.dropped_as("malformed") };
+        if !peer.probe_window.accept(probe.counter) {
+            return self.dropped_as("replayed");
+        }
+        let Probe { kind, nonce, observed, .. } = probe;
+        peer.punch.handle_probe(now, arrival.via, arrival.local, &ProbeIn { kind, nonce, len: bytes.len(), observed });
+        self.drain_peer(now, &id);
+        Inbound::Taken
+    }
+
+    fn handle_initiation(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) -> Inbound {
+        if !self.initiations.allow(now) && !self.proves_its_source(now, arrival, bytes) {
+            return self.dropped_as("under-load");
+        }
+        let initiation = match read_initiation(&self.shared.identity, bytes, &mut self.shared.rng) {
+            Ok(initiation) => initiation,
+            Err(refusal) => return self.refused(now, arrival, refusal),
+        };
+        let signed = initiation.announcement().clone();
+        let id = signed.peer;
+        if !self.may_speak(&id) || arrival.channel_peer.is_some_and(|expected| expected != id) {
+            return self.dropped_as("denied");
+        }
+        self.learn(now, signed);
+        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("too-many-peers") };
+        match peer.session.handle_initiation(now, &mut self.shared.env(), initiation) {
+            Ok(Some(response)) => self.send_via(arrival.via, &id, response, None),
+            Ok(None) => {}
+            Err(refusal) => return self.refused(now, arrival, refusal),
+        }
+        self.drain_peer(now, &id);
+        Inbound::Taken
+    }
+
+    fn handle_response(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) -> Inbound {
+        let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
+            return self.dropped_as("unknown-index");
+        };
+        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
+        match peer.session.handle_response(now, &mut self.shared.env(), bytes) {
+            Ok(signed) => {
+                peer.punch.received(now, arrival.via);
+                peer.received = Some(now);
+                peer.offline = None;
+                self.learn(now, signed);
+                self.drain_peer(now, &id);
+                Inbound::Taken
+            }
+            Err(refusal) => self.refused(now, arrival, refusal),
+        }
+    }
+
+    fn handle_cookie_reply(&mut self, now: Instant, bytes: &[u8]) -> Inbound {
+        let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
+            return self.dropped_as("unknown-index");
+        };
+        let taken = self.peers.get_mut(&id).is_some_and(|peer| peer.session.handle_cookie_reply(now, bytes));
+        self.drain_peer(now, &id);
+        if taken { Inbound::Taken } else { self.dropped_as("unauthentic") }
+    }
+
+    /// A handshake message that is refused is counted; one of another version is named, because its mac1 held.
+    fn refused(&mut self, now: Instant, arrival: Arrival, refusal: Refusal) -> Inbound {
+        if let Refusal::Version(theirs) = refusal {
+            let who = match (arrival.channel_peer.and_then(|id| self.peers.get(&id)), arrival.via) {
+                (Some(peer), _) => peer.name.clone(),
+                (None, Via::Direct { remote, .. }) => remote.to_string(),
+                (None, Via::Relay { .. }) => "a member".to_owned(),
+            };
+            let ours = crate::wire::VERSION;
+            let text = format!(
+                "{who} speaks protocol version {theirs}, this machine {ours}: install the same punchlan version on both"
+            );
+            let wall_ms = self.wall_ms(now);
+            self.warnings.raise(wall_ms, "version", who, text);
+        }
+        self.dropped_as(refusal_word(refusal))
+    }
+
+    fn dropped_as(&mut self, word: &'static str) -> Inbound {
+        self.drops.count(word);
+        Inbound::Dropped
+    }
+
+    /// Under load, an initiation is read only with the cookie that we sent to its source; else it gets one.
+    fn proves_its_source(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) -> bool {
+        let Via::Direct { remote, .. } = arrival.via else { return false };
+        let shared = &mut self.shared;
+        let mut source = Writer::default();
+        let source = source.socket_addr(Some(remote)).as_slice();
+        match prove_source(&shared.identity, &self.cookies, now, source, bytes, &mut shared.rng) {
+            Proof::Given => true,
+            Proof::Demand(reply) => {
+                self.send_plain(arrival.via, reply);
+                false
+            }
+            Proof::Refused(_) => false,
+        }
+    }
+}
+
+/// A refusal's word in `status`.
+const fn refusal_word(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed(_) => "malformed",
+        Refusal::Mac1 | Refusal::Noise(_) | Refusal::Identity | Refusal::Announcement(_) => "unauthentic",
+        Refusal::Version(_) => "version",
+        Refusal::Replayed => "replayed",
+        Refusal::Unexpected => "unexpected-response",
+        Refusal::Suite => "no-common-suite",
+        Refusal::TooMany => "too-many-handshakes",
+    }
+}
+
+impl Inbound {
+    /// The same verdict about bytes that begin `base` further on.
+    fn shifted(self, base: usize) -> Self {
+        match self {
+            Self::Deliver(range) => Self::Deliver(range.start + base..range.end + base),
+            other => other,
+        }
+    }
+}

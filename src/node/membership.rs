@@ -1,0 +1,311 @@
+//! Who is a member, what members say about themselves, and what we say about us.
+//!
+//! Announcements arrive sealed from a rendezvous, inside a handshake, or from another peer through a session.
+//! All are signed by the device that they speak for; the highest number wins, whoever delivered it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::cache::Cache;
+use super::naming::Naming;
+use super::peer::{Peer, SILENCE};
+use super::{FORGET_AFTER, Node};
+use crate::crypto::announcement::{self, AnnouncementError};
+use crate::crypto::probe::ProbeKeys;
+use crate::crypto::{Identity, ReplayWindow, Signed};
+use crate::id::{PeerId, ServerId};
+use crate::punch::{Family, Punch};
+use crate::sans::Instant;
+use crate::session::Session;
+use crate::wire::VERSION;
+use crate::wire::announcement::{Announcement, Candidate};
+use crate::wire::session::Control;
+
+/// Members that are remembered at once. A member cannot fill our memory with invented devices.
+const MAX_PEERS: usize = 1_024;
+/// Our announcement changes no faster than this.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+/// Changes that may follow each other at once: at the start, candidates come in one by one.
+pub(super) const ANNOUNCE_BURST: u32 = 5;
+
+/// What we say: who we are, what we claim, where we may be reached.
+pub(super) fn compose(identity: &Identity, naming: &Naming, seq: u64, candidates: Vec<Candidate>) -> Signed {
+    let text = Announcement {
+        version: VERSION,
+        epoch: identity.network.epoch(),
+        seq,
+        peer: identity.device.id(),
+        x25519: identity.device.x25519(),
+        features: identity.features,
+        name: naming.my_name.clone(),
+        v4: naming.my_claim(),
+        candidates,
+    };
+    announcement::sign(&identity.device, &identity.network.id(), &text)
+}
+
+impl Node {
+    /// Begins a run: the servers, and the peers of earlier runs at the addresses they had.
+    pub(super) fn start(&mut self, now: Instant, cache: Cache) {
+        self.start_servers(now);
+        let network = self.shared.identity.network.id();
+        for signed in cache.peers.iter().filter_map(|bytes| announcement::verify(bytes, &network).ok()) {
+            let id = signed.peer;
+            self.learn(now, signed);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.offline = Some(now);
+                peer.punch.introduce(now);
+            }
+        }
+    }
+
+    // ---- what we say -----------------------------------------------------------------------------------
+
+    /// Says it if what others should know of us has changed.
+    pub(super) fn candidates_may_have_changed(&mut self, now: Instant) {
+        if self.gather.candidates() != self.shared.announcement.candidates {
+            self.admit_all(now);
+            self.announce(now);
+        }
+    }
+
+    /// Signs what we are now and tells everybody; a moment later if the last change was just now.
+    pub(super) fn announce(&mut self, now: Instant) {
+        self.announce_due = None;
+        if !self.announcements.allow(now) {
+            self.announce_due = Some(now + ANNOUNCE_EVERY);
+            return;
+        }
+        let Some(seq) = self.shared.numbers.take() else {
+            // The block of numbers is being reserved; its answer announces.
+            self.announce_due = Some(now + ANNOUNCE_EVERY);
+            return;
+        };
+        let candidates = self.gather.candidates().to_vec();
+        self.shared.announcement = compose(&self.shared.identity, &self.naming, seq, candidates);
+        for index in 0..self.servers.len() {
+            self.announce_to(now, index);
+        }
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.tell_announcement(now, &id);
+        }
+    }
+
+    /// Gives a server our announcement, sealed afresh.
+    pub(super) fn announce_to(&mut self, now: Instant, index: usize) {
+        let shared = &mut self.shared;
+        if shared.announcement.seq == 0 {
+            return;
+        }
+        let sealed = announcement::seal(&shared.identity.network, &shared.announcement, &mut shared.rng);
+        self.servers[index].client.set_announcement(now, sealed);
+    }
+
+    /// Tells a peer through the session what has changed since it was last told.
+    pub(super) fn tell_announcement(&mut self, now: Instant, id: &PeerId) {
+        let seq = self.shared.announcement.seq;
+        let Some(peer) = self.peers.get_mut(id).filter(|p| p.told < seq && p.session.is_established(now)) else {
+            return;
+        };
+        peer.told = seq;
+        let bytes = self.shared.announcement.bytes().to_vec();
+        self.send_control(now, id, &Control::Announcement(&bytes));
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) fn leave(&mut self, now: Instant) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.send_control(now, &id, &Control::Goodbye);
+        }
+        for server in &mut self.servers {
+            server.client.leave(now);
+        }
+        self.cache_changed = true;
+        self.save_cache(now);
+    }
+
+    // ---- what others say -------------------------------------------------------------------------------
+
+    /// A device that is neither denied nor ourselves.
+    pub(super) fn may_speak(&self, id: &PeerId) -> bool {
+        *id != self.my_id() && !self.deny.contains(id)
+    }
+
+    /// A server lists a member.
+    pub(super) fn member(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        id: &PeerId,
+        observed: Option<SocketAddr>,
+        sealed: &[u8],
+    ) {
+        let signed = match announcement::open(&self.shared.identity.network, sealed) {
+            Ok(signed) if signed.peer == *id => signed,
+            Err(AnnouncementError::Version(theirs)) => return self.warn_of_version(now, id, theirs),
+            _ => return self.drops.count("announcement"),
+        };
+        if !self.may_speak(id) {
+            return self.drops.count("denied");
+        }
+        self.learn(now, signed);
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.offline = None;
+        let news = peer.listed.insert(server, observed).is_none();
+        if news {
+            tracing::info!(peer = %peer.name, "is here");
+            peer.punch.introduce(now);
+            peer.session.connect(now);
+        }
+        self.admit_candidates(now, id);
+        self.servers[usize::from(server.0)].client.open_channel(now, *id);
+    }
+
+    /// A peer passed on an announcement, its own or another's.
+    pub(super) fn handle_announcement(&mut self, now: Instant, bytes: &[u8]) {
+        match announcement::verify_member(bytes, &self.shared.identity.network) {
+            Ok(signed) => self.learn(now, signed),
+            Err(_) => self.drops.count("announcement"),
+        }
+    }
+
+    /// Takes in a verified announcement, if it is news.
+    pub(super) fn learn(&mut self, now: Instant, signed: Signed) {
+        let id = signed.peer;
+        if !self.may_speak(&id) {
+            return;
+        }
+        let full = self.peers.len() >= MAX_PEERS;
+        match self.peers.get_mut(&id) {
+            Some(peer) if peer.signed.seq >= signed.seq => return,
+            Some(peer) => peer.signed = signed,
+            None if full => return self.drops.count("too-many-peers"),
+            None => self.add_peer(now, signed),
+        }
+        self.cache_changed = true;
+        self.admit_candidates(now, &id);
+        let bound = self.peers.get(&id).is_some_and(|p| p.session.is_established(now));
+        if bound {
+            self.bind(now, &id);
+        } else {
+            self.route_provisionally(now, &id);
+        }
+    }
+
+    fn add_peer(&mut self, now: Instant, signed: Signed) {
+        let (id, x25519) = (signed.peer, signed.x25519);
+        let identity = self.shared.identity.clone();
+        let Some(probe_keys) = ProbeKeys::derive(&identity.network, &identity.device, &id, &x25519) else {
+            // A low-order key: no honest device has one.
+            return self.drops.count("announcement");
+        };
+        let mut punch = Punch::new(now, &self.shared.rng.seed());
+        let sockets: Vec<_> = self.sockets.iter().map(|s| (s.id, Family::of(s.addr.ip()))).collect();
+        punch.set_sockets(now, &sockets);
+        self.tags.insert(probe_keys.rx_tag, id);
+        let peer = Peer {
+            name: signed.name.clone(),
+            session: Session::new(self.my_id(), id, x25519),
+            punch,
+            probe_keys,
+            probe_window: ReplayWindow::new(),
+            waiting: Default::default(),
+            waiting_pings: Default::default(),
+            pings: Default::default(),
+            listed: Default::default(),
+            relays: Default::default(),
+            heard: now,
+            direct_after: None,
+            received: None,
+            offline: None,
+            told: 0,
+            tx_bytes: 0,
+            rx_bytes: 0,
+            signed,
+        };
+        self.peers.insert(id, peer);
+    }
+
+    fn warn_of_version(&mut self, now: Instant, id: &PeerId, theirs: u8) {
+        let name = self.shown_name(id);
+        let text = format!(
+            "{name} speaks protocol version {theirs}, this machine {VERSION}: install the same punchlan version on both"
+        );
+        let wall_ms = self.wall_ms(now);
+        self.warnings.raise(wall_ms, "version", name, text);
+    }
+
+    /// Our own addresses changed, and with them which of the others' private ones make sense.
+    fn admit_all(&mut self, now: Instant) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        ids.iter().for_each(|id| self.admit_candidates(now, id));
+    }
+
+    /// Hands a peer's candidates to its punch, those that may be tried.
+    fn admit_candidates(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let observed: Vec<SocketAddr> = peer.listed.values().flatten().copied().collect();
+        let admitted = self.gather.admit(&peer.signed.candidates, &observed, !peer.listed.is_empty());
+        peer.punch.set_candidates(now, admitted);
+    }
+
+    // ---- who is gone -----------------------------------------------------------------------------------
+
+    /// A server lists a peer no longer: that server's relay path is gone, the peer may not be.
+    pub(super) fn unlisted(&mut self, now: Instant, server: ServerId, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.listed.remove(&server);
+        peer.relays.remove(&server);
+        peer.punch.relay_down(now, server);
+        if peer.listed.is_empty() && !peer.is_live(now) {
+            self.set_offline(now, id);
+        }
+    }
+
+    /// A peer said goodbye.
+    pub(super) fn peer_left(&mut self, now: Instant, id: &PeerId) {
+        self.set_offline(now, id);
+    }
+
+    fn set_offline(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id).filter(|p| p.offline.is_none()) else { return };
+        tracing::info!(peer = %peer.name, "is gone");
+        peer.offline = Some(now);
+        peer.punch.stop(now);
+        peer.session.close(now, &mut self.shared.env());
+        self.unbind(now, id);
+    }
+
+    pub(super) fn expire_peers(&mut self, now: Instant) {
+        let silent = |p: &Peer| p.listed.is_empty() && now - p.received.unwrap_or(p.heard) >= SILENCE;
+        let gone: Vec<PeerId> =
+            self.peers.iter().filter(|(_, p)| p.offline.is_none() && silent(p)).map(|(id, _)| *id).collect();
+        gone.iter().for_each(|id| self.set_offline(now, id));
+        let old = |p: &Peer| p.offline.is_some_and(|since| now - since >= FORGET_AFTER);
+        let forgotten: Vec<PeerId> = self.peers.iter().filter(|(_, p)| old(p)).map(|(id, _)| *id).collect();
+        forgotten.iter().for_each(|id| self.remove_peer(now, id));
+        self.expire_bindings(now);
+    }
+
+    /// The user says that a peer is gone for good.
+    pub(super) fn forget(&mut self, now: Instant, id: &PeerId) {
+        self.release(id);
+        if self.peers.get(id).is_some_and(|p| !p.is_live(now)) {
+            self.remove_peer(now, id);
+        }
+        self.save_cache(now);
+    }
+
+    fn remove_peer(&mut self, now: Instant, id: &PeerId) {
+        let Some(mut peer) = self.peers.remove(id) else { return };
+        peer.session.close(now, &mut self.shared.env());
+        self.tags.remove(&peer.probe_keys.rx_tag);
+        self.router.remove(id);
+        for server in &mut self.servers {
+            server.client.close_channel(now, *id);
+        }
+        self.cache_changed = true;
+    }
+}

@@ -1,0 +1,316 @@
+//! Who has which overlay address and name, ours included.
+//!
+//! Our own claims stand in the same [`Bindings`] as everybody's. A claimant that loses is told with the
+//! holder's signed announcement; if that is us, an `auto` address moves to the next derived value during the
+//! first [`SETTLE`] of a run, a configured one is given up with a warning. A second `bob` is shown as `bob-2`.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::{AddressChoice, Node, NodeConfig};
+use crate::addr::OverlayNet;
+use crate::crypto::Identity;
+use crate::crypto::announcement;
+use crate::id::PeerId;
+use crate::router::Owned;
+use crate::router::bindings::{Bindings, Claim, SETTLE, Stored, Strength};
+use crate::sans::{Action, Instant};
+use crate::wire::announcement::{MAX_NAME, V4Claim};
+use crate::wire::session::{Control, Taken};
+
+/// Derived addresses that are tried before a machine goes without one.
+const MAX_ATTEMPTS: u32 = 1_000;
+
+/// Claims and holders of addresses and names.
+#[derive(Debug)]
+pub(super) struct Naming {
+    pub(super) overlay: OverlayNet,
+    pub(super) my_name: String,
+    identity: Arc<Identity>,
+    choice: AddressChoice,
+    /// Our IPv4 address, while nobody else holds it.
+    v4: Option<Ipv4Addr>,
+    settled: Instant,
+    addresses: Bindings<Ipv4Addr>,
+    names: Bindings<String>,
+}
+
+impl Naming {
+    pub(super) fn new(config: &NodeConfig, now: Instant, cache: &Cache) -> Self {
+        let mut naming = Self {
+            overlay: config.overlay,
+            my_name: config.name.clone(),
+            identity: config.identity.clone(),
+            choice: config.address,
+            v4: None,
+            settled: now + SETTLE,
+            addresses: Bindings::restore(cache.addresses.iter().cloned()),
+            names: Bindings::restore(cache.names.iter().cloned()),
+        };
+        naming.v4 = match config.address {
+            AddressChoice::Configured(addr) => Some(addr),
+            AddressChoice::Auto => naming.free_auto(config.wall_ms, &BTreeSet::new()),
+        };
+        naming.claim_mine(now, config.wall_ms);
+        naming
+    }
+
+    /// Our addresses.
+    pub(super) fn me(&self) -> Owned {
+        self.derived(&self.id(), self.v4)
+    }
+
+    /// What our announcement claims.
+    pub(super) fn my_claim(&self) -> V4Claim {
+        match (self.v4, self.choice) {
+            (None, _) => V4Claim::None,
+            (Some(addr), AddressChoice::Auto) => V4Claim::Auto(addr),
+            (Some(addr), AddressChoice::Configured(_)) => V4Claim::Configured(addr),
+        }
+    }
+
+    pub(super) fn store(&self, wall_ms: u64) -> (Vec<Stored<Ipv4Addr>>, Vec<Stored<String>>) {
+        (self.addresses.store(wall_ms), self.names.store(wall_ms))
+    }
+
+    fn id(&self) -> PeerId {
+        self.identity.device.id()
+    }
+
+    /// A machine's addresses: the IPv6 ones follow from its id.
+    fn derived(&self, id: &PeerId, v4: Option<Ipv4Addr>) -> Owned {
+        let network = &self.identity.network;
+        Owned { v4, ula: network.ula(id), link_local: network.link_local(id) }
+    }
+
+    /// The first derived address that nobody holds and that is not in `taken`.
+    fn free_auto(&self, wall_ms: u64, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let me = self.id();
+        (0..MAX_ATTEMPTS)
+            .map(|k| self.identity.network.auto_v4(self.overlay.v4, &me, k))
+            .find(|a| !taken.contains(a) && self.addresses.holder(a, wall_ms).is_none_or(|holder| holder == me))
+    }
+
+    fn claim_mine(&mut self, now: Instant, wall_ms: u64) {
+        let strength = match self.choice {
+            AddressChoice::Auto => Strength::Auto,
+            AddressChoice::Configured(_) => Strength::Configured,
+        };
+        let me = Claim { strength, peer: self.id() };
+        if let Some(v4) = self.v4 {
+            // A configured address that a holder of an earlier run keeps is claimed all the same: that holder
+            // may be gone for good, and if it is not, it will tell us.
+            let _ = self.addresses.claim(now, wall_ms, v4, me);
+        }
+        let _ = self.names.claim(now, wall_ms, self.my_name.clone(), me);
+    }
+
+    /// Whether `addr` may be routed to a peer that has claimed it but has no session yet.
+    fn is_free_for(&self, wall_ms: u64, addr: &Ipv4Addr, id: &PeerId) -> bool {
+        self.overlay.is_host_v4(*addr)
+            && Some(*addr) != self.v4
+            && self.addresses.holder(addr, wall_ms).is_none_or(|holder| holder == *id)
+    }
+
+    /// The name under which a live peer is shown: its own, or the first of `name-2`, `name-3`, … that is free.
+    fn bind_name(&mut self, now: Instant, wall_ms: u64, id: &PeerId, name: &str) -> (String, Option<PeerId>) {
+        let me = Claim { strength: Strength::Auto, peer: *id };
+        for n in 1..=u32::MAX {
+            let wanted = numbered(name, n);
+            if let Ok(loser) = self.names.claim(now, wall_ms, wanted.clone(), me) {
+                self.names.release_all_but(id, Some(&wanted));
+                return (wanted, loser);
+            }
+        }
+        (name.to_owned(), None)
+    }
+}
+
+/// `bob`, `bob-2`, `bob-3` … never longer than a name may be.
+fn numbered(name: &str, n: u32) -> String {
+    if n == 1 {
+        return name.to_owned();
+    }
+    let suffix = format!("-{n}");
+    let keep = name.len().min(MAX_NAME - suffix.len());
+    format!("{}{suffix}", &name[..keep])
+}
+
+impl Node {
+    /// A peer has a session: its address and name are bound, or it is told who holds them.
+    pub(super) fn bind(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let (name, claim) = (peer.signed.name.clone(), peer.signed.v4);
+        let wall_ms = self.wall_ms(now);
+        let (shown, loser) = self.naming.bind_name(now, wall_ms, id, &name);
+        if let Some(peer) = self.peers.get_mut(id) {
+            if peer.name != shown {
+                tracing::info!(peer = %shown, "met");
+            }
+            peer.name = shown;
+        }
+        let v4 = self.bind_v4(now, id, claim);
+        self.router.insert(*id, self.naming.derived(id, v4));
+        self.cache_changed = true;
+        if let Some(loser) = loser.filter(|loser| *loser != self.my_id()) {
+            self.bind(now, &loser);
+        }
+    }
+
+    fn bind_v4(&mut self, now: Instant, id: &PeerId, claim: V4Claim) -> Option<Ipv4Addr> {
+        let (addr, strength) = match claim {
+            V4Claim::None => (None, Strength::Auto),
+            V4Claim::Auto(a) => (Some(a), Strength::Auto),
+            V4Claim::Configured(a) => (Some(a), Strength::Configured),
+        };
+        self.naming.addresses.release_all_but(id, addr.as_ref());
+        let subject = id.to_string();
+        self.warnings.clear("address-taken", &subject);
+        let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a))?;
+        let wall_ms = self.wall_ms(now);
+        match self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id }) {
+            Ok(None) => Some(addr),
+            Ok(Some(loser)) if loser == self.my_id() => {
+                self.lose_my_address(now, addr, id);
+                Some(addr)
+            }
+            Ok(Some(loser)) => {
+                self.router.insert(loser, self.naming.derived(&loser, None));
+                self.tell_taken(now, &loser, id);
+                Some(addr)
+            }
+            Err(holder) => {
+                let text = format!(
+                    "{} claims {addr}, which belongs to {}: it is reached by its IPv6 address until one of them \
+                     changes `address` under [peer]; if the holder is gone for good: punchlan forget {}",
+                    self.shown_name(id),
+                    self.shown_name(&holder),
+                    self.shown_name(&holder)
+                );
+                self.warnings.raise(wall_ms, "address-taken", subject, text);
+                self.tell_taken(now, id, &holder);
+                None
+            }
+        }
+    }
+
+    /// Until a peer has a session, its packets may wait under the address it claims, if nobody holds that.
+    pub(super) fn route_provisionally(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let wall_ms = self.wall_ms(now);
+        let free = |a: &Ipv4Addr| {
+            self.naming.is_free_for(wall_ms, a, id) && self.router.owner((*a).into()).is_none_or(|o| o == *id)
+        };
+        let v4 = peer.signed.v4.addr().filter(free);
+        self.router.insert(*id, self.naming.derived(id, v4));
+    }
+
+    /// Tells `loser` that its address is bound to `holder`.
+    fn tell_taken(&mut self, now: Instant, loser: &PeerId, holder: &PeerId) {
+        let signed = if *holder == self.my_id() {
+            self.shared.announcement.bytes().to_vec()
+        } else {
+            let Some(peer) = self.peers.get(holder) else { return };
+            peer.signed.bytes().to_vec()
+        };
+        self.send_control(now, loser, &Control::AddressTaken { what: Taken::V4, holder: &signed });
+    }
+
+    /// A peer says that what we claim is bound to another.
+    pub(super) fn told_taken(&mut self, now: Instant, what: Taken, holder: &[u8]) {
+        let Ok(signed) = announcement::verify(holder, &self.shared.identity.network.id()) else {
+            self.drops.count("unauthentic");
+            return;
+        };
+        let id = signed.peer;
+        // A name that is taken needs nothing of us: the others number it.
+        let Some(mine) = self.naming.v4.filter(|mine| what == Taken::V4 && signed.v4.addr() == Some(*mine)) else {
+            return;
+        };
+        if self.may_speak(&id) {
+            self.learn(now, signed);
+            self.lose_my_address(now, mine, &id);
+        }
+    }
+
+    /// Another holds our address.
+    fn lose_my_address(&mut self, now: Instant, addr: Ipv4Addr, holder: &PeerId) {
+        let wall_ms = self.wall_ms(now);
+        let holder_name = self.shown_name(holder);
+        let me = self.my_id();
+        match self.naming.choice {
+            AddressChoice::Auto if now < self.naming.settled => {
+                let mut taken: BTreeSet<Ipv4Addr> = self.peers.values().filter_map(|p| p.signed.v4.addr()).collect();
+                taken.insert(addr);
+                self.naming.v4 = self.naming.free_auto(wall_ms, &taken);
+                self.naming.addresses.release_all_but(&me, self.naming.v4.as_ref());
+                self.naming.claim_mine(now, wall_ms);
+                tracing::info!(taken = %addr, by = %holder_name, now = ?self.naming.v4, "address moved");
+            }
+            AddressChoice::Auto => {
+                let text = format!(
+                    "{addr} is also held by {holder_name}: some members reach them instead of you; restart punchlan \
+                     to move to a free address"
+                );
+                self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
+                return;
+            }
+            AddressChoice::Configured(_) => {
+                self.naming.v4 = None;
+                self.naming.addresses.release_all_but(&me, None);
+                let text = format!(
+                    "{addr} belongs to {holder_name}: this machine is up without an IPv4 address; choose another \
+                     `address` under [peer] in net.toml, or \"auto\""
+                );
+                self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
+            }
+        }
+        self.router.set_my_v4(self.naming.v4);
+        self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
+        self.announce(now);
+    }
+
+    /// A peer is gone: what it held begins to age.
+    pub(super) fn unbind(&mut self, now: Instant, id: &PeerId) {
+        let wall_ms = self.wall_ms(now);
+        self.naming.addresses.gone(id, wall_ms);
+        self.naming.names.gone(id, wall_ms);
+        self.cache_changed = true;
+    }
+
+    /// Frees what a peer that is gone held, at the user's wish.
+    pub(super) fn release(&mut self, id: &PeerId) {
+        self.naming.addresses.release_all_but(id, None);
+        self.naming.names.release_all_but(id, None);
+        self.cache_changed = true;
+    }
+
+    /// Drops bindings that are kept no longer.
+    pub(super) fn expire_bindings(&mut self, now: Instant) {
+        let wall_ms = self.wall_ms(now);
+        self.naming.addresses.expire(wall_ms);
+        self.naming.names.expire(wall_ms);
+    }
+
+    pub(super) fn shown_name(&self, id: &PeerId) -> String {
+        if *id == self.my_id() {
+            return self.naming.my_name.clone();
+        }
+        self.peers.get(id).map_or_else(|| format!("{id:?}"), |p| p.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_bob_is_bob_2_however_long_the_name() {
+        assert_eq!(numbered("bob", 1), "bob");
+        assert_eq!(numbered("bob", 2), "bob-2");
+        let long = "b".repeat(32);
+        assert_eq!(numbered(&long, 12), format!("{}-12", "b".repeat(29)));
+    }
+}

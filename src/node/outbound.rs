@@ -1,0 +1,302 @@
+//! A packet or message goes out.
+//!
+//! 1. The router names the peer (or everyone).
+//! 2. The peer's session seals it in place; without one it waits a moment, and the session is asked for.
+//! 3. The peer's paths say which way; a relay frame gets its header in front, in place.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::status::{Path, PathKind};
+use super::{Event, HEADROOM, MTU, Node, Outbound, TAILROOM};
+use crate::id::{PeerId, SocketId};
+use crate::punch::{self, Via};
+use crate::router::{Reason, Route};
+use crate::sans::{Instant, Transmit};
+use crate::session::{self, Channel};
+use crate::wire::kind;
+use crate::wire::probe::Probe;
+use crate::wire::relay::HEADER as RELAY_HEADER;
+use crate::wire::session::{Control, HEADER, TAG, data};
+
+/// Broadcast and multicast packets a second that this machine sends into the overlay. A game's discovery needs
+/// a few; a storm must not become one for every member.
+pub(super) const FAN_OUT_RATE: u32 = 500;
+
+/// Pings that wait for their pong, per peer.
+const MAX_PINGS: usize = 64;
+
+/// Where the sealed datagram begins: the packet stands at [`HEADROOM`], before it the inner kind and the header.
+const SEALED_AT: usize = HEADROOM - 1 - HEADER;
+const _: () = assert!(SEALED_AT >= RELAY_HEADER && TAILROOM >= TAG);
+
+/// A drop reason's word in `status`.
+pub(super) const fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotIp => "not-ip",
+        Reason::NoSuchAddress => "no-such-address",
+        Reason::SourceNotOurs => "source-not-ours",
+        Reason::SourceNotOwned => "source-not-owned",
+        Reason::DestinationNotOurs => "destination-not-ours",
+    }
+}
+
+impl Node {
+    /// A packet came from the TUN: `buf` is [`HEADROOM`] free bytes, the packet, [`TAILROOM`] free bytes. It is
+    /// sealed in place.
+    pub fn handle_packet(&mut self, now: Instant, buf: &mut [u8]) -> Outbound {
+        let Some(packet) = buf.len().checked_sub(TAILROOM).and_then(|end| buf.get(HEADROOM..end)) else {
+            return self.not_sent("malformed");
+        };
+        if packet.len() > usize::from(MTU) {
+            return self.not_sent("too-big");
+        }
+        match self.router.route(packet) {
+            Route::Peer(id) => self.send_packet(now, &id, buf),
+            Route::Everyone => self.fan_out(now, buf),
+            Route::Drop(reason) => self.not_sent(word(reason)),
+        }
+    }
+
+    fn send_packet(&mut self, now: Instant, id: &PeerId, buf: &mut [u8]) -> Outbound {
+        let Some(peer) = self.peers.get_mut(id) else { return self.not_sent("no-such-address") };
+        let Some(choice) = peer.punch.choice().copied().filter(|_| peer.session.is_established(now)) else {
+            peer.session.connect(now);
+            if peer.waiting.push(now, buf.to_vec()) {
+                self.drops.count("no-session");
+            }
+            self.drain_peer(now, id);
+            return Outbound::Taken;
+        };
+        let inner = buf.len() - HEADROOM - TAILROOM;
+        buf[HEADROOM - 1] = data::PACKET;
+        let sealed = SEALED_AT..buf.len() - TAILROOM + TAG;
+        if peer.session.seal(now, Channel::Data, &mut buf[sealed.clone()]).is_err() {
+            return self.not_sent("no-keys");
+        }
+        peer.tx_bytes += inner as u64;
+        peer.punch.data_sent(now, choice.via);
+        if let Some(also) = choice.also {
+            let copy = buf[sealed.clone()].to_vec();
+            self.send_via(also, id, copy, None);
+        }
+        match choice.via {
+            Via::Direct { socket, remote } => Outbound::Send { socket, to: remote, range: sealed },
+            Via::Relay { server } => {
+                let Some((header, socket, to)) = self.relay_header(server, id, &buf[sealed.clone()]) else {
+                    return self.not_sent("no-relay");
+                };
+                let start = sealed.start - RELAY_HEADER;
+                buf[start..sealed.start].copy_from_slice(&header);
+                Outbound::Send { socket, to, range: start..sealed.end }
+            }
+        }
+    }
+
+    /// One sealing per live peer.
+    fn fan_out(&mut self, now: Instant, buf: &[u8]) -> Outbound {
+        if !self.fan_out.allow(now) {
+            return self.not_sent("fan-out-rate");
+        }
+        let live: Vec<PeerId> =
+            self.peers.iter().filter(|(_, p)| p.session.is_established(now)).map(|(id, _)| *id).collect();
+        for id in live {
+            let mut copy = buf.to_vec();
+            if let Outbound::Send { socket, to, range } = self.send_packet(now, &id, &mut copy) {
+                self.transmit(socket, to, copy[range].to_vec(), None);
+            }
+        }
+        Outbound::Taken
+    }
+
+    /// Lets a peer's machines say what they have to say.
+    pub(super) fn drain_peer(&mut self, now: Instant, id: &PeerId) {
+        while let Some(event) = self.peers.get_mut(id).and_then(|p| p.session.poll_event()) {
+            match event {
+                session::Event::Established { .. } | session::Event::Confirmed { .. } => self.met(now, id),
+                session::Event::Expired => tracing::debug!(peer = ?id, "keys expired"),
+            }
+        }
+        while let Some(message) = self.peers.get_mut(id).and_then(|p| p.session.poll_transmit()) {
+            self.send_handshake(id, message);
+        }
+        while let Some(event) = self.peers.get_mut(id).and_then(|p| p.punch.poll_event()) {
+            self.handle_path_event(now, id, &event);
+        }
+        while let Some(probe) = self.peers.get_mut(id).and_then(|p| p.punch.poll_probe(now, &mut self.budget)) {
+            self.send_probe(id, &probe);
+        }
+        while let Some(via) = self.peers.get_mut(id).and_then(|p| p.punch.poll_keepalive()) {
+            self.send_plain(via, vec![kind::KEEPALIVE]);
+        }
+    }
+
+    /// Both sides have keys: what the peer claims is bound, and what waited goes.
+    fn met(&mut self, now: Instant, id: &PeerId) {
+        self.bind(now, id);
+        self.tell_announcement(now, id);
+        self.flush_waiting(now, id);
+    }
+
+    /// Sends what waited for a session and a way.
+    fn flush_waiting(&mut self, now: Instant, id: &PeerId) {
+        let ready = |p: &super::Peer| p.session.is_established(now) && p.punch.choice().is_some();
+        while let Some(mut packet) = self.peers.get_mut(id).filter(|p| ready(p)).and_then(|p| p.waiting.pop(now)) {
+            if let Outbound::Send { socket, to, range } = self.send_packet(now, id, &mut packet) {
+                self.transmit(socket, to, packet[range].to_vec(), None);
+            }
+        }
+        while let Some(ping) = self.peers.get_mut(id).filter(|p| ready(p)).and_then(|p| p.waiting_pings.pop(now)) {
+            self.ping(now, id, ping);
+        }
+    }
+
+    fn handle_path_event(&mut self, now: Instant, id: &PeerId, event: &punch::Event) {
+        match event {
+            punch::Event::Chosen { via, .. } => {
+                if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
+                    let heard = peer.heard;
+                    let after = *peer.direct_after.get_or_insert(now - heard);
+                    tracing::info!(peer = %peer.name, after = ?after, "direct");
+                }
+                if let Some(peer) = self.peers.get_mut(id).filter(|p| !p.session.is_established(now)) {
+                    peer.session.connect(now);
+                    peer.session.restart(now);
+                }
+                self.flush_waiting(now, id);
+            }
+            punch::Event::PathLost => self.introduce_again(now, id),
+            // The search goes on there by itself.
+            punch::Event::PeerReflexive { addr } => tracing::debug!(peer = ?id, %addr, "peer-reflexive"),
+        }
+    }
+
+    /// Handshakes go the chosen way, else through every relay that is open.
+    fn send_handshake(&mut self, id: &PeerId, message: Vec<u8>) {
+        let Some(peer) = self.peers.get(id) else { return };
+        match peer.punch.choice().map(|choice| choice.via) {
+            Some(via) => self.send_via(via, id, message, None),
+            None => {
+                for server in peer.relays.iter().copied().collect::<Vec<_>>() {
+                    self.send_via(Via::Relay { server }, id, message.clone(), None);
+                }
+            }
+        }
+    }
+
+    fn send_probe(&mut self, id: &PeerId, out: &punch::ProbeOut) {
+        // Without a number there is no probe; the next one is asked for when the block is reserved.
+        let Some(counter) = self.shared.numbers.take() else { return };
+        let Some(peer) = self.peers.get(id) else { return };
+        let (kind, nonce, observed) = (out.kind, out.nonce, out.observed);
+        let probe = Probe { kind, tag: peer.probe_keys.tx_tag, counter, nonce, observed };
+        let mut bytes = probe.encode(out.len);
+        peer.probe_keys.seal(&mut bytes);
+        self.send_via(out.via, id, bytes, out.ttl);
+    }
+
+    /// Sends a sealed in-session message the way data goes; nothing if there is no session.
+    pub(super) fn send_control(&mut self, now: Instant, id: &PeerId, message: &Control<'_>) {
+        let Some(peer) = self.peers.get_mut(id).filter(|p| p.session.is_established(now)) else { return };
+        let Some(via) = peer.punch.choice().map(|c| c.via).or_else(|| {
+            let server = *peer.relays.first()?;
+            Some(Via::Relay { server })
+        }) else {
+            return;
+        };
+        let inner = message.encode();
+        let mut datagram = vec![0; HEADER + inner.len() + TAG];
+        datagram[HEADER..HEADER + inner.len()].copy_from_slice(&inner);
+        if peer.session.seal(now, Channel::Control, &mut datagram).is_ok() {
+            self.send_via(via, id, datagram, None);
+        }
+    }
+
+    /// Pings a peer over the overlay, now or as soon as there is a session.
+    pub(super) fn ping(&mut self, now: Instant, id: &PeerId, ping: u64) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if !peer.session.is_established(now) || peer.punch.choice().is_none() {
+            peer.session.connect(now);
+            if peer.waiting_pings.push(now, ping) {
+                self.drops.count("no-session");
+            }
+            return;
+        }
+        if peer.pings.len() >= MAX_PINGS {
+            peer.pings.pop_first();
+        }
+        peer.pings.insert(ping, now);
+        self.send_control(now, id, &Control::Ping(ping));
+    }
+
+    pub(super) fn pong(&mut self, now: Instant, via: Via, id: &PeerId, ping: u64) {
+        let Some(sent) = self.peers.get_mut(id).and_then(|p| p.pings.remove(&ping)) else { return };
+        if let Some(path) = self.path_status(now, id, via) {
+            self.events.push_back(Event::Pong { id: ping, rtt: now - sent, path });
+        }
+    }
+
+    /// The way `via` to a peer, for people.
+    pub(super) fn path_status(&self, now: Instant, id: &PeerId, via: Via) -> Option<Path> {
+        let (kind, remote, socket, relay) = match via {
+            Via::Direct { socket, remote } => {
+                let known = self.peers.get(id)?.punch.paths(now).find(|path| path.via == via);
+                let kind = known.map_or(PathKind::PeerReflexive, |path| path.kind);
+                (kind, remote, socket, None)
+            }
+            Via::Relay { server } => {
+                let server = self.servers.get(usize::from(server.0))?;
+                let addr = server.client.server_addr()?;
+                (PathKind::Relay, addr, socket_for(addr), Some(server.config.text()))
+            }
+        };
+        Some(Path {
+            kind,
+            transport: "udp".to_owned(),
+            family: if remote.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned(),
+            local: self.sockets.iter().find(|s| s.id == socket).map(|s| s.addr),
+            remote,
+            relay,
+        })
+    }
+
+    /// Queues a datagram for a peer on a given way.
+    pub(super) fn send_via(&mut self, via: Via, id: &PeerId, payload: Vec<u8>, ttl: Option<u8>) {
+        match via {
+            Via::Direct { socket, remote } => self.transmit(socket, remote, payload, ttl),
+            Via::Relay { server } => {
+                let Some((header, socket, to)) = self.relay_header(server, id, &payload) else { return };
+                let mut frame = Vec::with_capacity(header.len() + payload.len());
+                frame.extend_from_slice(&header);
+                frame.extend_from_slice(&payload);
+                self.transmit(socket, to, frame, ttl);
+            }
+        }
+    }
+
+    /// Queues bytes that belong to no peer's session on a direct way.
+    pub(super) fn send_plain(&mut self, via: Via, payload: Vec<u8>) {
+        if let Via::Direct { socket, remote } = via {
+            self.transmit(socket, remote, payload, None);
+        }
+    }
+
+    pub(super) fn transmit(&mut self, socket: SocketId, to: SocketAddr, payload: Vec<u8>, ttl: Option<u8>) {
+        self.transmits.push_back(Transmit { socket, src: None, to, ttl, payload });
+    }
+
+    fn not_sent(&mut self, word: &'static str) -> Outbound {
+        self.drops.count(word);
+        Outbound::Dropped
+    }
+}
+
+/// The socket of an address' family.
+pub(super) const fn socket_for(to: SocketAddr) -> SocketId {
+    SocketId(if to.is_ipv4() { 0 } else { 1 })
+}
+
+/// Milliseconds, for `status`.
+pub(super) fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

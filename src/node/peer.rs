@@ -1,0 +1,73 @@
+//! One peer as the node sees it: its keys, its paths, what waits for them, and what was counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::waiting::Waiting;
+use crate::crypto::ReplayWindow;
+use crate::crypto::Signed;
+use crate::crypto::probe::ProbeKeys;
+use crate::id::{PeerId, ServerId};
+use crate::punch::Punch;
+use crate::sans::Instant;
+use crate::session::Session;
+
+/// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
+pub(super) const PROBE_WINDOW: usize = 8_192;
+
+/// A peer that is silent for this long is not reached any more.
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Its newest announcement.
+    pub(super) signed: Signed,
+    /// Its name here: its own, or with a number behind it if that is taken.
+    pub(super) name: String,
+    /// Our keys with it.
+    pub(super) session: Session,
+    /// Our paths to it.
+    pub(super) punch: Punch,
+    /// Keys of its probes.
+    pub(super) probe_keys: ProbeKeys,
+    /// Its probes' counters.
+    pub(super) probe_window: ReplayWindow<PROBE_WINDOW>,
+    /// Packets for it that wait for a session: `[HEADROOM][packet][TAILROOM]`.
+    pub(super) waiting: Waiting<Vec<u8>>,
+    /// Pings that wait for a session.
+    pub(super) waiting_pings: Waiting<u64>,
+    /// Pings that wait for their pong: id and when it was sent.
+    pub(super) pings: BTreeMap<u64, Instant>,
+    /// The servers that list it, and what each saw as its address.
+    pub(super) listed: BTreeMap<ServerId, Option<SocketAddr>>,
+    /// The servers whose channel to it is open.
+    pub(super) relays: BTreeSet<ServerId>,
+    /// When it was first heard of in this run.
+    pub(super) heard: Instant,
+    /// From then to the first direct path.
+    pub(super) direct_after: Option<Duration>,
+    /// When something authenticated last came from it.
+    pub(super) received: Option<Instant>,
+    /// Since when it is gone.
+    pub(super) offline: Option<Instant>,
+    /// The sequence number of ours that it was last told in the session.
+    pub(super) told: u64,
+    /// Inner bytes sent.
+    pub(super) tx_bytes: u64,
+    /// Inner bytes received.
+    pub(super) rx_bytes: u64,
+}
+
+impl Peer {
+    /// Its id.
+    pub(super) fn id(&self) -> PeerId {
+        self.signed.peer
+    }
+
+    /// Whether it answered lately.
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        self.offline.is_none() && self.received.is_some_and(|at| now - at < SILENCE)
+    }
+}

@@ -1,0 +1,181 @@
+//! The rendezvous servers of net.toml: one client machine each, and what their news means for the peers.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::outbound::socket_for;
+use super::{Inbound, Node, RendezvousConfig};
+use crate::id::{PeerId, ServerId, SocketId};
+use crate::rendezvous::client::{Client, Event, State};
+use crate::sans::{Action, Instant, Rng};
+
+/// One rendezvous.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) id: ServerId,
+    pub(super) config: RendezvousConfig,
+    pub(super) client: Client,
+}
+
+impl Server {
+    pub(super) fn new(index: u16, config: RendezvousConfig, rng: &mut Rng) -> Self {
+        let id = ServerId(index);
+        Self { id, client: Client::new(id, config.pin, &rng.seed()), config }
+    }
+
+    fn resolve(&self) -> Action {
+        Action::Resolve { server: self.id, host: self.config.host.clone(), port: self.config.port }
+    }
+}
+
+impl Node {
+    pub(super) fn start_servers(&mut self, now: Instant) {
+        if self.servers.is_empty() {
+            let text = "net.toml names no rendezvous: only peers met before, at the addresses they had then, can be \
+                        found; add `rendezvous = [\"HOST:PORT\"]` under [network]"
+                .to_owned();
+            let wall_ms = self.wall_ms(now);
+            self.warnings.raise(wall_ms, "no-rendezvous", "", text);
+        }
+    }
+
+    pub(super) fn resolved(&mut self, now: Instant, id: ServerId, result: Result<Vec<SocketAddr>, String>) {
+        let Some(server) = self.servers.get_mut(usize::from(id.0)) else { return };
+        match result {
+            Ok(addresses) => server.client.set_addresses(now, addresses),
+            Err(reason) => server.client.unresolved(now, reason),
+        }
+    }
+
+    pub(super) fn servers_timeout(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            server.client.handle_timeout(now, || self.shared.numbers.take());
+        }
+    }
+
+    pub(super) fn handle_from_server(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Inbound {
+        let identity = &self.shared.identity;
+        let known = self.servers.iter_mut().any(|s| s.client.handle_datagram(now, identity, from, bytes));
+        self.drain(now);
+        if known {
+            Inbound::Taken
+        } else {
+            self.drops.count("unknown-rendezvous");
+            Inbound::Dropped
+        }
+    }
+
+    pub(super) fn unwrap_relay(&self, frame: &mut [u8], from: SocketAddr) -> Option<(ServerId, PeerId, Range<usize>)> {
+        self.servers.iter().find_map(|server| {
+            let (peer, range) = server.client.relay_open(frame, from)?;
+            Some((server.id, peer, range))
+        })
+    }
+
+    /// The header that makes `payload` a relay frame for a peer, and where to send it.
+    pub(super) fn relay_header(
+        &self,
+        server: ServerId,
+        peer: &PeerId,
+        payload: &[u8],
+    ) -> Option<([u8; crate::wire::relay::HEADER], SocketId, SocketAddr)> {
+        let client = &self.servers.get(usize::from(server.0))?.client;
+        let to = client.server_addr()?;
+        Some((client.relay_header(peer, payload)?, socket_for(to), to))
+    }
+
+    pub(super) fn drain_servers(&mut self, now: Instant) {
+        for index in 0..self.servers.len() {
+            while let Some(event) = self.servers[index].client.poll_event() {
+                self.handle_server_event(now, index, event);
+            }
+            while let Some((socket, to, payload)) = self.servers[index].client.poll_transmit() {
+                self.transmit(socket, to, payload, None);
+            }
+            self.warn_of_server(now, index);
+        }
+    }
+
+    fn handle_server_event(&mut self, now: Instant, index: usize, event: Event) {
+        let id = self.servers[index].id;
+        match event {
+            Event::ResolveAgain => self.actions.push_back(self.servers[index].resolve()),
+            Event::Observed { socket, addr } => {
+                self.gather.observed(id, socket, addr);
+                self.candidates_may_have_changed(now);
+            }
+            Event::Registered => {
+                tracing::info!(rendezvous = %self.servers[index].config.text(), "registered");
+                self.announce_to(now, index);
+            }
+            Event::Lost | Event::Refused(_) => {
+                for peer in self.peers.values_mut() {
+                    peer.relays.remove(&id);
+                    peer.punch.relay_down(now, id);
+                    peer.listed.remove(&id);
+                }
+            }
+            Event::Duplicate => {
+                let text = format!(
+                    "another machine is up with this device's identity (a copied state folder?): give each machine its \
+                     own, by removing the copied one; {} keeps the first",
+                    self.servers[index].config.text()
+                );
+                let wall_ms = self.wall_ms(now);
+                self.warnings.raise(wall_ms, "duplicate", self.servers[index].config.text(), text);
+            }
+            Event::Member { peer, observed, sealed } => self.member(now, id, &peer, observed, &sealed),
+            Event::Left { peer } => self.unlisted(now, id, &peer),
+            Event::Introduced { peer } => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.punch.introduce(now);
+                }
+            }
+            Event::RelayOpen { peer } => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.relays.insert(id);
+                    peer.punch.relay_up(now, id);
+                    peer.session.connect(now);
+                    peer.session.restart(now);
+                }
+            }
+            Event::RelayClosed { peer } => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.relays.remove(&id);
+                    peer.punch.relay_down(now, id);
+                }
+            }
+        }
+    }
+
+    /// A direct path died: ask for a new introduction by the quickest server that lists the peer.
+    pub(super) fn introduce_again(&mut self, now: Instant, id: &PeerId) {
+        let lists = |s: &&mut Server| s.client.state() == State::Registered && s.client.lists(id);
+        if let Some(server) = self.servers.iter_mut().filter(lists).min_by_key(|s| s.client.rtt()) {
+            server.client.introduce(now, *id);
+            return;
+        }
+        for server in &mut self.servers {
+            server.client.reregister(now);
+        }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.punch.introduce(now);
+        }
+    }
+
+    /// What is wrong with a rendezvous stands as a warning until it is registered with.
+    fn warn_of_server(&mut self, now: Instant, index: usize) {
+        let server = &self.servers[index];
+        let name = server.config.text();
+        let text = match (server.client.state(), server.client.problem()) {
+            (State::Registered, _) => {
+                self.warnings.clear("rendezvous", &name);
+                return;
+            }
+            (_, Some(problem)) => format!("rendezvous {name}: {problem}"),
+            (_, None) => return,
+        };
+        let wall_ms = self.wall_ms(now);
+        self.warnings.raise(wall_ms, "rendezvous", name, text);
+    }
+}

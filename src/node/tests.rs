@@ -1,0 +1,370 @@
+//! Two nodes on one LAN that know each other from an earlier run: sessions, guards, bindings, without a
+//! rendezvous. Everything with one is in `tests/simulation.rs`.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::addr::OverlayNet;
+use crate::crypto::{DeviceSecrets, NetworkSecrets, Suites, announcement};
+use crate::id::{Epoch, NetworkKey};
+use crate::sans::Datagram;
+use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
+use crate::wire::ip::tests::udp;
+use crate::wire::session::Control;
+
+const T0: Instant = Instant::from_nanos(1_000_000_000_000);
+const WALL_MS: u64 = 1_800_000_000_000;
+
+fn identity(network_key: u8, device: u8) -> Identity {
+    let network = NetworkSecrets::derive(&NetworkKey::new([network_key; 32]), Epoch::default());
+    Identity { network, device: DeviceSecrets::from_seed(&[device; 32]), suites: Suites::ALL, features: 0 }
+}
+
+/// How a host of the test starts.
+struct Setup {
+    network_key: u8,
+    device: u8,
+    name: &'static str,
+    address: AddressChoice,
+    deny: Vec<PeerId>,
+}
+
+impl Setup {
+    fn new(device: u8, name: &'static str) -> Self {
+        Self { network_key: 1, device, name, address: AddressChoice::Auto, deny: Vec::new() }
+    }
+
+    fn lan_addr(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::new(192, 168, 1, self.device).into(), 4000)
+    }
+
+    fn signed(&self) -> Vec<u8> {
+        let identity = identity(self.network_key, self.device);
+        let text = Announcement {
+            version: crate::wire::VERSION,
+            epoch: Epoch::default(),
+            seq: 1,
+            peer: identity.device.id(),
+            x25519: identity.device.x25519(),
+            features: 0,
+            name: self.name.to_owned(),
+            v4: V4Claim::None,
+            candidates: vec![Candidate { kind: CandidateKind::Host, addr: self.lan_addr() }],
+        };
+        announcement::sign(&identity.device, &identity.network.id(), &text).bytes().to_vec()
+    }
+
+    fn node(&self, met: &[Vec<u8>]) -> Node {
+        let cache = cache::Cache { peers: met.to_vec(), ..Default::default() };
+        let identity = Arc::new(identity(self.network_key, self.device));
+        let v6 = identity.network.overlay_v6();
+        let config = NodeConfig {
+            identity,
+            network_name: "friday".into(),
+            name: self.name.into(),
+            overlay: OverlayNet { v4: "10.77.0.0/24".parse().expect("prefix"), v6 },
+            address: self.address,
+            rendezvous: Vec::new(),
+            deny: self.deny.clone(),
+            sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
+            stored_ceiling: 0,
+            cache: Some(serde_json::to_vec(&cache).expect("plain data")),
+            wall_ms: WALL_MS,
+        };
+        Node::new(config, &Seed::from_u64(self.device.into()), T0)
+    }
+}
+
+/// Hosts on one LAN without delay, and what each got on its TUN.
+struct Lan {
+    now: Instant,
+    hosts: Vec<(SocketAddr, Node, Vec<Vec<u8>>)>,
+}
+
+impl Lan {
+    fn new(setups: &[Setup]) -> Self {
+        let met: Vec<Vec<u8>> = setups.iter().map(Setup::signed).collect();
+        Self { now: T0, hosts: setups.iter().map(|s| (s.lan_addr(), s.node(&met), Vec::new())).collect() }
+    }
+
+    fn node(&mut self, i: usize) -> &mut Node {
+        &mut self.hosts[i].1
+    }
+
+    fn v4(&self, i: usize) -> String {
+        self.hosts[i].1.me().v4.expect("an IPv4 address").to_string()
+    }
+
+    /// Lets `duration` pass.
+    fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            self.settle();
+            let next = self.hosts.iter().filter_map(|h| h.1.poll_timeout()).min().map(|w| w.at);
+            match next {
+                Some(at) if at <= end => {
+                    self.now = self.now.max(at);
+                    let now = self.now;
+                    self.hosts.iter_mut().for_each(|h| h.1.handle_timeout(now));
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// Carries datagrams and answers actions until nobody has anything left.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut sent = Vec::new();
+            let now = self.now;
+            for (addr, node, _) in &mut self.hosts {
+                while let Some(action) = node.poll_action() {
+                    match action {
+                        Action::Reserve { ceiling } => node.handle_done(now, Done::Reserved { ceiling }),
+                        Action::ListInterfaces => {
+                            let net = ipnet::IpNet::new(addr.ip(), 24).expect("prefix");
+                            node.handle_done(now, Done::Interfaces(vec![net]));
+                        }
+                        Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
+                    }
+                }
+                while let Some(t) = node.poll_transmit() {
+                    sent.push((*addr, t.to, t.payload));
+                }
+            }
+            if sent.is_empty() {
+                return;
+            }
+            for (from, to, payload) in sent {
+                self.deliver(from, to, payload);
+            }
+        }
+        panic!("the LAN never falls silent");
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, mut payload: Vec<u8>) {
+        let now = self.now;
+        let Some((_, node, tun)) = self.hosts.iter_mut().find(|h| h.0 == to) else { return };
+        let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut payload };
+        if let Inbound::Deliver(range) = node.handle_datagram(now, datagram) {
+            tun.push(payload[range].to_vec());
+        }
+    }
+
+    /// A program on host `i` sends an inner packet.
+    fn send(&mut self, i: usize, packet: &[u8]) -> Outbound {
+        let mut buf = vec![0; HEADROOM + packet.len() + TAILROOM];
+        buf[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        let (now, from) = (self.now, self.hosts[i].0);
+        let verdict = self.node(i).handle_packet(now, &mut buf);
+        if let Outbound::Send { to, ref range, .. } = verdict {
+            self.deliver(from, to, buf[range.clone()].to_vec());
+        }
+        self.settle();
+        verdict
+    }
+
+    fn peer(&mut self, i: usize, name: &str) -> status::Peer {
+        let now = self.now;
+        let status = self.node(i).status(now);
+        status.peers.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no {name} in {status:?}")).clone()
+    }
+}
+
+fn pair() -> Lan {
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob")]);
+    lan.run(Duration::from_secs(3));
+    lan
+}
+
+#[test]
+fn two_that_have_met_find_each_other_without_a_rendezvous() {
+    let mut lan = pair();
+    let bob = lan.peer(0, "bob");
+    assert_eq!(bob.state, status::PeerState::Direct, "{bob:?}");
+    assert_eq!(bob.path.expect("a path").kind, status::PathKind::Host);
+    let packet = udp(&lan.v4(0), &lan.v4(1));
+    lan.send(0, &packet);
+    assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+#[test]
+fn a_packet_before_the_session_waits_and_arrives() {
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob")]);
+    let (alice, bob) = (lan.hosts[0].1.me().ula.to_string(), lan.hosts[1].1.me().ula.to_string());
+    let packet = udp(&alice, &bob);
+    assert_eq!(lan.send(0, &packet), Outbound::Taken);
+    lan.run(Duration::from_secs(2));
+    assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+#[test]
+fn inner_packets_from_foreign_sources_are_dropped_on_both_sides() {
+    let mut lan = pair();
+    let foreign = udp("192.0.2.1", &lan.v4(1));
+    assert_eq!(lan.send(0, &foreign), Outbound::Dropped);
+    assert_eq!(lan.node(0).dropped("source-not-ours"), 1);
+    // A member that does not hold back: its own router is told a lie.
+    lan.node(0).router.set_my_v4(Some(Ipv4Addr::new(10, 77, 0, 200)));
+    let forged = udp("10.77.0.200", &lan.v4(1));
+    lan.send(0, &forged);
+    assert_eq!(lan.node(1).dropped("source-not-owned"), 1);
+    assert!(lan.hosts[1].2.is_empty());
+}
+
+#[test]
+fn another_network_key_is_never_answered() {
+    let mut lan = pair();
+    let mut stranger = Setup::new(3, "mallory");
+    stranger.network_key = 9;
+    let met = [Setup::new(1, "alice").signed()];
+    lan.hosts.push((stranger.lan_addr(), stranger.node(&met), Vec::new()));
+    lan.run(Duration::from_secs(5));
+    let now = lan.now;
+    assert_eq!(lan.node(0).status(now).peers.len(), 1);
+    assert!(lan.node(2).status(now).peers.is_empty());
+}
+
+#[test]
+fn a_denied_device_gets_no_session() {
+    let mut alice = Setup::new(1, "alice");
+    alice.deny = vec![identity(1, 2).device.id()];
+    let mut lan = Lan::new(&[alice, Setup::new(2, "bob")]);
+    lan.run(Duration::from_secs(5));
+    let now = lan.now;
+    assert!(lan.node(0).status(now).peers.is_empty());
+    assert_ne!(lan.peer(1, "alice").state, status::PeerState::Direct);
+}
+
+#[test]
+fn of_two_with_one_configured_address_exactly_one_keeps_it() {
+    let wanted = Ipv4Addr::new(10, 77, 0, 5);
+    let [mut a, mut b] = [Setup::new(1, "alice"), Setup::new(2, "bob")];
+    a.address = AddressChoice::Configured(wanted);
+    b.address = AddressChoice::Configured(wanted);
+    let mut lan = Lan::new(&[a, b]);
+    lan.run(Duration::from_secs(8));
+    let holders: Vec<_> = (0..2).filter(|i| lan.hosts[*i].1.me().v4 == Some(wanted)).collect();
+    assert_eq!(holders.len(), 1);
+    let (now, loser) = (lan.now, 1 - holders[0]);
+    let warnings = lan.node(loser).status(now).warnings;
+    assert!(warnings.iter().any(|w| w.code == "address-taken"), "{warnings:?}");
+    // The loser is still reached by IPv6, both ways.
+    let packet = udp(&lan.hosts[loser].1.me().ula.to_string(), &lan.hosts[holders[0]].1.me().ula.to_string());
+    lan.send(loser, &packet);
+    assert_eq!(lan.hosts[holders[0]].2, [packet]);
+}
+
+#[test]
+fn an_auto_claimant_moves_away_from_a_configured_one() {
+    let auto = identity(1, 1).network.auto_v4("10.77.0.0/24".parse().expect("prefix"), &identity(1, 1).device.id(), 0);
+    let mut b = Setup::new(2, "bob");
+    b.address = AddressChoice::Configured(auto);
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), b]);
+    lan.run(Duration::from_secs(8));
+    assert_eq!(lan.hosts[1].1.me().v4, Some(auto));
+    assert_ne!(lan.hosts[0].1.me().v4, Some(auto));
+    let packet = udp(&lan.v4(0), &lan.v4(1));
+    lan.send(0, &packet);
+    assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+#[test]
+fn a_second_bob_is_bob_2() {
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob"), Setup::new(3, "bob")]);
+    lan.run(Duration::from_secs(5));
+    let now = lan.now;
+    let names: Vec<String> = lan.node(0).status(now).peers.into_iter().map(|p| p.name).collect();
+    assert_eq!(names, ["bob", "bob-2"]);
+}
+
+#[test]
+fn a_ping_is_answered_with_its_path() {
+    let mut lan = pair();
+    let (now, bob) = (lan.now, lan.hosts[1].1.my_id());
+    lan.node(0).handle_command(now, Command::Ping { peer: bob, id: 7 });
+    lan.settle();
+    match lan.node(0).poll_event() {
+        Some(Event::Pong { id: 7, path, .. }) => assert_eq!(path.kind, status::PathKind::Host),
+        other => panic!("no pong: {other:?}"),
+    }
+}
+
+#[test]
+fn a_goodbye_is_seen_at_once() {
+    let mut lan = pair();
+    let now = lan.now;
+    lan.node(1).handle_command(now, Command::Leave);
+    lan.settle();
+    assert_eq!(lan.peer(0, "bob").state, status::PeerState::Offline);
+}
+
+#[test]
+fn replayed_and_random_datagrams_are_counted_and_change_nothing() {
+    let mut lan = pair();
+    let packet = udp(&lan.v4(0), &lan.v4(1));
+    let mut buf = vec![0; HEADROOM + packet.len() + TAILROOM];
+    buf[HEADROOM..HEADROOM + packet.len()].copy_from_slice(&packet);
+    let now = lan.now;
+    let Outbound::Send { to, range, .. } = lan.node(0).handle_packet(now, &mut buf) else { panic!("not sent") };
+    let datagram = buf[range].to_vec();
+    lan.deliver(lan.hosts[0].0, to, datagram.clone());
+    // The same bytes again, from somebody else.
+    lan.deliver("198.51.100.66:666".parse().expect("address"), to, datagram.clone());
+    assert_eq!(lan.node(1).dropped("replayed"), 1);
+    let mut rng = Seed::from_u64(1).rng();
+    for i in 0..2_000_u32 {
+        let mut bytes = datagram.clone();
+        let at = rng.u32() as usize % bytes.len();
+        bytes[at] ^= 1 << (i % 8);
+        bytes.truncate(1 + rng.u32() as usize % bytes.len());
+        bytes[0] = if i % 2 == 0 { bytes[0] } else { 0xE0 + (i % 16) as u8 };
+        lan.deliver("198.51.100.66:666".parse().expect("address"), to, bytes);
+    }
+    assert_eq!(lan.hosts[1].2.len(), 1);
+    lan.send(0, &packet);
+    assert_eq!(lan.hosts[1].2.len(), 2);
+    assert_eq!(lan.peer(1, "alice").state, status::PeerState::Direct);
+}
+
+#[test]
+fn a_restarted_peer_is_back_within_seconds() {
+    let mut lan = pair();
+    let bob = Setup::new(2, "bob");
+    let met = [Setup::new(1, "alice").signed()];
+    let mut node = bob.node(&met);
+    node.wall_at_start_ms += 10_000;
+    node.shared.numbers = Numbers::new(WALL_MS + 20_000, WALL_MS + 20_000);
+    lan.hosts[1].1 = node;
+    lan.run(Duration::from_secs(2));
+    let packet = udp(&lan.hosts[0].1.me().ula.to_string(), &lan.hosts[1].1.me().ula.to_string());
+    lan.send(0, &packet);
+    assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+#[test]
+fn forgetting_frees_name_and_address_of_a_peer_that_is_gone() {
+    let mut lan = pair();
+    let now = lan.now;
+    let (id, v4) = (lan.hosts[1].1.my_id(), lan.hosts[1].1.me().v4.expect("an address"));
+    lan.node(1).handle_command(now, Command::Leave);
+    lan.settle();
+    assert_eq!(lan.node(0).find_peer("bob"), Some(id));
+    lan.node(0).handle_command(now, Command::Forget(id));
+    assert_eq!(lan.node(0).find_peer("bob"), None);
+    assert_eq!(lan.node(0).find_peer(&v4.to_string()), None);
+}
+
+#[test]
+fn a_member_cannot_speak_for_another() {
+    let mut lan = pair();
+    // Alice tells Bob that she is somebody else: the signature does not hold.
+    let mut forged = Setup::new(3, "carol").signed();
+    forged[60] ^= 1;
+    let (now, bob) = (lan.now, lan.hosts[1].1.my_id());
+    lan.node(0).send_control(now, &bob, &Control::Announcement(&forged));
+    lan.settle();
+    assert_eq!(lan.node(1).dropped("announcement"), 1);
+    assert_eq!(lan.node(1).status(now).peers.len(), 1);
+}

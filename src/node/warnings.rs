@@ -1,0 +1,68 @@
+//! What somebody must act on. A warning stands until its cause is gone; it is logged once when it appears.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::status;
+
+/// The standing warnings.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(BTreeMap<(&'static str, String), Standing>);
+
+#[derive(Debug)]
+struct Standing {
+    text: String,
+    since_ms: u64,
+}
+
+impl Warnings {
+    /// Raises (or rewords) the warning `code` about `subject`.
+    pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) {
+        let standing = self.0.entry((code, subject.into())).or_insert_with(|| {
+            tracing::warn!("{text}");
+            Standing { text: String::new(), since_ms: wall_ms }
+        });
+        standing.text = text;
+    }
+
+    /// Lowers it, if it stands.
+    pub(super) fn clear(&mut self, code: &'static str, subject: &str) {
+        if self.0.remove(&(code, subject.to_owned())).is_some() {
+            tracing::info!(code, subject, "no longer so");
+        }
+    }
+
+    /// All of them, for `status`.
+    pub(super) fn to_vec(&self) -> Vec<status::Warning> {
+        let warning = |((code, _), standing): (&(&'static str, String), &Standing)| status::Warning {
+            code: (*code).to_owned(),
+            text: standing.text.clone(),
+            since: rfc3339(standing.since_ms),
+        };
+        self.0.iter().map(warning).collect()
+    }
+}
+
+/// Wall milliseconds as people write them; the year 9999 is as far as that goes.
+fn rfc3339(wall_ms: u64) -> String {
+    const END_OF_9999_MS: u64 = 253_402_300_799_999;
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(wall_ms.min(END_OF_9999_MS))).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_keeps_its_first_time_until_it_is_cleared() {
+        let mut w = Warnings::default();
+        w.raise(1_000, "address-taken", "10.77.0.1", "one".into());
+        w.raise(9_000, "address-taken", "10.77.0.1", "two".into());
+        assert_eq!(w.to_vec()[0].since, "1970-01-01T00:00:01Z");
+        assert_eq!(w.to_vec()[0].text, "two");
+        w.clear("address-taken", "10.77.0.1");
+        assert!(w.to_vec().is_empty());
+        w.raise(u64::MAX, "x", "", "far future does not panic".into());
+        assert_eq!(w.to_vec().len(), 1);
+    }
+}
