@@ -13,7 +13,7 @@ use crate::addr::OverlayNet;
 use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
-use crate::io::net::Network;
+use crate::io::net::{Changes, Network};
 use crate::io::store::StateDir;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
@@ -46,6 +46,7 @@ impl Peer {
     ) -> Result<(), Failure> {
         let (done_tx, mut done_rx) = mpsc::unbounded_channel();
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
+        let mut changes = Changes::watch().map_err(|error| Failure::Failed(error.to_string()))?;
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
         let mut packet = vec![0; HEADROOM + usize::from(MTU) + TAILROOM];
         let mut requests = Requests::default();
@@ -70,6 +71,7 @@ impl Peer {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
                     self.node.handle_timeout(clock::now());
                 }
+                () = changes.next() => self.list_interfaces(),
                 Some(done) = done_rx.recv() => self.node.handle_done(clock::now(), done),
                 request = control.next() => {
                     if requests.handle(&mut self.node, self.tun.name(), request) {
@@ -150,10 +152,7 @@ impl Peer {
                     let _ = done.send(Done::Resolved { server, result });
                 });
             }
-            Action::ListInterfaces => match interfaces::list(&prefixes(&self.overlay)) {
-                Ok(list) => self.node.handle_done(clock::now(), Done::Interfaces(list)),
-                Err(error) => tracing::debug!(%error, "interfaces cannot be listed"),
-            },
+            Action::ListInterfaces => self.list_interfaces(),
             Action::Reserve { ceiling } => match self.state.reserve(ceiling) {
                 Ok(()) => self.node.handle_done(clock::now(), Done::Reserved { ceiling }),
                 Err(error) => self.node.warn(clock::now(), "state", String::new(), error.to_string()),
@@ -171,6 +170,13 @@ impl Peer {
                     Err(error) => self.node.warn(clock::now(), "interface", String::new(), error.to_string()),
                 }
             }
+        }
+    }
+
+    fn list_interfaces(&mut self) {
+        match interfaces::list(&prefixes(&self.overlay)) {
+            Ok(list) => self.node.handle_done(clock::now(), Done::Interfaces(list)),
+            Err(error) => tracing::debug!(%error, "interfaces cannot be listed"),
         }
     }
 

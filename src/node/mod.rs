@@ -70,8 +70,8 @@ pub const TAILROOM: usize = 16;
 /// Largest inner packet, bytes: 1400 + 32 + relay 12 + IPv6/UDP 48 = 1492, which PPPoE carries.
 pub const MTU: u16 = 1400;
 
-/// How often the interfaces are listed again.
-const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+/// How often the interfaces are listed again, in case the system said nothing of a change.
+const INTERFACES_EVERY: Duration = Duration::from_secs(30);
 /// How often the cache is saved while something in it changes.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// How long an offline peer is remembered.

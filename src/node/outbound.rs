@@ -38,6 +38,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
         Reason::SourceNotOurs => "source-not-ours",
         Reason::SourceNotOwned => "source-not-owned",
         Reason::DestinationNotOurs => "destination-not-ours",
+        Reason::RouterMessage => "router-message",
     }
 }
 

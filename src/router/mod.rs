@@ -1,7 +1,8 @@
 //! L4: which peer owns an overlay address, in both directions.
 //!
 //! Outwards, [`Router::route`] looks up who gets a packet from the TUN. Inwards, [`Router::guard`] drops what
-//! a peer may not send: a source that is not one of its addresses, or a destination that is not one of ours.
+//! a peer may not send: a source that is not one of its addresses, a destination that is not one of ours, or
+//! what would change our routes.
 //! Which peer holds a contested address or name is decided by [`bindings`], once, for both directions.
 
 pub mod bindings;
@@ -60,6 +61,9 @@ pub enum Reason {
     /// A peer sent to an address that is not ours.
     #[error("destination-not-ours")]
     DestinationNotOurs,
+    /// A peer tried to change how this machine routes.
+    #[error("router-message")]
+    RouterMessage,
 }
 
 /// The overlay's routing table: one entry per machine.
@@ -141,6 +145,9 @@ impl Router {
         let ours = self.me.iter().any(|a| a == destination);
         if !ours && !ip::is_fan_out(destination, self.overlay.v4.broadcast()) {
             return Err(Reason::DestinationNotOurs);
+        }
+        if ip::is_router_message(packet) {
+            return Err(Reason::RouterMessage);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, SlicedPacket, TransportSlice};
 
 use super::Malformed;
 
@@ -48,6 +48,25 @@ pub fn is_listener_report(packet: &[u8]) -> bool {
         && packet.get(HEADER) == Some(&IpNumber::IPV6_ICMP.0)
         && packet.get(HEADER + 1) == Some(&0)
         && matches!(packet.get(HEADER + HOP_BY_HOP), Some(131 | 132 | 143))
+}
+
+/// Whether a packet would change how its receiver routes: router advertisements and redirects (RFC 4861), ICMP
+/// redirects (RFC 792). The overlay has no routers, so nobody has reason to send one.
+pub fn is_router_message(packet: &[u8]) -> bool {
+    // What most packets are is seen at a glance: the protocol field of IPv4, the first next-header of IPv6.
+    let protocol = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => packet.get(9),
+        _ => packet.get(6),
+    };
+    if protocol.is_some_and(|p| [IpNumber::TCP.0, IpNumber::UDP.0].contains(p)) {
+        return false;
+    }
+    let Ok(sliced) = SlicedPacket::from_ip(packet) else { return false };
+    match sliced.transport {
+        Some(TransportSlice::Icmpv6(icmp)) => matches!(icmp.type_u8(), 134 | 137),
+        Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 5,
+        _ => false,
+    }
 }
 
 /// Whether `destination` means several machines: multicast, the limited broadcast, or `subnet_broadcast`.
@@ -97,6 +116,25 @@ pub(crate) mod tests {
         short[2..4].copy_from_slice(&19_u16.to_be_bytes());
         assert!(addresses(&short).is_err());
         assert!(addresses(&[0x50; 40]).is_err());
+    }
+
+    #[test]
+    fn messages_of_routers_are_told_from_pings() {
+        for (icmp_type, expected) in [(134, true), (137, true), (128, false), (135, false)] {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 16, 58, 255];
+            packet.extend([0xfe; 32]);
+            packet.extend([icmp_type; 16]);
+            assert_eq!(is_router_message(&packet), expected, "{icmp_type}");
+            // The same behind an extension header of 8 bytes.
+            packet.splice(40..40, [58, 0, 1, 4, 0, 0, 0, 0]);
+            (packet[5], packet[6]) = (24, 60);
+            assert_eq!(is_router_message(&packet), expected, "{icmp_type} behind options");
+        }
+        let mut redirect = Vec::new();
+        let builder = PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64);
+        builder.icmpv4_raw(5, 1, [10, 77, 0, 1]).write(&mut redirect, &[0; 28]).expect("a vector takes all");
+        assert!(is_router_message(&redirect));
+        assert!(!is_router_message(&udp("10.77.0.1", "10.77.0.2")));
     }
 
     #[test]
