@@ -71,7 +71,7 @@ impl Peer {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
                     self.node.handle_timeout(clock::now());
                 }
-                () = changes.next() => self.list_interfaces(),
+                Ok(()) = changes.next() => self.list_interfaces(),
                 Some(done) = done_rx.recv() => self.node.handle_done(clock::now(), done),
                 request = control.next() => {
                     if requests.handle(&mut self.node, self.tun.name(), request) {
