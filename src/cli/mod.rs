@@ -1,1 +1,65 @@
-//! L8: the command line.
+//! L8: the command line. [`args`] is what was typed; each command has a file of its own that turns it into
+//! what the program does and says.
+//!
+//! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! configuration, 3 not permitted, 4 no such peer or nothing running.
+
+pub mod args;
+mod daemons;
+mod down;
+mod failure;
+mod files;
+mod forget;
+mod init;
+mod invite;
+mod join;
+mod output;
+mod ping;
+mod rendezvous;
+mod status;
+mod up;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+pub use failure::Failure;
+
+/// Runs the program with these arguments (the first is its own name).
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => return output::usage(&error),
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::failure(&failure),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    crate::log::init(args.verbose).map_err(|error| Failure::Usage(error.to_string()))?;
+    match args.command {
+        Command::Init(args) => init::run(args),
+        Command::Invite(args) => invite::run(&args),
+        Command::Join(args) => join::run(&args),
+        Command::Up(args) => up::run(&args),
+        Command::Down(args) => down::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Ping(args) => ping::run(&args),
+        Command::Rendezvous(args) => rendezvous::run(&args),
+        Command::Forget(args) => forget::run(&args),
+    }
+}
+
+/// Runs a command that waits for something.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the system gives no event loop: {error}")))?
+        .block_on(command)
+}

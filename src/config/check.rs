@@ -7,9 +7,10 @@ use toml::Spanned;
 
 use super::file::{NetToml, Network, Peer};
 use super::report::Problem;
-use super::{Address, DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig, Rendezvous};
+use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
 use crate::addr::OverlayNet;
 use crate::id::{NetworkKey, PeerId};
+use crate::node::{AddressChoice, RendezvousConfig};
 
 /// Longest name of a network or peer.
 const NAME_LEN: usize = 32;
@@ -61,7 +62,7 @@ fn network(problems: &mut Problems, typed: Option<Network>) -> Option<NetworkCon
     };
     let name = problems.take(name.as_ref(), |name| check_name("a network's name", name));
     let subnet = problems.take(subnet.as_ref(), |text| parse_subnet(text));
-    let mut servers: Vec<Rendezvous> = Vec::new();
+    let mut servers: Vec<RendezvousConfig> = Vec::new();
     for text in &rendezvous {
         servers.extend(problems.take(Some(text), |text| {
             let server = parse_rendezvous(text)?;
@@ -89,7 +90,7 @@ fn peer(problems: &mut Problems, typed: &Peer, network: Option<&NetworkConfig>) 
             (format!("{port} is no UDP port"), "a port is a number from 0 to 65535; 0 takes any free one".to_owned())
         })
     });
-    PeerConfig { name, address: address.unwrap_or_default(), listen: listen.unwrap_or(0) }
+    PeerConfig { name, address: address.unwrap_or(AddressChoice::Auto), listen: listen.unwrap_or(0) }
 }
 
 /// Whether `text` can be a name: `[a-z0-9-]{1,32}`.
@@ -172,9 +173,9 @@ fn is_unicast(addr: Ipv4Addr) -> bool {
     addr.octets()[0] != 0 && addr.octets()[0] < 224 && !addr.is_loopback() && !addr.is_link_local()
 }
 
-fn parse_address(text: &str, network: Option<&NetworkConfig>) -> Result<Address, Wrong> {
+fn parse_address(text: &str, network: Option<&NetworkConfig>) -> Result<AddressChoice, Wrong> {
     if text.trim() == "auto" {
-        return Ok(Address::Auto);
+        return Ok(AddressChoice::Auto);
     }
     let Ok(addr) = text.trim().parse::<Ipv4Addr>() else {
         let what = format!("{text:?} is no IPv4 address");
@@ -182,7 +183,7 @@ fn parse_address(text: &str, network: Option<&NetworkConfig>) -> Result<Address,
     };
     // Without a network there is a complaint already, and no subnet to hold the address against.
     network.map_or(Ok(()), |network| address_in(&network.overlay(), addr))?;
-    Ok(Address::Configured(addr))
+    Ok(AddressChoice::Configured(addr))
 }
 
 /// Whether a machine of `overlay` can have the address `addr`.
@@ -210,7 +211,7 @@ pub fn address_in(overlay: &OverlayNet, addr: Ipv4Addr) -> Result<(), Wrong> {
 ///
 /// # Errors
 /// What is wrong and what to type.
-pub fn parse_rendezvous(text: &str) -> Result<Rendezvous, Wrong> {
+pub fn parse_rendezvous(text: &str) -> Result<RendezvousConfig, Wrong> {
     let text = text.trim();
     if let Some((scheme, _)) = text.split_once("://") {
         let help = "leave it out: \"host:port\", by UDP".to_owned();
@@ -226,7 +227,7 @@ pub fn parse_rendezvous(text: &str) -> Result<Rendezvous, Wrong> {
         None => (text, None),
     };
     let (host, port) = host_and_port(place).ok_or_else(|| not_a_place(place))?;
-    Ok(Rendezvous { host, port, pin })
+    Ok(RendezvousConfig { host, port, pin })
 }
 
 fn wrong_pin(error: &crate::id::KeyTextError) -> Wrong {

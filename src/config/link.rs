@@ -7,6 +7,7 @@ use form_urlencoded::{Serializer, parse};
 use zeroize::Zeroizing;
 
 use super::check::{check_name, parse_key, parse_rendezvous, parse_subnet};
+use super::write::rendezvous;
 use super::{DEFAULT_NETWORK, NetworkConfig};
 
 const PREFIX: &str = "punchlan://";
@@ -50,7 +51,7 @@ pub fn to_link(network: &NetworkConfig) -> Zeroizing<String> {
     query.append_pair("key", &network.key.to_text());
     query.append_pair("subnet", &network.overlay().v4.to_string());
     for server in &network.rendezvous {
-        query.append_pair("rendezvous", &server.to_string());
+        query.append_pair("rendezvous", &rendezvous(server));
     }
     for id in &network.deny {
         query.append_pair("deny", &id.to_string());
@@ -82,19 +83,25 @@ pub fn from_link(link: &str) -> Result<NetworkConfig, LinkError> {
     }
     // Mail programs and web pages write & as &amp;.
     let query = Zeroizing::new(query.replace("&amp;", "&"));
-    let (mut name, mut key, mut subnet, mut rendezvous, mut deny) = (None, None, None, Vec::new(), Vec::new());
+    let (mut name, mut key, mut subnet, mut servers, mut deny) = (None, None, None, Vec::new(), Vec::new());
     for (parameter, value) in parse(query.as_bytes()) {
         match &*parameter {
             "name" => name = Some(check_name("a network's name", &value).map_err(damaged)?),
             "key" => key = Some(parse_key(&Zeroizing::new(value.into_owned())).map_err(damaged)?),
             "subnet" => subnet = Some(parse_subnet(&value).map_err(damaged)?),
-            "rendezvous" => rendezvous.push(parse_rendezvous(&value).map_err(damaged)?),
+            "rendezvous" => servers.push(parse_rendezvous(&value).map_err(damaged)?),
             "deny" => deny.push(value.parse().map_err(|error| damaged((format!("{error}"), AGAIN.into())))?),
             _ => {}
         }
     }
     let key = key.ok_or(LinkError::NoKey { cut: !query.contains('&') })?;
-    Ok(NetworkConfig { name: name.unwrap_or_else(|| DEFAULT_NETWORK.to_owned()), key, subnet, rendezvous, deny })
+    Ok(NetworkConfig {
+        name: name.unwrap_or_else(|| DEFAULT_NETWORK.to_owned()),
+        key,
+        subnet,
+        rendezvous: servers,
+        deny,
+    })
 }
 
 const AGAIN: &str = "copy it again as a whole, or ask for a new one";

@@ -18,7 +18,6 @@ mod names;
 mod report;
 mod write;
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use ipnet::Ipv4Net;
@@ -26,7 +25,8 @@ use zeroize::Zeroizing;
 
 use crate::addr::OverlayNet;
 use crate::crypto::NetworkSecrets;
-use crate::id::{Epoch, NetworkKey, PeerId, ServerKey};
+use crate::id::{Epoch, NetworkKey, PeerId};
+use crate::node::{AddressChoice, RendezvousConfig};
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
@@ -61,51 +61,25 @@ pub struct NetworkConfig {
     /// The IPv4 overlay; `None`: derived from the key.
     pub subnet: Option<Ipv4Net>,
     /// Where members meet.
-    pub rendezvous: Vec<Rendezvous>,
+    pub rendezvous: Vec<RendezvousConfig>,
     /// Devices that are refused.
     pub deny: Vec<PeerId>,
 }
 
 /// The `[peer]` section: this machine.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// Its name; `None`: from the host name.
     pub name: Option<String>,
     /// Its overlay IPv4 address.
-    pub address: Address,
+    pub address: AddressChoice,
     /// Its UDP port, 0: any.
     pub listen: u16,
 }
 
-/// How the overlay IPv4 address is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Address {
-    /// Derived; another if it is taken.
-    #[default]
-    Auto,
-    /// This one or none.
-    Configured(Ipv4Addr),
-}
-
-/// One rendezvous.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendezvous {
-    /// Host name, or an address as text (IPv6 without brackets).
-    pub host: String,
-    /// UDP port.
-    pub port: u16,
-    /// The key that it must have.
-    pub pin: Option<ServerKey>,
-}
-
-/// As in net.toml: `host:port`, `[v6]:port`, with the pin behind a `#`.
-impl std::fmt::Display for Rendezvous {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port)?,
-            false => write!(f, "{}:{}", self.host, self.port)?,
-        }
-        self.pin.as_ref().map_or(Ok(()), |pin| write!(f, "#{pin}"))
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self { name: None, address: AddressChoice::Auto, listen: 0 }
     }
 }
 

@@ -1,4 +1,7 @@
+use std::net::Ipv4Addr;
+
 use super::*;
+use crate::id::ServerKey;
 
 fn key() -> NetworkKey {
     NetworkKey::new([0x5a; 32])
@@ -27,7 +30,7 @@ fn the_example_is_understood() {
     let config = parse("conf/net.toml", &Zeroizing::new(example.to_owned())).expect("the example");
     assert_eq!(config.network.name, "friday");
     assert_eq!(config.network.rendezvous.len(), 3);
-    assert_eq!(config.peer.address, Address::Configured(Ipv4Addr::new(10, 77, 0, 1)));
+    assert_eq!(config.peer.address, AddressChoice::Configured(Ipv4Addr::new(10, 77, 0, 1)));
     for (_, keys) in names::SECTIONS {
         for key in *keys {
             assert!(example.contains(&format!("\n{key} =")), "the example does not show `{key}`");
@@ -54,7 +57,7 @@ fn what_is_written_is_read_back() {
     config.network.rendezvous = ["a.example", "[2001:db8::1]:7"].map(|t| parse_rendezvous(t).expect("place")).to_vec();
     config.network.rendezvous[0].pin = Some(ServerKey([9; 32]));
     config.network.deny = vec![PeerId([3; 32])];
-    config.peer = PeerConfig { name: Some("bob".into()), address: Address::Auto, listen: 7 };
+    config.peer = PeerConfig { name: Some("bob".into()), address: AddressChoice::Auto, listen: 7 };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }
@@ -172,7 +175,7 @@ fn places_of_rendezvous_are_understood() {
     }
     let pinned = format!("a.example:9#{}", ServerKey([7; 32]));
     let server = parse_rendezvous(&pinned).expect("pinned");
-    assert_eq!((server.pin, server.to_string()), (Some(ServerKey([7; 32])), pinned));
+    assert_eq!((server.pin, write::rendezvous(&server)), (Some(ServerKey([7; 32])), pinned));
 }
 
 #[test]

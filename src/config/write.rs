@@ -4,7 +4,14 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use super::{Address, NetConfig};
+use super::NetConfig;
+use crate::node::{AddressChoice, RendezvousConfig};
+
+/// A rendezvous as a person writes it: `host:port`, with its pin behind a `#`.
+pub(super) fn rendezvous(server: &RendezvousConfig) -> String {
+    let pin = server.pin.as_ref().map(|pin| format!("#{pin}")).unwrap_or_default();
+    server.text() + &pin
+}
 
 /// The text of a net.toml that means `config`.
 pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
@@ -19,7 +26,7 @@ pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
     let _ = writeln!(text, "name       = \"{}\"", network.name);
     let _ = writeln!(text, "key        = \"{}\"", *key);
     let _ = writeln!(text, "subnet     = \"{}\"", network.overlay().v4);
-    let servers: Vec<String> = network.rendezvous.iter().map(|server| format!("\"{server}\"")).collect();
+    let servers: Vec<String> = network.rendezvous.iter().map(|server| format!("\"{}\"", rendezvous(server))).collect();
     let _ = match servers.as_slice() {
         [] => writeln!(
             text,
@@ -44,7 +51,7 @@ fn write_peer(text: &mut String, config: &NetConfig) {
     if let Some(name) = &peer.name {
         let _ = writeln!(text, "name    = \"{name}\"");
     }
-    if let Address::Configured(addr) = peer.address {
+    if let AddressChoice::Configured(addr) = peer.address {
         let _ = writeln!(text, "address = \"{addr}\"");
     }
     if peer.listen != 0 {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::BufStream;
+use tokio::io::{AsyncBufReadExt as _, BufStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -177,6 +177,11 @@ async fn serve(stream: os::Stream, caller: &Caller, daemon: &mpsc::Sender<Incomi
     loop {
         let Some(line) = timeout(PATIENCE, line::read(&mut stream, MAX_REQUEST)).await?? else { return Ok(()) };
         let response = match line::parse::<Request>(&line) {
+            // A lost ping is not answered; its client leaves, and its share of connections is free again.
+            Ok(request @ Request::Ping { .. }) => tokio::select! {
+                response = ask(daemon, request) => response,
+                () = hung_up(&mut stream) => return Ok(()),
+            },
             Ok(request) if caller.may(&request) => ask(daemon, request).await,
             Ok(_) => Response::refused(Refusal::NotPermitted, NOT_PERMITTED),
             Err(error) => {
@@ -184,6 +189,14 @@ async fn serve(stream: os::Stream, caller: &Caller, daemon: &mpsc::Sender<Incomi
             }
         };
         timeout(PATIENCE, line::write(&mut stream, &response)).await??;
+    }
+}
+
+/// Waits until the client has gone. One that already asks further is there.
+async fn hung_up(stream: &mut BufStream<os::Stream>) {
+    match stream.fill_buf().await {
+        Ok(bytes) if !bytes.is_empty() => std::future::pending().await,
+        _ => {}
     }
 }
 

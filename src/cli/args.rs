@@ -1,0 +1,279 @@
+//! What was typed. Nothing here does anything, or looks at the machine.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+use crate::config::{self, DEFAULT_FILE, DEFAULT_PORT};
+use crate::node::{AddressChoice, RendezvousConfig};
+
+/// A virtual LAN for friends and their games.
+///
+/// Every machine that has the same net.toml key appears on one private network, end-to-end encrypted, over the
+/// most direct path that the routers between them allow. No account, no port forwarding.
+#[derive(Debug, Parser)]
+#[command(name = "punchlan", version, arg_required_else_help = true, subcommand_required = true, after_help = FIRST_STEPS)]
+pub struct Args {
+    /// Say more on stderr: -v what happens, -vv everything (see also the variable PUNCHLAN_LOG)
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  punchlan init --rendezvous play.example.org    make a network; somebody runs
+                                                 `punchlan rendezvous` there
+  sudo punchlan up                               start it here
+  punchlan invite                                a link for your friends, who type:
+      punchlan join 'punchlan://join?…'
+      sudo punchlan up
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not permitted,
+4 no such peer or nothing running";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new network: a net.toml with a fresh secret key
+    #[command(
+        after_help = "Examples:\n  punchlan init --rendezvous play.example.org\n  punchlan init friday.toml --network friday --subnet 10.77.0.0/24 --name alice --address 10.77.0.1"
+    )]
+    Init(Init),
+    /// Print the link (and its QR code) that lets a friend in
+    #[command(
+        after_help = "The link contains the network's secret key: whoever has it is a member. Send it to friends, not to a forum.\n\nExamples:\n  punchlan invite\n  punchlan invite net.toml --plain\n  punchlan invite --out invite.txt        a file that only you can read"
+    )]
+    Invite(Invite),
+    /// Write a net.toml from a friend's invite
+    #[command(
+        after_help = "A link that is typed on the command line can be seen by other users of this machine while the command runs, and stays\nin the shell's history. To keep it from both, save it in a file, or paste it after `punchlan join -`.\n\nExamples:\n  punchlan join 'punchlan://join?name=…'   (the quotation marks matter)\n  punchlan join invite.txt\n  punchlan join -                          then paste the link, and press Enter and Ctrl-D"
+    )]
+    Join(Join),
+    /// Run the peer in the foreground until Ctrl-C or `punchlan down`
+    #[command(
+        after_help = "Needs root, because it makes a network interface.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
+    )]
+    Up(Up),
+    /// End a running peer; returns when its interface is gone
+    #[command(
+        after_help = "Examples:\n  sudo punchlan down\n  sudo punchlan down --network friday      when several networks are up here"
+    )]
+    Down(Select),
+    /// Show who is here, and how they are reached
+    #[command(after_help = "Examples:\n  punchlan status\n  punchlan status --json | jq '.peers[] | {name, state}'")]
+    Status(Status),
+    /// Ping a peer over the overlay, showing the path that each reply took
+    #[command(
+        after_help = "Examples:\n  punchlan ping bob\n  punchlan ping 10.77.0.2 -c 10\n\nExit code 1 if no reply came at all, 4 if nobody has this name or address."
+    )]
+    Ping(Ping),
+    /// Run a rendezvous: where members meet, and their relay where no direct path can be had
+    #[command(
+        after_help = "For a machine that others can reach: a small server, or a home machine whose router forwards UDP port 3478.\nIt needs no root, no account and no database, and cannot read what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000"
+    )]
+    Rendezvous(RendezvousArgs),
+    /// Free the address and the name of a member who is gone
+    #[command(after_help = "Without it they are kept for a member for 7 days.\n\nExample:\n  sudo punchlan forget bob")]
+    Forget(Forget),
+}
+
+/// `punchlan init`
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// File to write; never overwritten
+    #[arg(value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Where members meet; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    pub rendezvous: Vec<RendezvousConfig>,
+    /// What the network is called: a-z, 0-9 and -
+    #[arg(long, value_name = "NAME", value_parser = name, default_value = config::DEFAULT_NETWORK)]
+    pub network: String,
+    /// The network's IPv4 addresses; left out, a range that is free on this machine
+    #[arg(long, value_name = "CIDR", value_parser = subnet)]
+    pub subnet: Option<Ipv4Net>,
+    /// What this machine is called; left out, its host name
+    #[arg(long, value_name = "ME", value_parser = name)]
+    pub name: Option<String>,
+    /// This machine's address in the network; left out, one that nobody else has
+    #[arg(long, value_name = "IP", value_parser = address, default_value = "auto", hide_default_value = true)]
+    pub address: AddressChoice,
+}
+
+/// `punchlan invite`
+#[derive(Debug, clap::Args)]
+pub struct Invite {
+    /// The network's file
+    #[arg(value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Print the link alone
+    #[arg(long)]
+    pub plain: bool,
+    /// Write the link into a new file that only you can read
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `punchlan join`
+#[derive(clap::Args)]
+pub struct Join {
+    /// The link in 'single quotes', a file that contains it, or - to read it from stdin
+    #[arg(value_name = "LINK|FILE|-")]
+    pub link: String,
+    /// File to write; never overwritten
+    #[arg(value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+}
+
+/// The link is a secret.
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// `punchlan up`
+#[derive(Debug, clap::Args)]
+pub struct Up {
+    /// The network's file [default: net.toml]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Which of the networks that are up here.
+#[derive(Debug, clap::Args)]
+pub struct Select {
+    /// Which network, if several are up here: its name, or the beginning of its id
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+}
+
+/// `punchlan status`
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Everything, for programs
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+}
+
+/// `punchlan ping`
+#[derive(Debug, clap::Args)]
+pub struct Ping {
+    /// A peer's name or address
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// How many pings
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+}
+
+/// `punchlan forget`
+#[derive(Debug, clap::Args)]
+pub struct Forget {
+    /// The member's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+}
+
+/// `punchlan rendezvous`
+#[derive(Debug, clap::Args)]
+pub struct RendezvousArgs {
+    /// UDP address to listen on, port 0 for any; may be given several times [default: [::]:3478, IPv4 and IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    pub listen: Vec<SocketAddr>,
+    /// A rendezvous.toml with limits (an example is in conf/)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match config::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "a name has 1 to 32 of the characters a-z, 0-9 and -; for example: {}",
+            config::name_from(text)
+        )),
+    }
+}
+
+fn subnet(text: &str) -> Result<Ipv4Net, String> {
+    config::parse_subnet(text).map_err(|(what, _)| what)
+}
+
+fn rendezvous(text: &str) -> Result<RendezvousConfig, String> {
+    config::parse_rendezvous(text).map_err(|(what, help)| format!("{what}; {help}"))
+}
+
+fn address(text: &str) -> Result<AddressChoice, String> {
+    match text {
+        "auto" => Ok(AddressChoice::Auto),
+        _ => text
+            .parse::<Ipv4Addr>()
+            .map(AddressChoice::Configured)
+            .map_err(|_| "an IPv4 address, as 10.77.0.1, or auto".into()),
+    }
+}
+
+/// An address with its port, without it, or a port alone.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let with_port = || text.parse::<SocketAddr>().ok();
+    let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?, DEFAULT_PORT));
+    let port = || Some(SocketAddr::from(([0; 16], text.trim_start_matches(':').parse::<u16>().ok()?)));
+    with_port()
+        .or_else(bare)
+        .or_else(port)
+        .ok_or_else(|| "an address of this machine, as 0.0.0.0:3478 or [::]:3478".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together_and_every_command_has_an_example() {
+        let mut args = Args::command();
+        args.clone().debug_assert();
+        for command in args.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example") && help.contains("punchlan"), "{help}");
+        }
+    }
+
+    #[test]
+    fn places_to_listen_are_understood() {
+        for (text, expected) in [
+            ("0.0.0.0:4000", "0.0.0.0:4000"),
+            ("[::1]:0", "[::1]:0"),
+            ("192.0.2.1", "192.0.2.1:3478"),
+            ("[::]", "[::]:3478"),
+            ("::1", "[::1]:3478"),
+            (":4000", "[::]:4000"),
+            ("4000", "[::]:4000"),
+        ] {
+            assert_eq!(listen(text), Ok(expected.parse().expect("address")), "{text}");
+        }
+        assert!(listen("example.org:1").is_err());
+    }
+
+    #[test]
+    fn a_link_is_not_in_debug() {
+        let args = Args::try_parse_from(["punchlan", "join", "punchlan://join?key=plk1-secret"]).expect("understood");
+        assert!(!format!("{args:?}").contains("secret"));
+    }
+}

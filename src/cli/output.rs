@@ -1,0 +1,74 @@
+//! What people see: answers on stdout, complaints on stderr, never a secret in them, and no fuss about a
+//! reader that went away.
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+
+use super::Failure;
+use crate::config::mask_keys;
+
+/// What is good.
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+/// What deserves a look.
+pub(super) const NOTABLE: Style = AnsiColor::Yellow.on_default();
+/// What is not there.
+pub(super) const FAINT: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Whether answers are read by a person.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// `text` in bold.
+pub(super) fn bold(text: &str) -> String {
+    styled(BOLD, text)
+}
+
+/// `text` in a style; plain where nobody sees it.
+pub(super) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Says something on stdout. That the reader has gone is no failure.
+pub(super) fn answer(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(stdout, "{text}{newline}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("the answer could not be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says on stderr what deserves a look.
+pub(super) fn warn(text: &str) {
+    complain(WARNING, "warning", text);
+}
+
+/// Says why a command failed.
+pub(super) fn failure(failure: &Failure) -> ExitCode {
+    complain(ERROR, "error", &failure.to_string());
+    ExitCode::from(failure.code())
+}
+
+fn complain(style: Style, what: &str, text: &str) {
+    // When stderr is gone too, the exit code still tells.
+    let _ = writeln!(anstream::stderr().lock(), "{style}{what}{style:#}: {text}");
+}
+
+/// Shows help, the version, or what was mistyped.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    let text = mask_keys(&error.render().ansi().to_string());
+    let _ = if error.use_stderr() {
+        write!(anstream::stderr().lock(), "{text}")
+    } else {
+        write!(anstream::stdout().lock(), "{text}")
+    };
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,248 @@
+//! `punchlan status`: who is here, and how they are reached.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets;
+use comfy_table::{CellAlignment, Table};
+
+use super::args;
+use super::daemons::select;
+use super::output::{FAINT, GOOD, NOTABLE, bold, styled};
+use super::ping::{describe_path, milliseconds};
+use super::{Failure, block_on, output};
+use crate::node::status::{Peer, PeerState, Rendezvous, RendezvousState, Status};
+
+pub(super) fn run(args: &args::Status) -> Result<(), Failure> {
+    let status = block_on(async { Ok(select(&args.select).await?.status) })?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&status)
+            .map_err(|error| Failure::Failed(format!("the status has no JSON form: {error}")))?;
+        return output::answer(&text);
+    }
+    output::answer(&for_people(&status))
+}
+
+fn for_people(status: &Status) -> String {
+    let mut text = me(status);
+    for server in &status.rendezvous {
+        let _ = writeln!(text, "{}", rendezvous(server));
+    }
+    text.push('\n');
+    if status.peers.is_empty() {
+        text.push_str("Nobody else has been here yet. `punchlan invite` makes a link for a friend.\n");
+    } else {
+        text.push_str(&peers(&status.peers));
+    }
+    for (i, warning) in status.warnings.iter().enumerate() {
+        let gap = if i == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}{}: {}", styled(NOTABLE, "warning"), warning.text);
+    }
+    text
+}
+
+/// `friday: you are alice, 10.77.0.1 (interface punch0)`
+fn me(status: &Status) -> String {
+    let (network, me) = (&status.network, &status.me);
+    let address = me.addresses.first().map_or("without an address".to_owned(), ToString::to_string);
+    let interface = network.interface.as_ref().map(|name| format!(" (interface {name})")).unwrap_or_default();
+    let mut text = format!("{}: you are {}, {address}{interface}\n", bold(&network.name), bold(&me.name));
+    if let [_, others @ ..] = me.addresses.as_slice() {
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        if !others.is_empty() {
+            let _ = writeln!(text, "{}", styled(FAINT, &format!("also {}", others.join(", "))));
+        }
+    }
+    text
+}
+
+fn rendezvous(server: &Rendezvous) -> String {
+    let rtt = server.rtt_ms.map(|ms| format!(", {}", milliseconds(ms))).unwrap_or_default();
+    let state = match server.state {
+        RendezvousState::Registered => styled(GOOD, "registered") + &rtt,
+        RendezvousState::Resolving => styled(NOTABLE, "its name is being looked up"),
+        RendezvousState::Registering => styled(NOTABLE, "no answer yet"),
+        RendezvousState::Unreachable => styled(NOTABLE, "does not answer; it is tried again and again"),
+        RendezvousState::Refused => styled(NOTABLE, "refuses this machine"),
+    };
+    format!("rendezvous {}: {state}", server.address)
+}
+
+const HEADINGS: [&str; 7] = ["name", "address", "path", "round trip", "loss", "sent", "received"];
+
+/// The peers, a line each.
+fn peers(peers: &[Peer]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(HEADINGS);
+    for peer in peers {
+        table.add_row(cells(peer));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        let padding = if i == 0 { 0 } else { 2 };
+        column.set_padding((padding, 0));
+        column.set_cell_alignment(if i < 3 { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    let mut text = String::new();
+    for (i, line) in table.lines().enumerate() {
+        let line = line.trim_end();
+        let style = match i.checked_sub(1).and_then(|i| peers.get(i)).map(|peer| peer.state) {
+            None => Some(FAINT),
+            Some(PeerState::Offline) => Some(FAINT),
+            Some(PeerState::Connecting | PeerState::Relayed) => Some(NOTABLE),
+            Some(PeerState::Direct) => None,
+        };
+        let _ = writeln!(text, "{}", style.map_or(line.to_owned(), |style| styled(style, line)));
+    }
+    text
+}
+
+fn cells(peer: &Peer) -> [String; 7] {
+    let address = peer.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let way = peer.path.as_ref().map(describe_path);
+    let path = match peer.state {
+        PeerState::Offline => "offline".to_owned(),
+        PeerState::Connecting => "connecting".to_owned(),
+        PeerState::Relayed => way.unwrap_or_else(|| "relayed".to_owned()),
+        PeerState::Direct => way.unwrap_or_else(|| "direct".to_owned()),
+    };
+    let is_here = peer.path.is_some() && peer.state != PeerState::Offline;
+    let rtt = peer.rtt_ms.filter(|_| is_here).map(milliseconds).unwrap_or_default();
+    let loss = peer.loss.filter(|_| is_here).map(percent).unwrap_or_default();
+    [peer.name.clone(), address, path, rtt, loss, bytes(peer.tx_bytes), bytes(peer.rx_bytes)]
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        p if p > 0.0 && p < 10.0 => format!("{p:.1} %"),
+        p => format!("{p:.0} %"),
+    }
+}
+
+/// A number of bytes with three digits.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let (mut value, mut unit) = (n, 0);
+    while value >= 1_000_000 && unit + 1 < UNITS.len() {
+        value /= 1000;
+        unit += 1;
+    }
+    // `value` is thousandths of the unit.
+    match value {
+        0..10_000 => format!("{}.{:02} {}", value / 1000, value % 1000 / 10, UNITS[unit]),
+        10_000..100_000 => format!("{}.{} {}", value / 1000, value % 1000 / 100, UNITS[unit]),
+        _ => format!("{} {}", value / 1000, UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::id::{NetworkId, PeerId};
+    use crate::node::status::{Counters, Me, Nat, Network, Path, PathKind, SCHEMA, Warning};
+
+    /// alice in friday, with bob.
+    pub(in crate::cli) fn status() -> Status {
+        let ip = |text: &str| text.parse().expect("address");
+        let path = Path {
+            kind: PathKind::Reflexive,
+            transport: "udp".into(),
+            family: "ipv4".into(),
+            local: None,
+            remote: "203.0.113.9:41641".parse().expect("address"),
+            relay: None,
+        };
+        let bob = Peer {
+            name: "bob".into(),
+            id: PeerId([2; 32]),
+            addresses: vec![ip("10.77.0.2"), ip("fd00::2")],
+            state: PeerState::Direct,
+            path: Some(path),
+            rtt_ms: Some(0.8),
+            jitter_ms: None,
+            loss: Some(0.0),
+            tx_bytes: 1_234_567,
+            rx_bytes: 0,
+            handshake_age_s: None,
+            direct_after_ms: None,
+            cipher: None,
+        };
+        Status {
+            schema: SCHEMA,
+            version: "0".into(),
+            network: Network {
+                name: "friday".into(),
+                id: NetworkId([1; 32]),
+                interface: Some("punch0".into()),
+                subnet: "10.77.0.0/24".parse().expect("prefix"),
+                mtu: 1400,
+            },
+            me: Me {
+                name: "alice".into(),
+                id: PeerId([1; 32]),
+                addresses: vec![ip("10.77.0.1"), ip("fd00::1")],
+                candidates: Vec::new(),
+                nat: Nat::default(),
+            },
+            rendezvous: vec![Rendezvous {
+                address: "play.example.org:3478".into(),
+                transport: "udp".into(),
+                state: RendezvousState::Registered,
+                rtt_ms: Some(1.2),
+            }],
+            peers: vec![bob],
+            warnings: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn plain(status: &Status) -> String {
+        anstream::adapter::strip_str(&for_people(status)).to_string()
+    }
+
+    #[test]
+    fn the_table_says_who_is_here_and_how() {
+        let mut status = status();
+        let mut carol = status.peers[0].clone();
+        carol.name = "carol-with-a-long-name".into();
+        carol.addresses = vec!["10.77.0.103".parse().expect("address")];
+        carol.state = PeerState::Relayed;
+        let path = carol.path.as_mut().expect("a path");
+        (path.kind, path.relay) = (PathKind::Relay, Some("play.example.org:3478".into()));
+        (carol.rtt_ms, carol.loss) = (Some(141.3), Some(0.05));
+        let mut dave = status.peers[0].clone();
+        (dave.name, dave.state) = ("dave".into(), PeerState::Offline);
+        status.peers.extend([carol, dave]);
+        status.warnings =
+            vec![Warning { code: "x".into(), text: "Something is odd.".into(), since: "2026-11-21T20:00:00Z".into() }];
+        let expected = "\
+friday: you are alice, 10.77.0.1 (interface punch0)
+also fd00::1
+rendezvous play.example.org:3478: registered, 1.2 ms
+
+name                    address      path                                   round trip   loss     sent  received
+bob                     10.77.0.2    direct 203.0.113.9:41641                   0.8 ms    0 %  1.23 MB       0 B
+carol-with-a-long-name  10.77.0.103  relayed through play.example.org:3478      141 ms  5.0 %  1.23 MB       0 B
+dave                    10.77.0.2    offline                                                   1.23 MB       0 B
+
+warning: Something is odd.
+";
+        assert_eq!(plain(&status), expected, "\n{}", plain(&status));
+    }
+
+    #[test]
+    fn an_empty_network_says_how_to_fill_it() {
+        let mut status = status();
+        status.peers.clear();
+        assert!(plain(&status).contains("punchlan invite"), "{}", plain(&status));
+    }
+
+    #[test]
+    fn bytes_are_shown_with_three_digits() {
+        let shown = [0, 999, 1000, 9_999, 10_000, 99_999, 123_456, 999_999, 1_000_000, u64::MAX].map(bytes);
+        let expected =
+            ["0 B", "999 B", "1.00 kB", "9.99 kB", "10.0 kB", "99.9 kB", "123 kB", "999 kB", "1.00 MB", "18446 PB"];
+        assert_eq!(shown, expected);
+    }
+}
