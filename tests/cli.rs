@@ -1,0 +1,463 @@
+//! The program as a person meets it: every kind of bad input and what it gets, and every command against
+//! daemons that are played by this test.
+#![cfg(unix)]
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use punchlan::control::{Incoming, Refusal, Request, Response, Server};
+use punchlan::id::{NetworkId, PeerId};
+use punchlan::io::store::RunDir;
+use punchlan::node::status::{self, Status};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+const PUNCHLAN: &str = env!("CARGO_BIN_EXE_punchlan");
+/// Somebody without any right.
+const NOBODY: u32 = 65534;
+
+// ── Bad input ──
+
+#[test]
+fn a_bad_net_toml_is_shown_with_its_line_and_leaves_nothing_behind() {
+    let here = Here::new();
+    let (good, key) = here.good_net_toml();
+    let other = if key.ends_with('q') { 'p' } else { 'q' };
+    let typo = good.replace(&key, &format!("{}{other}", &key[..key.len() - 1]));
+    let cases: &[(String, &str, &[&str])] = &[
+        (good.replace("[network]", "[network"), "bad.toml:4", &["not valid TOML"]),
+        (good.replace("subnet ", "subnte "), "bad.toml:7:1", &["unknown key `subnte`", "did you mean `subnet`"]),
+        (format!("{good}\n[pear]\n"), "bad.toml:10:2", &["unknown section [pear]", "did you mean [peer]"]),
+        (format!("{good}\n[dns]\n"), "bad.toml:10:2", &["[dns] is not in this version"]),
+        (format!("{good}\n[peer]\nlisten = \"4\""), "bad.toml:11:10", &["wrong type", "should be a number"]),
+        (typo, "bad.toml:6:14", &["typo", "copy the key again"]),
+        (format!("{good}\n[peer]\naddress = \"10.78.0.1\""), "bad.toml:11:11", &["outside of the network's subnet"]),
+        (good.replace("10.77.0.0/24", "10.77.0.0/30"), "bad.toml:7:14", &["too small", "at least a /29"]),
+    ];
+    for (text, at, parts) in cases {
+        here.write("bad.toml", text, 0o600);
+        for command in ["up", "invite"] {
+            let said = here.fails(&[command, "bad.toml"], 2);
+            assert!(said.contains(at) && parts.iter().all(|part| said.contains(part)), "{at} {parts:?}:\n{said}");
+            assert!(!said.contains(&key[10..30]), "the key is shown:\n{said}");
+        }
+    }
+    assert_eq!(here.files(), ["bad.toml", "good.toml"]);
+}
+
+#[test]
+fn a_net_toml_that_cannot_be_used_says_what_to_type() {
+    let here = Here::new();
+    let said = here.fails(&["up"], 2);
+    assert!(said.contains("punchlan init") && said.contains("punchlan join"), "{said}");
+    let said = here.fails(&["up", "elsewhere.toml"], 2);
+    assert!(said.contains("elsewhere.toml: there is no such file") && said.contains("punchlan init"), "{said}");
+    assert!(here.fails(&["up", "."], 2).contains("this is a folder"));
+
+    let (good, _) = here.good_net_toml();
+    here.write("open.toml", &good, 0o640);
+    assert!(here.fails(&["up", "open.toml"], 2).contains("type: chmod 600 open.toml"));
+    here.write("my net.toml", &good, 0o604);
+    assert!(here.fails(&["invite", "my net.toml"], 2).contains("chmod 600 -- 'my net.toml'"));
+    fs::write(here.path("binary.toml"), [0xff, 0xfe, 0]).expect("written");
+    fs::set_permissions(here.path("binary.toml"), Permissions::from_mode(0o600)).expect("mode");
+    assert!(here.fails(&["up", "binary.toml"], 2).contains("not UTF-8"));
+    here.write("secret.toml", &good, 0o000);
+    let said = text(&here.as_nobody(&["up", "secret.toml"]).stderr);
+    assert!(said.contains("may not read") && said.contains("sudo"), "{said}");
+}
+
+#[test]
+fn without_rights_it_says_which_are_missing() {
+    let here = Here::new();
+    let (good, _) = here.good_net_toml();
+    here.write("net.toml", &good, 0o600);
+    here.give_away("net.toml");
+    let output = here.as_nobody(&["up", "net.toml"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("sudo punchlan up"), "{}", text(&output.stderr));
+    assert!(!here.path("state").exists() && !here.path("run").exists());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_tun_device_it_says_how_to_get_one() {
+    let here = Here::new();
+    let (good, _) = here.good_net_toml();
+    here.write("net.toml", &good, 0o600);
+    let script = "mount -t tmpfs none /dev/net && exec \"$0\" up net.toml";
+    let mut command = here.around("unshare");
+    let output = command.args(["-rmn", "sh", "-c", script, PUNCHLAN]).output().expect("unshare runs");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("modprobe tun"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn wrong_words_on_the_command_line_are_named_and_secrets_are_not_repeated() {
+    let here = Here::new();
+    for (words, part) in [
+        (&["fly"][..], "unrecognized subcommand"),
+        (&["init", "--subnet", "10.77.0.9/24"], "the bits behind /24 must be zero"),
+        (&["init", "--name", "Bob Ross"], "for example: bob"),
+        (&["init", "--rendezvous", "wss://a"], "not in this version"),
+        (&["init", "--address", "bob"], "an IPv4 address"),
+        (&["ping"], "PEER"),
+        (&["ping", "bob", "-c", "0"], "0"),
+        (&["rendezvous", "--listen", "here"], "0.0.0.0:3478"),
+        (&["up", "punchlan://join?key=plk1-secretsecret"], "punchlan join"),
+        (&["join", "punchlan://join?key=plk1-secretsecret"], "damaged"),
+        (&["join", "ponchlan://join?key=plk1-secretsecret"], "neither an invite"),
+        (&["join", "a", "b", "punchlan://join?key=plk1-secretsecret"], "unexpected argument"),
+        (&["join", "punchlan://join?name=friday"], "single quotes"),
+    ] {
+        let said = here.fails(words, 2);
+        assert!(said.contains(part), "{words:?}: {said}");
+        assert!(!said.contains("secretsecret"), "{words:?}: {said}");
+    }
+    let loud = here.command(&["status"]).env("PUNCHLAN_LOG", "punchlan=loud").output().expect("runs");
+    assert_eq!(loud.status.code(), Some(2));
+    assert_eq!(here.files(), Vec::<String>::new());
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let here = Here::new();
+    assert!(here.succeeds(&["--help"]).contains("punchlan init"));
+    for command in ["init", "invite", "join", "up", "down", "status", "ping", "rendezvous", "forget"] {
+        let help = here.succeeds(&[command, "--help"]);
+        assert!(help.contains("Example") && help.contains(&format!("punchlan {command}")), "{help}");
+        assert!(!help.contains('\u{1b}'), "colours outside of a terminal: {help}");
+    }
+}
+
+// ── Making a network and joining it ──
+
+#[test]
+fn a_network_is_made_and_joined_by_link_by_file_and_by_stdin() {
+    let here = Here::new();
+    let pin = punchlan::id::ServerKey([7; 32]);
+    let server = format!("play.example.org:3478#{pin}");
+    let said = here.succeeds(&["init", "--network", "friday", "--rendezvous", &server, "--name", "alice"]);
+    assert!(said.contains("Wrote net.toml") && said.contains("sudo punchlan up"), "{said}");
+    assert_eq!(here.mode("net.toml"), 0o600);
+    let link = here.succeeds(&["invite", "--plain"]);
+    assert_eq!((link.lines().count(), link.starts_with("punchlan://join?name=friday&key=plk1-")), (1, true), "{link}");
+    assert_eq!(here.succeeds(&["invite"]), link, "a pipe gets the link alone");
+
+    here.succeeds(&["invite", "--out", "invite.txt"]);
+    assert_eq!((here.mode("invite.txt"), here.read("invite.txt")), (0o600, link.clone()));
+    assert!(here.fails(&["invite", "--out", "invite.txt"], 2).contains("never overwritten"));
+
+    here.succeeds(&["join", link.trim(), "by-link.toml"]);
+    here.succeeds(&["join", "invite.txt", "by-file.toml"]);
+    let by_stdin = here.with_stdin(&["join", "-", "by-stdin.toml"], &format!("Hi, here it is: {link} See you!"));
+    assert!(by_stdin.status.success(), "{}", text(&by_stdin.stderr));
+    for file in ["by-link.toml", "by-file.toml", "by-stdin.toml"] {
+        assert_eq!(here.mode(file), 0o600);
+        assert_eq!(here.succeeds(&["invite", "--plain", file]), link);
+        assert!(!here.read(file).contains("[peer]"), "a name is each member's own");
+    }
+    let before = here.read("net.toml");
+    assert!(here.fails(&["init"], 2).contains("net.toml exists already"));
+    assert!(here.fails(&["join", "invite.txt"], 2).contains("net.toml exists already"));
+    assert_eq!(here.read("net.toml"), before);
+    assert!(here.fails(&["join", "net.toml", "other.toml"], 2).contains("not an invite"));
+}
+
+#[test]
+fn without_a_rendezvous_init_and_invite_say_what_is_missing() {
+    let here = Here::new();
+    let said = here.succeeds(&["init"]);
+    assert!(said.contains("punchlan rendezvous") && said.contains("rendezvous = ["), "{said}");
+    let invite = here.command(&["invite", "--plain"]).output().expect("runs");
+    assert!(invite.status.success() && text(&invite.stderr).contains("no rendezvous"));
+}
+
+#[test]
+fn what_cannot_be_written_is_named_and_a_dangling_link_is_not_followed() {
+    let here = Here::new();
+    assert!(here.fails(&["init", "no/such/net.toml"], 2).contains("folder does not exist"));
+    std::os::unix::fs::symlink("target.toml", here.path("net.toml")).expect("link");
+    assert!(here.fails(&["init"], 2).contains("exists already"));
+    assert!(!here.path("target.toml").exists());
+    let full = here.command(&["init", "new.toml"]).stdout(fs::File::create("/dev/full").expect("full")).output();
+    assert_eq!(full.expect("runs").status.code(), Some(1));
+}
+
+// ── Daemons ──
+
+#[test]
+fn when_nothing_runs_the_answer_is_four_and_stdout_is_empty() {
+    let here = Here::new();
+    fs::create_dir_all(here.path("run").join(NetworkId([9; 32]).to_string())).expect("a folder that a crash left");
+    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["forget", "bob"]] {
+        assert!(here.fails(words, 4).contains("nothing is running"), "{words:?}");
+    }
+}
+
+#[test]
+fn with_several_networks_one_must_be_named() {
+    let here = Here::new();
+    let _friday = here.daemon(1, "friday", answer);
+    assert!(here.succeeds(&["status"]).contains("friday: you are alice, 10.77.0.1"));
+    let _work = here.daemon(2, "work", answer);
+    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["forget", "bob"]] {
+        let said = here.fails(words, 2);
+        assert!(said.contains("--network") && said.contains("friday") && said.contains("work"), "{said}");
+    }
+    let json: Status =
+        serde_json::from_str(&here.succeeds(&["status", "--json", "--network", "work"])).expect("the contract");
+    assert_eq!(json.network.name, "work");
+    assert!(here.fails(&["status", "--network", "sunday"], 4).contains("friday"));
+}
+
+#[test]
+fn a_peer_is_pinged_by_name_or_address_and_its_path_is_shown() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    let said = here.succeeds(&["ping", "bob", "-c", "1"]);
+    assert!(said.starts_with("reply from bob (10.77.0.2): direct 203.0.113.9:41641, 1.2 ms\n"), "{said}");
+    assert!(said.contains("1 sent, 1 received"), "{said}");
+    assert!(here.succeeds(&["ping", "10.77.0.2", "-c", "1"]).contains("reply from bob"));
+
+    let unknown = here.fails(&["ping", "eve"], 4);
+    assert!(unknown.contains("eve") && unknown.contains("bob (10.77.0.2)"), "{unknown}");
+    let silent = here.command(&["ping", "carol", "-c", "1"]).output().expect("runs");
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(text(&silent.stdout).contains("1 sent, 0 received"), "{}", text(&silent.stdout));
+    assert!(text(&silent.stderr).contains("no reply from carol"), "{}", text(&silent.stderr));
+}
+
+#[test]
+fn a_member_is_forgotten_by_name() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    assert!(here.succeeds(&["forget", "bob"]).contains("bob"));
+    assert!(here.fails(&["forget", "eve"], 4).contains("nobody is called eve"));
+}
+
+#[test]
+fn a_daemon_that_stays_although_it_was_told_to_end_is_a_failure() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    let said = here.fails(&["down"], 1);
+    assert!(said.contains("its control socket is still there"), "{said}");
+    assert!(said.contains(&format!("kill -9 {}", std::process::id())), "{said}");
+}
+
+#[test]
+fn others_may_look_but_change_nothing() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    if !nix::unistd::geteuid().is_root() {
+        return; // Then nobody else can be played, and the owner is not another.
+    }
+    let status = here.as_nobody(&["status"]);
+    assert!(status.status.success(), "{}", text(&status.stderr));
+    for words in [&["down"][..], &["forget", "bob"]] {
+        let output = here.as_nobody(words);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("sudo"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    let mut child = here.command(&["status", "--json"]).stdout(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("ends").success());
+}
+
+// ── The stage ──
+
+/// A folder of its own for each test, with state and run folders in it.
+struct Here {
+    folder: TempDir,
+}
+
+impl Here {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("punchlan-cli-").tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("mode");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Another program, with our folders.
+    fn around(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env_remove("PUNCHLAN_LOG");
+        command.env("PUNCHLAN_STATE", self.path("state")).env("PUNCHLAN_RUN", self.path("run"));
+        command
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.around(PUNCHLAN);
+        command.args(words);
+        command
+    }
+
+    fn succeeds(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().expect("runs");
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// What it says on stderr; stdout must be empty.
+    fn fails(&self, words: &[&str], code: i32) -> String {
+        let output = self.command(words).output().expect("runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert_eq!(text(&output.stdout), "", "{words:?}");
+        assert!(said.starts_with("error: ") && !said.contains('\u{1b}'), "{words:?}: {said}");
+        said
+    }
+
+    fn with_stdin(&self, words: &[&str], input: &str) -> Output {
+        let mut assert = assert_cmd::Command::from_std(self.command(words));
+        assert.write_stdin(input).output().expect("runs")
+    }
+
+    /// Run by a user without rights: root plays one, anybody else is one.
+    fn as_nobody(&self, words: &[&str]) -> Output {
+        let mut command = self.command(words);
+        if nix::unistd::geteuid().is_root() {
+            // The program's own folder may be closed to others; the system's folder for programs never is.
+            let program = self.path("punchlan");
+            fs::copy(PUNCHLAN, &program).expect("copied");
+            command = self.around(program.to_str().expect("text"));
+            command.args(words).uid(NOBODY).gid(NOBODY);
+        }
+        command.output().expect("runs")
+    }
+
+    fn give_away(&self, name: &str) {
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(self.path(name), Some(NOBODY), Some(NOBODY)).expect("given");
+        }
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.path(name), text).expect("written");
+        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).expect("mode");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("readable")
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).expect("there").permissions().mode() & 0o777
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path()).expect("readable");
+        let mut names: Vec<String> = entries.map(|e| text(e.expect("entry").file_name().as_encoded_bytes())).collect();
+        names.sort();
+        names
+    }
+
+    /// A good net.toml and its key.
+    fn good_net_toml(&self) -> (String, String) {
+        self.succeeds(&["init", "good.toml", "--subnet", "10.77.0.0/24"]);
+        let good = self.read("good.toml");
+        let key = good.split('"').find(|part| part.starts_with("plk1-")).expect("a key").to_owned();
+        (good, key)
+    }
+
+    /// A daemon played by this test until it is dropped.
+    fn daemon(&self, id: u8, name: &str, answer: Answer) -> Daemon {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = mpsc::channel();
+        let run_dir = RunDir::create(&self.path("run"), &NetworkId([id; 32])).expect("run folder");
+        let status = friday(name, id);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            runtime.block_on(async {
+                let server = Server::bind(&run_dir).expect("bound");
+                ready.send(()).expect("waited for");
+                tokio::select! {
+                    () = serve(server, &status, answer) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        is_ready.recv().expect("bound");
+        Daemon { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+type Answer = fn(&Status, &Request) -> Option<Response>;
+
+struct Daemon {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn serve(mut server: Server, status: &Status, answer: Answer) {
+    loop {
+        let Incoming { request, reply } = server.next().await;
+        if let Some(response) = answer(status, &request) {
+            let _ = reply.send(response);
+        }
+    }
+}
+
+/// bob answers, carol is silent, and nobody ends anything.
+fn answer(status: &Status, request: &Request) -> Option<Response> {
+    Some(match request {
+        Request::Status => Response::Status { status: Box::new(status.clone()) },
+        Request::Ping { peer, .. } if peer == "carol" => return None,
+        Request::Ping { .. } => {
+            Response::Pong { path: status.peers[0].path.clone().expect("bob has one"), rtt_ms: 1.2 }
+        }
+        Request::Forget { name } if name != "bob" => {
+            Response::refused(Refusal::NoSuchPeer, format!("nobody is called {name}"))
+        }
+        Request::Down | Request::Forget { .. } => Response::Done,
+    })
+}
+
+/// alice's view of a network with bob and carol.
+fn friday(name: &str, id: u8) -> Status {
+    let remote: SocketAddr = "203.0.113.9:41641".parse().expect("address");
+    let peer = |name: &str, number: u8| {
+        serde_json::json!({
+            "name": name, "id": PeerId([number; 32]), "addresses": [format!("10.77.0.{number}")], "state": "direct",
+            "path": {"kind": "reflexive", "transport": "udp", "family": "ipv4", "local": null, "remote": remote, "relay": null},
+            "rtt_ms": 0.8, "jitter_ms": 0.1, "loss": 0.0, "tx_bytes": 0, "rx_bytes": 0,
+            "handshake_age_s": 12.0, "direct_after_ms": 412, "cipher": "AES-256-GCM"
+        })
+    };
+    let status = serde_json::json!({
+        "schema": status::SCHEMA, "version": "0.1.0",
+        "network": {"name": name, "id": NetworkId([id; 32]), "interface": null, "subnet": "10.77.0.0/24", "mtu": 1400},
+        "me": {"name": "alice", "id": PeerId([1; 32]), "addresses": ["10.77.0.1"], "candidates": [],
+               "nat": {"mapping": null, "filtering": null, "hairpin": null, "allocation": null, "port_mapping": null}},
+        "rendezvous": [{"address": "198.51.100.1:3478", "transport": "udp", "state": "registered", "rtt_ms": 1.2}],
+        "peers": [peer("bob", 2), peer("carol", 3)], "warnings": [], "counters": {"drop": {}}
+    });
+    serde_json::from_value(status).expect("the contract of `status --json`")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
