@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::ladder::{DOUBT, FULL, LATER, Ladder, Rungs};
+use super::ladder::{DOUBT, FULL, LATER, Ladder, ONCE, Rungs};
 use super::window::{PathStats, Window};
 use super::{PathKind, PathReport, Via};
 use crate::id::ServerId;
@@ -49,6 +49,9 @@ const EAGER_GAP: Duration = Duration::from_secs(1);
 const EAGER_DOUBLINGS: u32 = 5;
 /// A verified probe from an address so lately makes ours an answer.
 const HEARD_LATELY: Duration = Duration::from_secs(4);
+/// Requests that follow each other this closely say that the peer is in doubt: perhaps our echoes, and our data,
+/// do not arrive. Then we ask as well, once in this time.
+const HURRIED: Duration = Duration::from_secs(1);
 /// A probe that the node's budget refused waits so long.
 const HOLD: Duration = Duration::from_millis(20);
 
@@ -240,10 +243,14 @@ impl Path {
 
     /// A verified request came this way.
     pub(super) fn on_request(&mut self, now: Instant, local: Option<IpAddr>) {
-        self.heard = Some(now);
+        let hurried = self.heard.replace(now).is_some_and(|at| now - at < HURRIED);
         self.local = local.or(self.local);
-        if self.via.is_direct() {
-            self.be_eager(now);
+        if !self.via.is_direct() {
+            return;
+        }
+        self.be_eager(now);
+        if hurried && self.is_proven() && !self.small.is_climbing() && self.asked.is_none_or(|at| now - at >= HURRIED) {
+            self.small = Ladder::start(now, ONCE);
         }
     }
 
@@ -389,7 +396,7 @@ impl Path {
             None
         } else if self.narrow {
             Some(align(self.full.begun() + FULL_AGAIN, MEASURE_ACTIVE))
-        } else if role == Role::Used && self.is_active(self.asked.unwrap_or(Instant::ZERO)) {
+        } else if role == Role::Used && self.full.is_stopped() && self.is_active(self.asked.unwrap_or(Instant::ZERO)) {
             self.proven_full.map(|at| align(at + FULL_AGAIN, MEASURE_ACTIVE))
         } else {
             None

@@ -24,7 +24,7 @@ const ROUND: Duration = Duration::from_millis(1500);
 const FIRST_GAP: Duration = Duration::from_secs(10);
 /// Gaps between rounds while nothing direct works, seconds. The last one repeats, and is longer than 30 s, after
 /// which a Linux gateway has forgotten a stray flow that took our port.
-const ROUND_GAPS: [u64; 5] = [5, 5, 10, 20, 35];
+const ROUND_GAPS: [u64; 3] = [5, 10, 35];
 /// Answers to the other's primed in one round.
 const MAX_ANSWERS: u32 = 3;
 /// The peer's primed holds for so long: then NATs may have closed again.
@@ -214,6 +214,8 @@ impl Search {
     /// The wait is over.
     fn probe(&mut self, now: Instant) -> Rungs {
         self.phase = Phase::Probing;
+        // Woken late (suspend): this round comes before the next one.
+        self.next_round = self.next_round.map(|at| at.max(now + ROUND));
         // What was never said is still said once; what the other side missed it asks for again.
         let unsaid = self.say.due().is_some_and(|at| at <= now);
         self.say = if unsaid { Ladder::start(now, ONCE) } else { Ladder::STOPPED };
