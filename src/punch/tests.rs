@@ -250,7 +250,7 @@ fn stimulus() -> impl Strategy<Value = Stimulus> {
 }
 
 fn some_via(n: u8) -> Via {
-    if n % 8 == 0 {
+    if n.is_multiple_of(8) {
         return Via::Relay { server: ServerId(u16::from(n / 8 % 3)) };
     }
     let remote = if n % 8 == 1 { format!("[2001:db8::{n:x}]:9") } else { format!("203.0.113.{}:9", n % 32) };
