@@ -50,11 +50,11 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     }
 }
 
-fn network(problems: &mut Problems, typed: Option<Network>) -> Option<NetworkConfig> {
-    let has_section = typed.is_some();
-    let Some(Network { name, key: Some(key), subnet, rendezvous, deny }) = typed else {
-        let what = if has_section { "[network] has no `key`" } else { "there is no [network] section" };
-        problems.0.push(Problem::at(0..0, what).help(
+fn network(problems: &mut Problems, typed: Option<Spanned<Network>>) -> Option<NetworkConfig> {
+    let section = typed.as_ref().map(Spanned::span);
+    let Some(Network { name, key: Some(key), subnet, rendezvous, deny }) = typed.map(Spanned::into_inner) else {
+        let what = if section.is_some() { "[network] has no `key`" } else { "there is no [network] section" };
+        problems.0.push(Problem::at(section.unwrap_or(0..0), what).help(
             "the network's key is the one thing that a net.toml must have; \
              `punchlan join LINK` writes a whole one from a friend's invite, `punchlan init` makes a new network",
         ));

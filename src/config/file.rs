@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// net.toml as typed.
 #[derive(Debug, Deserialize)]
 pub(super) struct NetToml {
-    pub(super) network: Option<Network>,
+    pub(super) network: Option<Spanned<Network>>,
     #[serde(default)]
     pub(super) peer: Peer,
 }
@@ -73,7 +73,7 @@ fn wrong_type(message: &str) -> String {
             let expected = match expected {
                 "a string" => "text in quotation marks",
                 "a sequence" => "a list: [\"…\", \"…\"]",
-                "i64" => "a number",
+                "i64" => "a whole number",
                 other => other,
             };
             format!("wrong type: this is {found}, but it should be {expected}")

@@ -24,24 +24,43 @@ pub(super) fn check(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
     if problems.is_empty() { Ok(table) } else { Err(problems) }
 }
 
+/// The parser's complaint; in the usual cases in words of this file.
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(text.len()..text.len());
-    let what = error.message().trim();
-    let what = if what.starts_with("duplicate key") { "this is here twice; keep one" } else { what };
-    let problem = Problem::at(span.clone(), format!("not valid TOML: {what}"));
-    let line = text[..text.floor_char_boundary(span.start.min(text.len()))].lines().last().unwrap_or_default();
-    match line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
-        Some((key, value)) if !value.starts_with(['"', '\'', '[', '{']) && !key.contains('#') => {
-            problem.help(format!("text stands in quotation marks: {key} = \"…\""))
-        }
-        _ => problem,
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let line = &text[text[..start].rfind('\n').map_or(0, |i| i + 1)..];
+    let line = line.lines().next().unwrap_or_default();
+    if let Some(key) = key_of_bare_text(line) {
+        return Problem::at(span, "not valid TOML: this text is not in quotation marks").help(format!("{key} = \"…\""));
     }
+    let what = match error.message().trim() {
+        what if what.starts_with("duplicate key") => "this is here twice; keep one",
+        what if what.starts_with("string values must be quoted") => "text stands in quotation marks: \"…\"",
+        what if what.starts_with("invalid basic string, expected `\"`") => "the quotation mark at the end is missing",
+        what => what,
+    };
+    Problem::at(span, format!("not valid TOML: {what}"))
+}
+
+/// The key of a line like `name = friday` or `subnet = 10.77.0.0/24`.
+fn key_of_bare_text(line: &str) -> Option<&str> {
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let is_text = value.starts_with(|c: char| c.is_alphabetic()) && !matches!(value, "true" | "false" | "inf" | "nan");
+    let is_address = value.starts_with(|c: char| c.is_ascii_digit()) && value.contains(['/', ':'])
+        || value.matches('.').count() > 1 && !value.contains('"');
+    (is_key && (is_text || is_address)).then_some(key)
 }
 
 fn section(problems: &mut Vec<Problem>, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
     let (span, text) = (name.span(), name.get_ref().as_ref());
     let Some((_, keys)) = SECTIONS.iter().find(|(section, _)| *section == text) else {
-        problems.push(unknown_section(span, text));
+        problems.push(match value.get_ref() {
+            DeValue::Table(_) | DeValue::Array(_) => unknown_section(span, text),
+            _ => outside(span, text),
+        });
         return;
     };
     match value.get_ref() {
@@ -68,14 +87,21 @@ fn unknown_section(span: Range<usize>, name: &str) -> Problem {
         return Problem::at(span, format!("section [{name}] is not in this version of punchlan"))
             .help("delete the section, or put # before its lines");
     }
-    let known = || SECTIONS.iter().map(|(section, _)| *section);
-    if let Some((home, _)) = SECTIONS.iter().find(|(_, keys)| keys.contains(&name)) {
-        return Problem::at(span, format!("`{name}` stands outside of any section"))
-            .help(format!("put the line [{home}] above it"));
-    }
-    match nearest(name, known()) {
+    let known = SECTIONS.iter().map(|(section, _)| *section);
+    match nearest(name, known) {
         Some(near) => Problem::at(span, format!("unknown section [{name}]")).help(format!("did you mean [{near}]?")),
         None => Problem::at(span, format!("unknown section [{name}]")).help("the sections are [network] and [peer]"),
+    }
+}
+
+/// A key above the first section.
+fn outside(span: Range<usize>, name: &str) -> Problem {
+    let problem = Problem::at(span, format!("`{name}` stands outside of any section"));
+    let near = nearest(name, SECTIONS.iter().flat_map(|(_, keys)| *keys).copied());
+    match near.and_then(|near| Some((near, SECTIONS.iter().find(|(_, keys)| keys.contains(&near))?.0))) {
+        Some((near, home)) if near == name => problem.help(format!("put the line [{home}] above it")),
+        Some((near, home)) => problem.help(format!("did you mean `{near}`? It belongs into the section [{home}]")),
+        None => problem.help("the sections are [network] and [peer]"),
     }
 }
 

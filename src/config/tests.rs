@@ -46,7 +46,7 @@ fn only_the_key_is_required() {
     assert_eq!(config.peer, PeerConfig::default());
     assert!(is_name(&config.peer.name_or_host()));
     complains("", &["there is no [network] section", "punchlan join"]);
-    complains("[network]\nname = \"a\"", &["[network] has no `key`"]);
+    complains("[peer]\n[network]\nname = \"a\"", &["net.toml:2:1", "[network] has no `key`"]);
 }
 
 #[test]
@@ -86,14 +86,22 @@ fn sections_of_later_versions_are_errors() {
 
 #[test]
 fn what_is_no_toml_and_what_has_the_wrong_type_is_named() {
-    complains("[network]\nkey = plk1-abc", &["net.toml:2:7", "not valid TOML", "quotation marks: key = \"…\""]);
+    complains(
+        "[network]\nkey = plk1-abc",
+        &["net.toml:2:7", "not valid TOML", "not in quotation marks", "help: key = \"…\""],
+    );
     complains("[network\nkey = 1", &["net.toml:1", "not valid TOML"]);
     complains("[network]\nkey = 5", &["net.toml:2:7", "wrong type", "text in quotation marks"]);
     complains("[network]\nkey = \"@KEY@\"\nrendezvous = \"a\"", &["net.toml:3:14", "a list"]);
-    complains(&format!("{NETWORK}[peer]\nlisten = \"x\""), &["net.toml:5:10", "should be a number"]);
+    complains(&format!("{NETWORK}[peer]\nlisten = \"x\""), &["net.toml:5:10", "should be a whole number"]);
     complains("[network]\nkey = \"@KEY@\"\nkey = \"@KEY@\"", &["net.toml:3", "twice"]);
+    complains("[network]\nsubnet = 10.77.0.0/24", &["net.toml:2", "not in quotation marks", "subnet = \"…\""]);
+    complains("[network]\nname = friday # mine", &["net.toml:2", "not in quotation marks"]);
+    complains("[network]\nrendezvous = [a:1]", &["text stands in quotation marks"]);
+    complains("Name = 'a'", &["net.toml:1:1", "did you mean `name`? It belongs into the section [network]"]);
+    complains("[peer]\nlisten = 007", &["not valid TOML: "]);
     complains("network = 5", &["is a section, not a value"]);
-    complains("[network]\nkey = \"@KEY@", &["net.toml:2"]);
+    complains("[network]\nkey = \"@KEY@", &["net.toml:2", "quotation mark at the end is missing"]);
 }
 
 #[test]
