@@ -1,0 +1,167 @@
+//! `punchlan up` and `punchlan down` with a real TUN device, each test in a network namespace of its own: what
+//! stands in their way, and that nothing is left of them. Root is needed.
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, reason = "real programs take real time")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use punchlan::node::status::Status;
+use tempfile::TempDir;
+
+const PUNCHLAN: &str = env!("CARGO_BIN_EXE_punchlan");
+
+#[test]
+fn up_says_one_line_and_down_leaves_nothing_of_it() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24 --network friday --name alice --address 10.77.0.1");
+    here.up("punchlan up");
+    let said = here.ok("cat up.out");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("friday") && said.contains("10.77.0.1") && said.contains("punch0"), "{said}");
+
+    let status: Status = serde_json::from_str(&here.ok("punchlan status --json")).expect("the contract");
+    assert_eq!(status.network.interface.as_deref(), Some("punch0"));
+    assert_eq!(status.me.addresses.first().map(ToString::to_string).as_deref(), Some("10.77.0.1"));
+    assert!(here.ok("punchlan status").contains("you are alice, 10.77.0.1"));
+    assert!(here.ok("ip -o address show punch0").contains("10.77.0.1/24"));
+    here.fails("punchlan ping bob", 4);
+    here.fails("punchlan ping alice", 4);
+
+    let begun = Instant::now();
+    assert!(here.ok("punchlan down").contains("friday is down"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(here.ok("ip -o link show | grep -c punch; true"), "0\n");
+    assert_eq!(here.ok("ls run"), "");
+    assert_eq!(here.ok("wait $up; echo $?"), "0\n", "down is no failure of up");
+    here.up("punchlan up");
+}
+
+#[test]
+fn a_signal_ends_it_within_two_seconds_and_cleanly() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24");
+    for signal in ["TERM", "INT"] {
+        here.up("punchlan up");
+        let begun = Instant::now();
+        assert_eq!(here.ok(&format!("kill -{signal} $up; wait $up; echo $?")), "0\n", "{signal}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{signal}: {:?}", begun.elapsed());
+        assert_eq!(here.ok("ls run; ip -o link show | grep punch; true"), "");
+    }
+}
+
+#[test]
+fn what_stands_in_its_way_is_named() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24 && punchlan init other.toml --subnet 10.78.0.0/24");
+    here.up("punchlan up");
+    let locked = here.fails("punchlan up", 1);
+    assert!(locked.contains(&here.ok("echo $up").trim().to_owned()) && locked.contains("punchlan down"), "{locked}");
+    let clash = here.fails("PUNCHLAN_STATE=$PWD/second PUNCHLAN_RUN=$PWD/second punchlan up", 1);
+    assert!(clash.contains("10.77.0.0/24") && clash.contains("punch0") && clash.contains("All members"), "{clash}");
+
+    here.ok(
+        "ip link add veth0 type veth peer name veth1 && ip link set veth0 up && ip address add 10.78.0.0/16 dev veth0",
+    );
+    let inside = here.fails("punchlan up other.toml", 1);
+    assert!(inside.contains("10.78.0.0/16") && inside.contains("veth0"), "{inside}");
+    here.ok("ip link delete veth0");
+
+    let port = here.ok("punchlan status --json | grep -o '0.0.0.0:[0-9]*' | head -n 1; ss -Hlun | grep -o '0.0.0.0:[0-9]*' | head -n 1");
+    let port = port.trim().rsplit(':').next().expect("a port").to_owned();
+    here.ok(&format!("printf '[peer]\\nlisten = {port}\\n' >>other.toml"));
+    let taken = here.fails("punchlan up other.toml", 1);
+    assert!(taken.contains(&port) && taken.contains("listen"), "{taken}");
+    assert_eq!(here.ok("ip -o link show | grep -c punch; true"), "1\n", "a failed start leaves nothing");
+}
+
+#[test]
+fn two_networks_run_side_by_side_and_are_told_apart_by_name() {
+    let mut here = Shell::new();
+    here.ok("punchlan init a.toml --network friday --subnet 10.77.0.0/24");
+    here.ok("punchlan init b.toml --network sunday --subnet 10.78.0.0/24");
+    here.up("punchlan up a.toml");
+    here.up("punchlan up b.toml");
+    let which = here.fails("punchlan status", 2);
+    assert!(which.contains("friday") && which.contains("sunday") && which.contains("punch1"), "{which}");
+    assert!(here.ok("punchlan status --network sunday").contains("interface punch1"));
+    here.ok("punchlan down --network friday");
+    assert!(here.ok("punchlan status").contains("sunday"));
+}
+
+#[test]
+fn what_a_crash_left_is_taken_over() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24");
+    here.up("punchlan up");
+    let before: Status = serde_json::from_str(&here.ok("punchlan status --json")).expect("the contract");
+    here.ok("kill -KILL $up; wait $up; true");
+    here.fails("punchlan status", 4);
+    here.up("punchlan up");
+    let after: Status = serde_json::from_str(&here.ok("punchlan status --json")).expect("the contract");
+    assert_eq!((before.me.id, before.me.addresses), (after.me.id, after.me.addresses));
+}
+
+/// A shell in a network namespace and a folder of its own. Whatever it started ends with it.
+struct Shell {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    folder: TempDir,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("punchlan-up-").tempdir().expect("a folder");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]).current_dir(folder.path());
+        command.env("PUNCHLAN_STATE", folder.path().join("state")).env("PUNCHLAN_RUN", folder.path().join("run"));
+        command.env_remove("PUNCHLAN_LOG").env("P", PUNCHLAN);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a namespace");
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut shell = Self { child, stdin, stdout, folder };
+        shell.ok("ip link set lo up; punchlan() { \"$P\" \"$@\"; }");
+        shell
+    }
+
+    /// Runs a line in the shell itself; its exit code, stdout and stderr.
+    fn run(&mut self, line: &str) -> (i32, String, String) {
+        writeln!(self.stdin, "{{ {line}\n}} >out 2>err; echo $?").expect("the shell listens");
+        let mut code = String::new();
+        self.stdout.read_line(&mut code).expect("the shell speaks");
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).expect("text");
+        (code.trim().parse().unwrap_or(-1), read("out"), read("err"))
+    }
+
+    fn ok(&mut self, line: &str) -> String {
+        let (code, out, err) = self.run(line);
+        assert_eq!(code, 0, "{line}: {out}{err}");
+        out
+    }
+
+    /// What it says on stderr; stdout must be empty.
+    fn fails(&mut self, line: &str, expected: i32) -> String {
+        let (code, out, err) = self.run(line);
+        assert_eq!((code, out.as_str()), (expected, ""), "{line}: {err}");
+        err
+    }
+
+    /// Starts a daemon, whose process is then `$up`, and waits for its line.
+    fn up(&mut self, line: &str) {
+        let (program, arguments) = line.split_once(' ').expect("punchlan up");
+        assert_eq!(program, "punchlan");
+        let wait = "for i in $(seq 200); do [ -s up.out ] && break; sleep 0.02; done; [ -s up.out ]";
+        let (code, _, _) = self.run(&format!("rm -f up.out; \"$P\" {arguments} >up.out 2>up.err & up=$!; {wait}"));
+        assert_eq!(code, 0, "{}", fs::read_to_string(self.folder.path().join("up.err")).expect("text"));
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
