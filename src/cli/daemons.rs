@@ -48,7 +48,7 @@ async fn ask(run_dir: &RunDir) -> Result<Running, Failure> {
     let mut client = Client::connect(run_dir)?;
     match client.ask(&Request::Status, PATIENCE).await {
         Ok(Response::Status { status }) => Ok(Running { run_dir: run_dir.clone(), client, status: *status }),
-        Ok(Response::Refused { code, text }) => Err(Failure::refused(code, text)),
+        Ok(Response::Refused { code, text }) => Err(Failure::refused(code, &text)),
         Ok(other) => Err(unexpected(&other)),
         // A daemon that is just leaving.
         Err(ClientError::Closed { .. }) if Client::connect(run_dir).is_err() => Err(ClientError::NotRunning.into()),

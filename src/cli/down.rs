@@ -21,7 +21,7 @@ pub(super) fn run(args: &Select) -> Result<(), Failure> {
         match daemon.client.ask(&Request::Down, PATIENCE).await {
             // A daemon that is quick to leave takes the connection with it.
             Ok(Response::Done) | Err(ClientError::Closed { .. }) => {}
-            Ok(Response::Refused { code, text }) => return Err(Failure::refused(code, text)),
+            Ok(Response::Refused { code, text }) => return Err(Failure::refused(code, &text)),
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => return Err(error.into()),
         }

@@ -1,5 +1,6 @@
 //! Why a command did not do what it should: the sentence and the exit code that goes with it.
 
+use super::output::harmless;
 use crate::config::ConfigError;
 use crate::control::{ClientError, Refusal};
 use crate::daemon;
@@ -33,7 +34,8 @@ impl Failure {
     }
 
     /// A daemon's refusal.
-    pub(super) fn refused(code: Refusal, text: String) -> Self {
+    pub(super) fn refused(code: Refusal, text: &str) -> Self {
+        let text = harmless(text);
         match code {
             Refusal::NotPermitted => Self::NotPermitted(text),
             Refusal::NoSuchPeer => Self::Nothing(text),

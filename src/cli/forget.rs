@@ -10,7 +10,7 @@ pub(super) fn run(args: &Forget) -> Result<(), Failure> {
         let mut daemon = select(&args.select).await?;
         match daemon.client.ask(&Request::Forget { name: args.name.clone() }, PATIENCE).await? {
             Response::Done => output::answer(&format!("The address and the name of {} are free.", args.name)),
-            Response::Refused { code, text } => Err(Failure::refused(code, text)),
+            Response::Refused { code, text } => Err(Failure::refused(code, &text)),
             other => Err(unexpected(&other)),
         }
     })

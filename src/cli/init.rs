@@ -43,10 +43,16 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
     }
     let config = NetConfig { network, peer };
     files::write_new(&args.file, &config::to_toml(&config))?;
-    if let Some(clash) = Clash::find(subnet, &routes) {
-        output::warn(&format!("{subnet} {clash}"));
-    }
+    warn_of_clash(subnet, &routes);
     output::answer(&next_steps(&args.file.display().to_string(), &config.network))
+}
+
+/// Says now what `up` would refuse.
+pub(super) fn warn_of_clash(subnet: Ipv4Net, routes: &[Route]) {
+    if let Some(clash) = Clash::find(subnet, routes) {
+        let then = if clash.is_fatal() { "\n  `punchlan up` will refuse to start as long as it is" } else { "" };
+        output::warn(&format!("{subnet} {clash}{then}"));
+    }
 }
 
 fn next_steps(file: &str, network: &NetworkConfig) -> String {
@@ -86,7 +92,7 @@ fn fresh_key() -> NetworkKey {
 }
 
 /// What this machine reaches; without rights or means to ask, its own interfaces.
-fn routes() -> Vec<Route> {
+pub(super) fn routes() -> Vec<Route> {
     let listed = block_on(async {
         let network = Network::open().map_err(|error| Failure::Failed(error.to_string()))?;
         network.routes().await.map_err(|error| Failure::Failed(error.to_string()))

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, stdin};
 use zeroize::Zeroizing;
 
 use super::args::Join;
-use super::{Failure, files, output};
+use super::{Failure, files, init, output};
 use crate::config::{self, LinkError, NetConfig, PeerConfig, find_link, from_link, mask_keys};
 
 /// No message with an invite in it is longer.
@@ -19,6 +19,7 @@ pub(super) fn run(args: &Join) -> Result<(), Failure> {
     let network = from_link(link).map_err(|error| Failure::Usage(error.to_string()))?;
     let config = NetConfig { network, peer: PeerConfig::default() };
     files::write_new(&args.file, &config::to_toml(&config))?;
+    init::warn_of_clash(config.network.overlay().v4, &init::routes());
     let file = args.file.display().to_string();
     let argument = if file == config::DEFAULT_FILE { String::new() } else { format!(" {file}") };
     output::answer(&format!(

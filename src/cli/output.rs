@@ -24,6 +24,11 @@ pub(super) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// `text` from elsewhere, without anything that moves a cursor or paints.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
 /// `text` in bold.
 pub(super) fn bold(text: &str) -> String {
     styled(BOLD, text)

@@ -62,7 +62,7 @@ async fn ping(daemon: &Running, peer: &str, id: u64) -> Result<Option<(Path, f64
     match client.ask(&Request::Ping { peer: peer.to_owned(), id }, PATIENCE).await {
         Ok(Response::Pong { path, rtt_ms }) => Ok(Some((path, rtt_ms))),
         Ok(Response::Refused { code: Refusal::Failed, .. }) | Err(ClientError::NoAnswer { .. }) => Ok(None),
-        Ok(Response::Refused { code, text }) => Err(Failure::refused(code, text)),
+        Ok(Response::Refused { code, text }) => Err(Failure::refused(code, &text)),
         Ok(other) => Err(unexpected(&other)),
         Err(error) => Err(ended(error)),
     }

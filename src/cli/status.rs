@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::args;
 use super::daemons::select;
-use super::output::{FAINT, GOOD, NOTABLE, bold, styled};
+use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, milliseconds};
 use super::{Failure, block_on, output};
 use crate::node::status::{Peer, PeerState, Rendezvous, RendezvousState, Status};
@@ -35,7 +35,7 @@ fn for_people(status: &Status) -> String {
     }
     for (i, warning) in status.warnings.iter().enumerate() {
         let gap = if i == 0 { "\n" } else { "" };
-        let _ = writeln!(text, "{gap}{}: {}", styled(NOTABLE, "warning"), warning.text);
+        let _ = writeln!(text, "{gap}{}: {}", styled(NOTABLE, "warning"), harmless(&warning.text));
     }
     text
 }
@@ -235,6 +235,9 @@ warning: Something is odd.
     fn an_empty_network_says_how_to_fill_it() {
         let mut status = status();
         status.peers.clear();
+        status.warnings =
+            vec![Warning { code: "x".into(), text: "\u{1b}[2Jboo".into(), since: "2026-11-21T20:00:00Z".into() }];
+        assert!(!for_people(&status).contains("\u{1b}[2J"));
         assert!(plain(&status).contains("punchlan invite"), "{}", plain(&status));
     }
 

@@ -64,7 +64,8 @@ pub fn find_link(text: &str) -> Option<&str> {
     let start = text.char_indices().map(|(i, _)| i).find(|i| has_prefix(&text[*i..]))?;
     let link = &text[start..];
     let end = link.find(|c: char| c.is_whitespace() || c.is_control() || "\"'<>`".contains(c)).unwrap_or(link.len());
-    Some(&link[..end])
+    // What ends a sentence or a bracket ends no link of ours.
+    Some(link[..end].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '*', '_']))
 }
 
 fn has_prefix(text: &str) -> bool {

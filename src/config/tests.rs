@@ -187,6 +187,12 @@ fn places_of_rendezvous_are_understood() {
 }
 
 #[test]
+fn what_editors_of_windows_write_is_read() {
+    let text = format!("\u{feff}{NETWORK}[peer]\nname = \"bob\"\n").replace('\n', "\r\n");
+    assert_eq!(parsed(&text).expect("understood").peer.name.as_deref(), Some("bob"));
+}
+
+#[test]
 fn a_host_name_becomes_a_name() {
     assert_eq!(name_from("Alice.local"), "alice");
     assert_eq!(name_from("DESKTOP_7_ÄÖ x"), "desktop-7-x");
@@ -201,6 +207,7 @@ fn a_link_is_found_in_the_message_it_came_in() {
     let link = to_link(&parsed(NETWORK).expect("network").network);
     let message = format!("Hi!\ntype this: punchlan join '{}'\nsee you", *link);
     assert_eq!(find_link(&message), Some(link.as_str()));
+    assert_eq!(find_link(&format!("(**{}**).", *link)), Some(link.as_str()));
     assert_eq!(find_link("PUNCHLAN://join?x"), Some("PUNCHLAN://join?x"));
     assert_eq!(find_link("nothing"), None);
 }
