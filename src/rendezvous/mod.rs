@@ -1,5 +1,5 @@
 //! L3: how peers find each other. A rendezvous keeps, per network, a list of who is there and where; both ends of
-//! it are machines here: [`Client`], one registration with one server, and `Server`, all registrations.
+//! it are machines here: [`Client`], one registration with one server, and [`Server`], all registrations.
 //!
 //! 1. **Hello, Cookie.** The server proves the peer's address and keeps nothing. The Cookie tells the
 //!    observed address.
@@ -16,8 +16,11 @@
 //! next packet and say Hello while what they have stays in use.
 
 pub mod client;
+mod frame;
+pub mod server;
 
 pub use client::{Client, Event, State};
+pub use server::Server;
 
 use std::time::Duration;
 
@@ -48,6 +51,11 @@ impl Repeat {
 
     fn is_due(&self, now: Instant) -> bool {
         self.due <= now
+    }
+
+    /// Whether it was sent at least once.
+    fn is_under_way(&self) -> bool {
+        self.pause > Self::FIRST
     }
 
     /// It was sent: next time later.

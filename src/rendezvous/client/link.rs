@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use crate::crypto::ReplayWindow;
 use crate::crypto::registration::Keys;
 use crate::id::SocketId;
-use crate::wire::Writer;
-use crate::wire::rendezvous::items::{MAX_ITEMS, ToServer};
 use crate::wire::rendezvous::{Direction, FrameHeader};
 
 /// Late frames are still new if they are at most this much older than the newest.
@@ -62,26 +60,4 @@ impl Link {
 /// The socket that reaches `addr`: the IPv4 or the IPv6 one.
 pub(super) const fn socket_for(addr: SocketAddr) -> SocketId {
     SocketId(if addr.is_ipv4() { 0 } else { 1 })
-}
-
-/// Collects the items of one frame.
-#[derive(Default)]
-pub(super) struct Frame(Writer);
-
-impl Frame {
-    /// Appends `item` if it still fits.
-    pub(super) fn push(&mut self, item: &ToServer<'_>) -> bool {
-        let mut one = Writer::default();
-        item.write(&mut one);
-        let fits = self.0.as_slice().len() + one.as_slice().len() <= MAX_ITEMS;
-        if fits {
-            self.0.bytes(one.as_slice());
-        }
-        fits
-    }
-
-    /// The items, if there are any.
-    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
-        Some(self.0.finish()).filter(|items| !items.is_empty())
-    }
 }

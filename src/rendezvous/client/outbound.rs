@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::link::Frame;
 use super::{Client, Event, REFRESH_PAUSES, Refresh, Trouble};
 use crate::id::SocketId;
+use crate::rendezvous::frame::Frame;
 use crate::sans::Instant;
 use crate::wire::rendezvous::items::{Ids, ToServer};
 
@@ -17,7 +17,7 @@ impl Client {
         let (now, mut frame) = (self.now, Frame::default());
         self.write_answers(&mut frame);
         if let Some(leaving) = &mut self.leaving {
-            if leaving.repeat.is_due(now) && frame.push(&ToServer::Leave { id: leaving.id }) {
+            if leaving.repeat.is_due(now) && frame.push(|w| ToServer::Leave { id: leaving.id }.write(w)) {
                 leaving.repeat.sent(now);
             }
         } else {
@@ -25,16 +25,16 @@ impl Client {
             self.wishes.write(now, &mut frame);
         }
         let link = self.link.as_mut()?;
-        frame.finish().map(|items| (link.socket(), link.server, link.seal(&items)))
+        frame.take().map(|items| (link.socket(), link.server, link.seal(&items)))
     }
 
     pub(super) fn write_answers(&mut self, frame: &mut Frame) {
         let acks: Vec<u8> = std::mem::take(&mut self.acks).into_iter().flat_map(u32::to_be_bytes).collect();
         if !acks.is_empty() {
-            frame.push(&ToServer::Ack(Ids::new(&acks)));
+            frame.push(|w| ToServer::Ack(Ids::new(&acks)).write(w));
         }
         for token in std::mem::take(&mut self.alive) {
-            frame.push(&ToServer::Alive { token });
+            frame.push(|w| ToServer::Alive { token }.write(w));
         }
     }
 
@@ -44,9 +44,9 @@ impl Client {
         }
         let token = self.refresh.token + 1;
         if self.members.refresh_sent(now, token) {
-            frame.push(&ToServer::List);
+            frame.push(|w| ToServer::List.write(w));
         }
-        frame.push(&ToServer::Refresh { token });
+        frame.push(|w| ToServer::Refresh { token }.write(w));
         let pause = REFRESH_PAUSES[self.refresh.unanswered.min(REFRESH_PAUSES.len() - 1)];
         let unanswered = self.refresh.unanswered + 1;
         self.refresh = Refresh { due: now + pause, unanswered, token, sent_at: now };
@@ -57,7 +57,7 @@ impl Client {
         let mut frame = Frame::default();
         let link = self.attempt.link()?;
         self.wishes.write_announcement(self.now, &mut frame);
-        frame.finish().map(|items| (link.socket(), link.server, link.seal(&items)))
+        frame.take().map(|items| (link.socket(), link.server, link.seal(&items)))
     }
 
     /// Before a refresh is repeated: is there still hope?

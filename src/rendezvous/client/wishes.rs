@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::Repeat;
-use super::link::Frame;
 use crate::id::PeerId;
+use crate::rendezvous::frame::Frame;
 use crate::sans::{Instant, RateLimit, Rng};
 use crate::wire::relay::MAX_CHANNEL;
 use crate::wire::rendezvous::Reason;
@@ -206,7 +206,7 @@ impl Wishes {
                 return;
             }
         };
-        if frame.push(&ToServer::Announce { id, sealed: &announcement.sealed }) {
+        if frame.push(|w| ToServer::Announce { id, sealed: &announcement.sealed }.write(w)) {
             repeat.sent(now);
         }
     }
@@ -217,12 +217,12 @@ impl Wishes {
         for (peer, channel) in &mut self.channels {
             let Some(repeat) = channel.repeat.as_mut().filter(|repeat| repeat.is_due(now)) else { continue };
             let number = if channel.closing { 0 } else { channel.number };
-            if frame.push(&ToServer::Channel { id: channel.id, peer: *peer, channel: number }) {
+            if frame.push(|w| ToServer::Channel { id: channel.id, peer: *peer, channel: number }.write(w)) {
                 repeat.sent(now);
             }
         }
         for (peer, wish) in self.introductions.iter_mut().filter(|(_, wish)| wish.repeat.is_due(now)) {
-            if frame.push(&ToServer::Introduce { id: wish.id, peer: *peer }) {
+            if frame.push(|w| ToServer::Introduce { id: wish.id, peer: *peer }.write(w)) {
                 wish.repeat.sent(now);
             }
         }

@@ -1,0 +1,263 @@
+//! The rendezvous without I/O: registrations, relay and STUN behind one socket per address.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::crypto::dh::Secret;
+use crate::id::{ServerKey, SocketId};
+use crate::relay::{self, Refusal, Table};
+use crate::rendezvous::Server;
+use crate::rendezvous::server::{Counters, Event, Limits, Rate, RateTable, Route, Slot};
+use crate::sans::{Datagram, Instant, RateLimit, Seed, Transmit, Wakeup};
+use crate::wire::rendezvous::Reason;
+use crate::wire::stun::BindingRequest;
+use crate::wire::{Class, classify};
+
+/// What a rendezvous allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Of registrations.
+    pub registrations: Limits,
+    /// Of relayed traffic.
+    pub relay: relay::Limits,
+    /// STUN answers in all.
+    pub stun: Rate,
+    /// STUN answers to one source prefix.
+    pub stun_per_prefix: Rate,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            registrations: Limits::default(),
+            relay: relay::Limits::default(),
+            stun: Rate::new(5_000, 5_000),
+            stun_per_prefix: Rate::new(20, 100),
+        }
+    }
+}
+
+/// What became of a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send this part of it, rewritten in place, to somebody else.
+    Forward {
+        /// From this socket.
+        socket: SocketId,
+        /// From this local address.
+        src: Option<IpAddr>,
+        /// To there.
+        to: SocketAddr,
+        /// The bytes of the payload.
+        range: Range<usize>,
+    },
+    /// It was for the server itself.
+    Taken,
+    /// It was not understood or not allowed, and counted.
+    Dropped,
+}
+
+/// See the module's documentation.
+pub struct Core {
+    server: Server,
+    relay: Table,
+    stun: RateLimit,
+    stun_of: RateTable,
+    stun_answers: u64,
+    unclassified: u64,
+    started: Instant,
+    transmits: std::collections::VecDeque<Transmit>,
+}
+
+impl Core {
+    /// A rendezvous with this X25519 secret.
+    pub fn new(config: Config, secret: [u8; 32], seed: &Seed, now: Instant) -> Self {
+        let mut rng = seed.rng();
+        let secret = Secret::new(Zeroizing::new(secret));
+        Self {
+            stun_of: RateTable::new(config.stun_per_prefix, &mut rng),
+            stun: config.stun.limit(),
+            server: Server::new(config.registrations, secret, &rng.seed()),
+            relay: Table::new(config.relay),
+            stun_answers: 0,
+            unclassified: 0,
+            started: now,
+            transmits: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// The key that clients may pin.
+    pub fn key(&self) -> ServerKey {
+        self.server.key()
+    }
+
+    /// Takes a datagram. A relay frame is rewritten in place and costs no allocation.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Verdict {
+        let Datagram { socket, local, from, payload } = datagram;
+        let route = Route { socket, local, remote: from };
+        let taken = match classify(payload) {
+            Class::Relay => return self.forward(now, route, payload),
+            Class::Rendezvous => {
+                let taken = self.server.handle_datagram(now, route, payload);
+                self.join(now);
+                taken
+            }
+            Class::Stun => self.answer_stun(now, route, payload),
+            Class::Keepalive => true,
+            _ => {
+                self.unclassified += 1;
+                false
+            }
+        };
+        if taken { Verdict::Taken } else { Verdict::Dropped }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.server.handle_timeout(now);
+        self.join(now);
+    }
+
+    /// The next datagram; call until `None` after every other call.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front().or_else(|| self.server.poll_transmit())
+    }
+
+    /// When [`Core::handle_timeout`] is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        self.server.poll_timeout()
+    }
+
+    /// Tells everybody that the server stops.
+    pub fn stop(&mut self) {
+        self.server.say_stopping();
+    }
+
+    /// Registrations that stand.
+    pub fn registrations(&self) -> usize {
+        self.server.registrations()
+    }
+
+    /// How long it has run.
+    pub fn uptime(&self, now: Instant) -> Duration {
+        now - self.started
+    }
+
+    /// What there is, and what happened since the start.
+    pub fn counters(&self) -> Counters {
+        let relay = self.relay.counters();
+        let mut all = self.server.counters().clone();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        all.extend([
+            ("registrations", count(self.server.registrations())),
+            ("networks", count(self.server.networks())),
+            ("channels", count(self.relay.len())),
+            ("relay-frames", relay.frames),
+            ("relay-bytes", relay.bytes),
+            ("relay-forged", relay.forged),
+            ("relay-half-open", relay.half_open),
+            ("relay-over-prefix", relay.over_prefix),
+            ("relay-over-network", relay.over_network),
+            ("relay-over-total", relay.over_total),
+            ("stun", self.stun_answers),
+            ("unclassified", self.unclassified),
+        ]);
+        all
+    }
+
+    fn forward(&mut self, now: Instant, route: Route, frame: &mut [u8]) -> Verdict {
+        match self.relay.forward(now, route.remote, frame) {
+            relay::Verdict::Forward { to } => match self.server.route(Slot(to)) {
+                Some(Route { socket, local, remote }) => {
+                    Verdict::Forward { socket, src: local, to: remote, range: 0..frame.len() }
+                }
+                None => Verdict::Dropped,
+            },
+            relay::Verdict::Unknown => {
+                self.server.say_unknown(now, route, frame);
+                Verdict::Dropped
+            }
+            relay::Verdict::Throttled { tell } => {
+                if let Some(slot) = tell {
+                    self.server.tell_throttled(Slot(slot));
+                }
+                Verdict::Dropped
+            }
+            relay::Verdict::Dropped => Verdict::Dropped,
+        }
+    }
+
+    fn answer_stun(&mut self, now: Instant, route: Route, request: &[u8]) -> bool {
+        let Ok(request) = BindingRequest::parse(request) else {
+            self.unclassified += 1;
+            return false;
+        };
+        let prefix = self.server.limits().prefix(route.remote.ip());
+        if !self.stun_of.allow(now, &prefix) || !self.stun.allow(now) {
+            return false;
+        }
+        self.stun_answers += 1;
+        let payload = request.answer(route.remote);
+        let Route { socket, local, remote } = route;
+        self.transmits.push_back(Transmit { socket, src: local, to: remote, ttl: None, payload });
+        true
+    }
+
+    /// Keeps the relay's ends in step with the registrations.
+    fn join(&mut self, now: Instant) {
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                Event::Attached { slot, remote, keys, network, prefix } => {
+                    self.relay.attach(slot.0, remote, keys.from_peer, keys.to_peer, network, prefix);
+                }
+                Event::Renewed { slot, remote, keys } => {
+                    self.relay.renew(slot.0, remote, keys.from_peer, keys.to_peer);
+                }
+                Event::Detached { slot, peer } => {
+                    for other in self.relay.detach(slot.0) {
+                        self.server.channel_changed(now, Slot(other), peer, 0);
+                    }
+                }
+                Event::Open { slot, other, number, id } => self.open(now, slot, other, number, id),
+                Event::Close { slot, other, id } => {
+                    let change = self.relay.close(slot.0, other.0);
+                    self.server.channel_answer(slot, id, Ok(()));
+                    self.tell(now, change);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, slot: Slot, other: Slot, number: u32, id: u32) {
+        match self.relay.open(slot.0, other.0, number) {
+            Ok(change) => {
+                self.server.channel_answer(slot, id, Ok(()));
+                self.tell(now, change);
+            }
+            Err(Refusal::Full | Refusal::NumberTaken) => {
+                self.server.channel_answer(slot, id, Err(Reason::ChannelsFull));
+            }
+            Err(Refusal::NoSuchEnd) => self.server.channel_answer(slot, id, Err(Reason::NoSuchMember)),
+        }
+    }
+
+    /// Both ends hear how their channel stands.
+    fn tell(&mut self, now: Instant, change: Option<relay::Change>) {
+        let Some(relay::Change { asker, other }) = change else { return };
+        let (Some(a), Some(b)) = (self.server.peer(Slot(asker.0)), self.server.peer(Slot(other.0))) else { return };
+        self.server.channel_changed(now, Slot(asker.0), b, asker.1);
+        self.server.channel_changed(now, Slot(other.0), a, other.1);
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("registrations", &self.registrations()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+//! The whole rendezvous: clients and [`Core`](super::Core) in virtual time.
+
+mod flow;
+mod world;
