@@ -328,6 +328,52 @@ fn a_noisy_line_does_not_flap() {
 }
 
 #[test]
+fn two_families_alike_do_not_take_turns() {
+    let mut world = World::new(9);
+    for i in 1..=2 {
+        let v4 = Endpoint { socket: V4, addr: addr(&format!("198.51.100.{i}:5000")), gateway: None };
+        let v6 = Endpoint { socket: V6, addr: addr(&format!("[2001:db8:{i}::2]:5000")), gateway: None };
+        world.peer(vec![v4, v6]);
+    }
+    (world.delay, world.jitter, world.loss_percent) = (ms(30), ms(30), 3);
+    world.data_every = Some(ms(100));
+    world.introduce(Duration::ZERO);
+    world.run(secs(1800.0));
+    for i in 0..2 {
+        assert!(world.choices(i) <= 6, "{} choices in half an hour", world.choices(i));
+        let via = world.peers[i].punch.choice().expect("a path").via;
+        assert!(matches!(via, Via::Direct { socket: V6, .. }));
+    }
+}
+
+#[test]
+fn when_the_path_in_use_dies_a_living_alternative_takes_over_at_once() {
+    let mut world = World::new(9);
+    for i in 1..=2 {
+        let wall = world.gateway(NatConfig::stateful_firewall(), "::");
+        let v4 = Endpoint { socket: V4, addr: addr(&format!("198.51.100.{i}:5000")), gateway: None };
+        let v6 = Endpoint { socket: V6, addr: addr(&format!("[2001:db8:{i}::2]:5000")), gateway: Some(wall) };
+        world.peer(vec![v4, v6]);
+    }
+    world.data_every = Some(ms(20));
+    world.introduce(Duration::ZERO);
+    world.run(secs(30.0));
+    assert!(matches!(world.peers[0].punch.choice().expect("a path").via, Via::Direct { socket: V6, .. }));
+    let begun = world.now;
+    while world.now - begun < secs(2.0) {
+        // Both firewalls restart again and again: nothing passes.
+        world.gateways.iter_mut().for_each(nat::Nat::forget);
+        world.run(ms(5));
+    }
+    for i in 0..2 {
+        let choice = world.peers[i].punch.choice().expect("a path");
+        assert!(matches!(choice.via, Via::Direct { socket: V4, .. }), "{choice:?}");
+        assert_eq!((choice.also, world.lost_paths(i)), (None, vec![]));
+        assert!(longest_gap(&world, i) < ms(1700), "{:?}", longest_gap(&world, i));
+    }
+}
+
+#[test]
 fn a_path_too_narrow_for_full_size_carries_no_data_and_says_so() {
     let mut world = World::pair(1, None, None);
     world.mtu = 1400;

@@ -29,6 +29,7 @@
 mod budget;
 mod ladder;
 mod path;
+mod paths;
 mod rank;
 mod search;
 mod via;
@@ -38,12 +39,12 @@ mod window;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use budget::{Budget, PER_TARGET};
 use budget::{Urgency, Verdict};
-use path::{Ask, Path, Role};
+use path::{Ask, Path};
 use search::{Search, Step};
 pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
 pub use window::PathStats;
@@ -55,8 +56,6 @@ use crate::wire::probe::{self, ProbeKind};
 
 /// Hop limit of a prime: past the home router, into the provider's network, not to the peer.
 pub const PRIME_TTL: u8 = 2;
-/// Peer-reflexive addresses remembered per peer.
-const MAX_PEER_REFLEXIVE: usize = 16;
 /// Relays and sockets considered per peer: more than anybody configures.
 const MAX_RELAYS: usize = 16;
 const MAX_SOCKETS: usize = 4;
@@ -65,8 +64,6 @@ const MAX_ECHOES: usize = 32;
 /// Echoes a second and at once for one peer: a search needs about 40, measuring one.
 const ECHO_RATE: u32 = 100;
 const ECHO_BURST: u32 = 100;
-/// When something direct works, searches on other paths end after this offset.
-const ENOUGH: Duration = Duration::from_millis(400);
 /// Events that wait to be read.
 const MAX_EVENTS: usize = 64;
 
@@ -81,6 +78,9 @@ pub struct Punch {
     paths: Vec<Path>,
     search: Search,
     choice: Option<Choice>,
+    chosen_at: Instant,
+    /// A path that seems better than the one in use, and is measured as often to see whether it is.
+    rival: Option<Via>,
     echo_rate: RateLimit,
     echoes: VecDeque<ProbeOut>,
     keepalives: VecDeque<Via>,
@@ -100,6 +100,8 @@ impl Punch {
             paths: Vec::new(),
             search: Search::new(),
             choice: None,
+            chosen_at: now,
+            rival: None,
             echo_rate: RateLimit::new(ECHO_RATE, ECHO_BURST),
             echoes: VecDeque::new(),
             keepalives: VecDeque::new(),
@@ -201,21 +203,15 @@ impl Punch {
     pub fn handle_timeout(&mut self, now: Instant) {
         let used = self.choice.map(|choice| choice.via);
         let mut died = false;
-        let mut doubted = false;
         for i in 0..self.paths.len() {
             let role = self.role(&self.paths[i]);
             let path = &mut self.paths[i];
-            let sure = !path.is_doubtful(self.now);
-            let dead = path.handle_timeout(now, role);
-            died |= dead && used == Some(path.via);
-            doubted |= role == Role::Used && sure && path.is_doubtful(now);
+            died |= path.handle_timeout(now, role) && used == Some(path.via);
             if path.take_keepalive(now, role) {
                 self.keepalives.push_back(path.via);
             }
         }
-        if doubted {
-            self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.doubt(now));
-        }
+        self.doubt_all(now);
         if died && !self.has_direct() {
             self.emit(Event::PathLost);
             let step = self.search.on_lost(now, self.has_relay());
@@ -315,20 +311,6 @@ impl Punch {
             self.answered.push(remote.ip());
         }
     }
-
-    /// A path to where the peer's probe came from, if there is room: the oldest unproven one makes it.
-    fn add_peer_reflexive(&mut self, now: Instant, via: Via) {
-        let Some(addr) = via.remote() else { return };
-        let strangers = |path: &&Path| path.via.is_direct() && !path.announced;
-        if self.paths.iter().filter(strangers).count() >= MAX_PEER_REFLEXIVE {
-            let oldest = self.paths.iter().position(|path| strangers(&path) && !path.is_proven());
-            let Some(oldest) = oldest else { return };
-            self.paths.remove(oldest);
-        }
-        self.paths.push(Path::new(via, PathKind::PeerReflexive, false));
-        self.now = self.now.max(now);
-        self.emit(Event::PeerReflexive { addr });
-    }
 }
 
 // ---- inside: what goes out ----
@@ -390,101 +372,6 @@ impl Punch {
             self.events.push_back(event);
         }
     }
-}
-
-// ---- inside: the paths ----
-
-impl Punch {
-    /// Makes the paths match sockets and candidates.
-    fn renew_paths(&mut self, now: Instant) {
-        let mut old = std::mem::take(&mut self.paths);
-        old.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.announced = false);
-        let mut new = false;
-        for (candidate, via) in pairs(&self.candidates, &self.sockets) {
-            if self.paths.iter().any(|path| path.via == via) {
-                continue;
-            }
-            let kind = candidate.kind.into();
-            let mut path = match old.iter().position(|path| path.via == via) {
-                Some(i) => old.remove(i),
-                None => {
-                    new = true;
-                    Path::new(via, kind, true)
-                }
-            };
-            (path.kind, path.announced) = (kind, true);
-            self.paths.push(path);
-        }
-        self.paths.extend(old.into_iter().filter(|path| !path.via.is_direct() || path.is_proven()));
-        if new {
-            let step = self.search.on_candidate(now, self.has_relay());
-            self.perform(now, step);
-        }
-        self.refresh(now);
-    }
-
-    /// Chooses anew, and tidies up.
-    fn refresh(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        let used = self.choice.map(|choice| choice.via);
-        let best = rank::best(self.paths.iter().filter(|path| path.is_usable()), now, used);
-        let also = best.filter(|path| path.is_unsure(now)).and_then(|_| self.best_relay(now));
-        self.choice = best.map(|path| Choice { via: path.via, kind: path.kind, local: path.local, also });
-        if let Some(Choice { via, kind, .. }) = self.choice
-            && used != Some(via)
-        {
-            self.emit(Event::Chosen { via, kind });
-            self.path_mut(via).into_iter().for_each(|path| path.on_chosen(now));
-        }
-        if self.has_direct() {
-            self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.relax(ENOUGH));
-        }
-        self.paths.retain(|path| path.announced || !path.is_spent(now));
-    }
-
-    fn role(&self, path: &Path) -> Role {
-        match self.choice {
-            Some(choice) if choice.via == path.via => Role::Used,
-            Some(choice) if choice.via.is_direct() && !path.via.is_direct() => Role::Standby,
-            _ => Role::Other,
-        }
-    }
-
-    fn best_relay(&self, now: Instant) -> Option<Via> {
-        rank::best(self.relays(), now, self.choice.map(|choice| choice.via)).map(|path| path.via)
-    }
-
-    fn relays(&self) -> impl Iterator<Item = &Path> + Clone {
-        self.paths.iter().filter(|path| !path.via.is_direct())
-    }
-
-    fn has_relay(&self) -> bool {
-        self.relays().next().is_some()
-    }
-
-    fn has_direct(&self) -> bool {
-        self.paths.iter().any(|path| path.via.is_direct() && path.is_usable())
-    }
-
-    fn path(&self, via: Via) -> Option<&Path> {
-        self.paths.iter().find(|path| path.via == via)
-    }
-
-    fn path_mut(&mut self, via: Via) -> Option<&mut Path> {
-        self.paths.iter_mut().find(|path| path.via == via)
-    }
-}
-
-/// Every candidate from every socket of its family.
-fn pairs<'a>(
-    candidates: &'a [Candidate],
-    sockets: &'a [(SocketId, Family)],
-) -> impl Iterator<Item = (Candidate, Via)> + 'a {
-    let reaches = |addr: SocketAddr, family| Family::of(addr.ip()) == family;
-    candidates.iter().flat_map(move |candidate| {
-        let fitting = sockets.iter().filter(move |(_, family)| reaches(candidate.addr, *family));
-        fitting.map(|(socket, _)| (*candidate, Via::Direct { socket: *socket, remote: candidate.addr }))
-    })
 }
 
 /// Whether a request on `path` may leave; relays and proven paths are free.

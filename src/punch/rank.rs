@@ -16,12 +16,12 @@ const FASTER_PERCENT: u32 = 80;
 const FASTER_BY: Duration = Duration::from_millis(2);
 const NO_SLOWER: Duration = Duration::from_millis(1);
 /// Share of lost probes, percent, from which a path counts as lossy, and as bad.
-const LOSSY: u32 = 10;
-const BAD: u32 = 30;
+const LOSSY: u32 = 15;
+const BAD: u32 = 40;
 /// The path in use is forgiven so much more.
-const LOSS_MARGIN: u32 = 8;
-/// Fewer probes than this say nothing about loss.
-const LOSS_SAMPLES: u32 = 6;
+const LOSS_MARGIN: u32 = 10;
+/// Fewer probes than this say nothing about loss, and too little to leave a good path for.
+const ENOUGH_SAMPLES: u32 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
@@ -92,8 +92,13 @@ pub(super) fn best<'a>(
     paths.min_by_key(|path| Rank::of(path, now, used, reference))
 }
 
+/// Whether what is known of `path` is enough to leave a good path for it.
+pub(super) fn is_known(path: &Path, now: Instant) -> bool {
+    path.window.losses(now).1 >= ENOUGH_SAMPLES
+}
+
 fn loss((lost, all): (u32, u32), in_use: bool) -> Loss {
-    if all < LOSS_SAMPLES {
+    if all < ENOUGH_SAMPLES {
         return Loss::Clean;
     }
     let percent = (lost * 100 / all).saturating_sub(if in_use { LOSS_MARGIN } else { 0 });

@@ -1,7 +1,10 @@
 //! One machine against forgery, floods and random events. Whole searches are in `tests/punch.rs`.
 
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
+use super::paths::MAX_PEER_REFLEXIVE;
 use super::*;
 use crate::wire::announcement::CandidateKind;
 use crate::wire::probe::{FULL_LEN, MIN_LEN};
