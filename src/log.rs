@@ -21,13 +21,13 @@ pub struct LogError {
     why: String,
 }
 
-/// Begins to log. `verbose`: how many `-v` were typed.
+/// Begins to log. `verbose`: how many `-v` were typed; `configured`: what a file says, if it says something.
 ///
 /// # Errors
 /// `PUNCHLAN_LOG` is not understood.
-pub fn init(verbose: u8) -> Result<(), LogError> {
+pub fn init(verbose: u8, configured: Option<&str>) -> Result<(), LogError> {
     let typed = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
-    let filter = filter(verbose, typed.map(|value| value.to_string_lossy().into_owned()))?;
+    let filter = filter(verbose, configured, typed.map(|value| value.to_string_lossy().into_owned()))?;
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = tracing_subscriber::fmt()
@@ -40,16 +40,26 @@ pub fn init(verbose: u8) -> Result<(), LogError> {
     Ok(())
 }
 
-fn filter(verbose: u8, typed: Option<String>) -> Result<EnvFilter, LogError> {
-    if let Some(value) = typed {
+/// Whether `text` says what to log.
+///
+/// # Errors
+/// Why not.
+pub fn check(text: &str) -> Result<(), String> {
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not understood: {error}"))
+}
+
+/// The variable wins, then what was typed, then what a file says.
+fn filter(verbose: u8, configured: Option<&str>, variable: Option<String>) -> Result<EnvFilter, LogError> {
+    if let Some(value) = variable {
         return EnvFilter::try_new(&value).map_err(|error| LogError { value, why: error.to_string() });
     }
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
+    let text = match (verbose, configured) {
+        (0, Some(configured)) => configured.to_owned(),
+        (0, None) => "punchlan=info".to_owned(),
+        (1, _) => "punchlan=debug".to_owned(),
+        _ => "punchlan=trace".to_owned(),
     };
-    Ok(EnvFilter::new(format!("punchlan={level},{QUIET}")))
+    Ok(EnvFilter::new(format!("{QUIET},{text}")))
 }
 
 #[cfg(test)]
@@ -57,11 +67,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_typed_wins_and_nonsense_is_named() {
-        assert_eq!(filter(0, None).expect("default").to_string(), "netlink_packet_route=error,punchlan=info");
-        assert_eq!(filter(2, None).expect("default").to_string(), "netlink_packet_route=error,punchlan=trace");
-        assert_eq!(filter(2, Some("off".into())).expect("typed").to_string(), "off");
-        let error = filter(0, Some("punchlan=loud".into())).expect_err("no level").to_string();
+    fn the_variable_wins_then_what_was_typed_then_the_file_and_nonsense_is_named() {
+        let text = |verbose, file, variable: Option<&str>| {
+            filter(verbose, file, variable.map(str::to_owned)).map(|filter| filter.to_string())
+        };
+        assert_eq!(text(0, None, None).expect("default"), "netlink_packet_route=error,punchlan=info");
+        assert_eq!(text(0, Some("punchlan=warn"), None).expect("file"), "netlink_packet_route=error,punchlan=warn");
+        assert_eq!(text(2, Some("off"), None).expect("typed"), "netlink_packet_route=error,punchlan=trace");
+        assert_eq!(text(2, None, Some("off")).expect("variable"), "off");
+        let error = text(0, None, Some("punchlan=loud")).expect_err("no level").to_string();
         assert!(error.contains("punchlan=loud") && error.contains("PUNCHLAN_LOG=punchlan=debug"), "{error}");
+        assert!(check("punchlan=loud").is_err() && check("punchlan=info,punchlan::relay=debug").is_ok());
     }
 }

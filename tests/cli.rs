@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -123,6 +124,31 @@ fn wrong_words_on_the_command_line_are_named_and_secrets_are_not_repeated() {
     let loud = here.command(&["status"]).env("PUNCHLAN_LOG", "punchlan=loud").output().expect("runs");
     assert_eq!(loud.status.code(), Some(2));
     assert_eq!(here.files(), Vec::<String>::new());
+}
+
+#[test]
+fn a_bad_rendezvous_toml_is_shown_with_its_line() {
+    let here = Here::new();
+    here.write("r.toml", "listen = [\"0.0.0.0:0\"]\n[limits]\nmembrs = 5\n", 0o644);
+    let said = here.fails(&["rendezvous", "--config", "r.toml"], 2);
+    assert!(said.contains("r.toml:3:1") && said.contains("did you mean `members`"), "{said}");
+    assert!(here.fails(&["rendezvous", "--config", "none.toml"], 2).contains("there is no such file"));
+}
+
+#[test]
+fn a_rendezvous_says_what_it_has_bound_and_ends_when_it_is_told_to() {
+    let here = Here::new();
+    here.write("r.toml", "listen = [\"127.0.0.1:0\"]\nlog = \"off\"\n", 0o644);
+    let mut child = here.command(&["rendezvous", "--config", "r.toml"]).stdout(Stdio::piped()).spawn().expect("runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
+    let first = lines.next().expect("a line");
+    let address: SocketAddr = first.split(' ').find_map(|word| word.parse().ok()).expect("an address");
+    assert!(address.ip().is_loopback() && address.port() != 0, "{first}");
+    let rest: Vec<String> = lines.by_ref().take_while(|line| !line.contains("rendezvous = [")).collect();
+    assert!(rest.concat().contains("plr1-"), "{rest:?}");
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().expect("a process id"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("told");
+    assert!(child.wait().expect("ends").success());
 }
 
 #[test]

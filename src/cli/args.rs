@@ -1,12 +1,12 @@
 //! What was typed. Nothing here does anything, or looks at the machine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
-use crate::config::{self, DEFAULT_FILE, DEFAULT_PORT};
+use crate::config::{self, DEFAULT_FILE};
 use crate::node::{AddressChoice, RendezvousConfig};
 
 /// A virtual LAN for friends and their games.
@@ -228,15 +228,8 @@ fn address(text: &str) -> Result<AddressChoice, String> {
     }
 }
 
-/// An address with its port, without it, or a port alone.
 fn listen(text: &str) -> Result<SocketAddr, String> {
-    let with_port = || text.parse::<SocketAddr>().ok();
-    let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?, DEFAULT_PORT));
-    let port = || Some(SocketAddr::from(([0; 16], text.trim_start_matches(':').parse::<u16>().ok()?)));
-    with_port()
-        .or_else(bare)
-        .or_else(port)
-        .ok_or_else(|| "an address of this machine, as 0.0.0.0:3478 or [::]:3478".to_owned())
+    config::parse_listen(text).map_err(|(what, help)| format!("{what}; {help}"))
 }
 
 #[cfg(test)]
@@ -253,22 +246,6 @@ mod tests {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example") && help.contains("punchlan"), "{help}");
         }
-    }
-
-    #[test]
-    fn places_to_listen_are_understood() {
-        for (text, expected) in [
-            ("0.0.0.0:4000", "0.0.0.0:4000"),
-            ("[::1]:0", "[::1]:0"),
-            ("192.0.2.1", "192.0.2.1:3478"),
-            ("[::]", "[::]:3478"),
-            ("::1", "[::1]:3478"),
-            (":4000", "[::]:4000"),
-            ("4000", "[::]:4000"),
-        ] {
-            assert_eq!(listen(text), Ok(expected.parse().expect("address")), "{text}");
-        }
-        assert!(listen("example.org:1").is_err());
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    crate::log::init(args.verbose).map_err(|error| Failure::Usage(error.to_string()))?;
+    let verbose = args.verbose;
+    // A rendezvous' file may say what to log.
+    if !matches!(args.command, Command::Rendezvous(_)) {
+        begin_to_log(verbose, None)?;
+    }
     match args.command {
         Command::Init(args) => init::run(args),
         Command::Invite(args) => invite::run(&args),
@@ -50,9 +54,13 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
-        Command::Rendezvous(args) => rendezvous::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::Rendezvous(args) => rendezvous::run(verbose, &args),
     }
+}
+
+fn begin_to_log(verbose: u8, configured: Option<&str>) -> Result<(), Failure> {
+    crate::log::init(verbose, configured).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Runs a command that waits for something.

@@ -23,11 +23,15 @@ pub type Wrong = (String, String);
 
 /// Collects what is wrong while the values are taken one by one.
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
     /// The meaning of `typed`, if it was typed and has one.
-    fn take<T, U>(&mut self, typed: Option<&Spanned<T>>, meaning: impl FnOnce(&T) -> Result<U, Wrong>) -> Option<U> {
+    pub(super) fn take<T, U>(
+        &mut self,
+        typed: Option<&Spanned<T>>,
+        meaning: impl FnOnce(&T) -> Result<U, Wrong>,
+    ) -> Option<U> {
         let typed = typed?;
         match meaning(typed.get_ref()) {
             Ok(value) => Some(value),

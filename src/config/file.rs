@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -57,12 +58,10 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-impl NetToml {
-    /// Gives every value its type.
-    pub(super) fn from_table(table: Spanned<DeTable<'_>>) -> Result<Self, Problem> {
-        Self::deserialize(toml::Deserializer::from(table))
-            .map_err(|error| Problem::at(error.span().unwrap_or(0..0), wrong_type(error.message())))
-    }
+/// Gives every value of a table its type.
+pub(super) fn typed<T: DeserializeOwned>(table: Spanned<DeTable<'_>>) -> Result<T, Problem> {
+    T::deserialize(toml::Deserializer::from(table))
+        .map_err(|error| Problem::at(error.span().unwrap_or(0..0), wrong_type(error.message())))
 }
 
 /// serde's sentence in words of net.toml.
@@ -83,25 +82,36 @@ fn wrong_type(message: &str) -> String {
 }
 
 /// Reads the file, if nobody else can.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    read_if(path, check_mode)
+}
+
+/// Reads the file.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    read_if(path, |_, _| Ok(()))
+}
+
+type Check = fn(&Path, &std::fs::Metadata) -> Result<(), ConfigError>;
+
+fn read_if(path: &Path, check: Check) -> Result<Zeroizing<String>, ConfigError> {
     let mut file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
     let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
     if metadata.is_dir() {
-        return Err(ConfigError::unusable(path, "this is a folder", "name the net.toml in it"));
+        return Err(ConfigError::unusable(path, "this is a folder", "name the file in it"));
     }
-    check_mode(path, &metadata)?;
+    check(path, &metadata)?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(ConfigError::unusable(path, "this is no net.toml: it is longer than 1 MiB", INSTEAD));
+        return Err(ConfigError::unusable(path, "this is longer than 1 MiB, so it is another kind of file", EXAMPLES));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(ConfigError::unusable(path, "this is no net.toml: it is not UTF-8 text", INSTEAD)),
+        Err(_) => Err(ConfigError::unusable(path, "this is not UTF-8 text, so it is another kind of file", EXAMPLES)),
     }
 }
 
-const INSTEAD: &str = "`punchlan init` writes a new one, `punchlan join LINK` one from an invite";
+const EXAMPLES: &str = "conf/ has an example; `punchlan init` writes a net.toml";
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     match error.kind() {
@@ -111,7 +121,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
             "you may not read this file; it belongs to another user",
             format!("put sudo before the command, or take the file over: sudo chown $USER {}", quoted(path)),
         ),
-        _ => ConfigError::unusable(path, format!("cannot be read: {error}"), INSTEAD),
+        _ => ConfigError::unusable(path, format!("cannot be read: {error}"), EXAMPLES),
     }
 }
 

@@ -1,4 +1,4 @@
-//! L8: net.toml, and the invite link that carries its `[network]` section.
+//! L8: net.toml, the invite link that carries its `[network]` section, and rendezvous.toml.
 //!
 //! What a person typed and what the program runs on are two types. A text becomes a [`NetConfig`] in three
 //! steps, each of which knows where in the text its complaint belongs:
@@ -15,6 +15,7 @@ mod check;
 mod file;
 mod link;
 mod names;
+mod rendezvous;
 mod report;
 mod write;
 
@@ -30,6 +31,7 @@ use crate::node::{AddressChoice, RendezvousConfig};
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
+pub use rendezvous::{RendezvousFile, load_rendezvous, parse_listen};
 pub use report::{ConfigError, mask_keys};
 pub use write::to_toml;
 
@@ -103,7 +105,7 @@ impl PeerConfig {
 /// # Errors
 /// Everything that is wrong with it: exit code 2.
 pub fn load(path: &Path) -> Result<NetConfig, ConfigError> {
-    let text = file::read(path)?;
+    let text = file::read_secret(path)?;
     parse(&path.display().to_string(), &text)
 }
 
@@ -113,8 +115,8 @@ pub fn load(path: &Path) -> Result<NetConfig, ConfigError> {
 /// Everything that is wrong with it.
 pub fn parse(shown_path: &str, text: &Zeroizing<String>) -> Result<NetConfig, ConfigError> {
     let complain = |problems| ConfigError::in_text(shown_path, text, problems);
-    let table = names::check(text).map_err(complain)?;
-    let typed = file::NetToml::from_table(table).map_err(|problem| complain(vec![problem]))?;
+    let table = names::check(&names::NET_TOML, text).map_err(complain)?;
+    let typed = file::typed::<file::NetToml>(table).map_err(|problem| complain(vec![problem]))?;
     check::check(typed).map_err(complain)
 }
 

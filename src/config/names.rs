@@ -7,19 +7,32 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::Problem;
 
-/// The sections of this version and their keys.
-pub(super) const SECTIONS: &[(&str, &[&str])] =
-    &[("network", &["name", "key", "subnet", "rendezvous", "deny"]), ("peer", &["name", "address", "listen"])];
+/// The names that a file may have.
+pub(super) struct Names<'a> {
+    /// Keys above the first section.
+    pub(super) top: &'a [&'a str],
+    /// Sections and their keys.
+    pub(super) sections: &'a [(&'a str, &'a [&'a str])],
+    /// Sections of later versions: an error, never accepted and ignored.
+    pub(super) later: &'a [&'a str],
+}
 
-/// Sections that later versions have: an error, never accepted and ignored.
-const LATER: &[&str] = &["lan", "dns", "relay", "socks", "forward", "expose"];
+/// Those of net.toml.
+pub(super) const NET_TOML: Names<'static> = Names {
+    top: &[],
+    sections: &[
+        ("network", &["name", "key", "subnet", "rendezvous", "deny"]),
+        ("peer", &["name", "address", "listen"]),
+    ],
+    later: &["lan", "dns", "relay", "socks", "forward", "expose"],
+};
 
-/// Parses `text` and holds its names against [`SECTIONS`].
-pub(super) fn check(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
+/// Parses `text` and holds its names against those that there are.
+pub(super) fn check<'t>(names: &Names<'_>, text: &'t str) -> Result<Spanned<DeTable<'t>>, Vec<Problem>> {
     let table = DeTable::parse(text).map_err(|error| vec![syntax(text, &error)])?;
     let mut problems = Vec::new();
     for (name, value) in table.get_ref() {
-        section(&mut problems, name, value);
+        names.section(&mut problems, name, value);
     }
     if problems.is_empty() { Ok(table) } else { Err(problems) }
 }
@@ -54,64 +67,76 @@ fn key_of_bare_text(line: &str) -> Option<&str> {
     (is_key && (is_text || is_address)).then_some(key)
 }
 
-fn section(problems: &mut Vec<Problem>, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
-    let (span, text) = (name.span(), name.get_ref().as_ref());
-    let Some((_, keys)) = SECTIONS.iter().find(|(section, _)| *section == text) else {
-        problems.push(match value.get_ref() {
-            DeValue::Table(_) | DeValue::Array(_) => unknown_section(span, text),
-            _ => outside(span, text),
-        });
-        return;
-    };
-    match value.get_ref() {
-        DeValue::Table(table) => problems.extend(
-            table
-                .iter()
-                .map(|(key, _)| key)
-                .filter(|key| !keys.contains(&key.get_ref().as_ref()))
-                .map(|key| unknown_key(key.span(), text, key.get_ref().as_ref(), keys)),
-        ),
-        DeValue::Array(_) => problems.push(
-            Problem::at(span, format!("there is one [{text}] section, not a list of them"))
-                .help(format!("write [{text}] with single brackets, once")),
-        ),
-        _ => problems.push(
-            Problem::at(span, format!("`{text}` is a section, not a value"))
-                .help(format!("write [{text}] on a line of its own")),
-        ),
+impl Names<'_> {
+    fn section(&self, problems: &mut Vec<Problem>, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
+        let (span, text) = (name.span(), name.get_ref().as_ref());
+        let is_section = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+        let Some((_, keys)) = self.sections.iter().find(|(section, _)| *section == text) else {
+            match self.top.contains(&text) {
+                true => {} // Its type is the next step's concern.
+                false if is_section && !self.top.iter().any(|key| nearest(text, [*key].into_iter()).is_some()) => {
+                    problems.push(self.unknown_section(span, text));
+                }
+                false => problems.push(self.outside(span, text)),
+            }
+            return;
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let unknown = table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref()));
+                problems.extend(unknown.map(|key| self.unknown_key(key.span(), text, key.get_ref().as_ref(), keys)));
+            }
+            DeValue::Array(_) => problems.push(
+                Problem::at(span, format!("there is one [{text}] section, not a list of them"))
+                    .help(format!("write [{text}] with single brackets, once")),
+            ),
+            _ => problems.push(
+                Problem::at(span, format!("`{text}` is a section, not a value"))
+                    .help(format!("write [{text}] on a line of its own")),
+            ),
+        }
     }
-}
 
-fn unknown_section(span: Range<usize>, name: &str) -> Problem {
-    if LATER.contains(&name) {
-        return Problem::at(span, format!("section [{name}] is not in this version of punchlan"))
-            .help("delete the section, or put # before its lines");
+    fn unknown_section(&self, span: Range<usize>, name: &str) -> Problem {
+        if self.later.contains(&name) {
+            return Problem::at(span, format!("section [{name}] is not in this version of punchlan"))
+                .help("delete the section, or put # before its lines");
+        }
+        let problem = Problem::at(span, format!("unknown section [{name}]"));
+        match nearest(name, self.sections.iter().map(|(section, _)| *section)) {
+            Some(near) => problem.help(format!("did you mean [{near}]?")),
+            None => problem.help(self.list_of_sections()),
+        }
     }
-    let known = SECTIONS.iter().map(|(section, _)| *section);
-    match nearest(name, known) {
-        Some(near) => Problem::at(span, format!("unknown section [{name}]")).help(format!("did you mean [{near}]?")),
-        None => Problem::at(span, format!("unknown section [{name}]")).help("the sections are [network] and [peer]"),
-    }
-}
 
-/// A key above the first section.
-fn outside(span: Range<usize>, name: &str) -> Problem {
-    let problem = Problem::at(span, format!("`{name}` stands outside of any section"));
-    let near = nearest(name, SECTIONS.iter().flat_map(|(_, keys)| *keys).copied());
-    match near.and_then(|near| Some((near, SECTIONS.iter().find(|(_, keys)| keys.contains(&near))?.0))) {
-        Some((near, home)) if near == name => problem.help(format!("put the line [{home}] above it")),
-        Some((near, home)) => problem.help(format!("did you mean `{near}`? It belongs into the section [{home}]")),
-        None => problem.help("the sections are [network] and [peer]"),
+    /// A key above the first section that does not belong there.
+    fn outside(&self, span: Range<usize>, name: &str) -> Problem {
+        if let Some(near) = nearest(name, self.top.iter().copied()) {
+            return Problem::at(span, format!("unknown key `{name}`")).help(format!("did you mean `{near}`?"));
+        }
+        let problem = Problem::at(span, format!("`{name}` stands outside of any section"));
+        let near = nearest(name, self.sections.iter().flat_map(|(_, keys)| *keys).copied());
+        match near.and_then(|near| Some((near, self.sections.iter().find(|(_, keys)| keys.contains(&near))?.0))) {
+            Some((near, home)) if near == name => problem.help(format!("put the line [{home}] above it")),
+            Some((near, home)) => problem.help(format!("did you mean `{near}`? It belongs into the section [{home}]")),
+            None => problem.help(self.list_of_sections()),
+        }
     }
-}
 
-fn unknown_key(span: Range<usize>, section: &str, name: &str, keys: &[&'static str]) -> Problem {
-    let problem = Problem::at(span, format!("unknown key `{name}` in [{section}]"));
-    let elsewhere = SECTIONS.iter().find(|(other, keys)| *other != section && keys.contains(&name));
-    match (elsewhere, nearest(name, keys.iter().copied())) {
-        (Some((other, _)), _) => problem.help(format!("`{name}` belongs into the section [{other}]")),
-        (None, Some(near)) => problem.help(format!("did you mean `{near}`?")),
-        (None, None) => problem.help(format!("[{section}] has the keys {}", keys.join(", "))),
+    fn list_of_sections(&self) -> String {
+        let sections: Vec<String> = self.sections.iter().map(|(section, _)| format!("[{section}]")).collect();
+        format!("the sections are {}", sections.join(" and "))
+    }
+
+    fn unknown_key(&self, span: Range<usize>, section: &str, name: &str, keys: &[&str]) -> Problem {
+        let problem = Problem::at(span, format!("unknown key `{name}` in [{section}]"));
+        let elsewhere = self.sections.iter().find(|(other, keys)| *other != section && keys.contains(&name));
+        match (elsewhere, nearest(name, keys.iter().copied())) {
+            (Some((other, _)), _) => problem.help(format!("`{name}` belongs into the section [{other}]")),
+            (None, _) if self.top.contains(&name) => problem.help(format!("`{name}` stands above the first section")),
+            (None, Some(near)) => problem.help(format!("did you mean `{near}`?")),
+            (None, None) => problem.help(format!("[{section}] has the keys {}", keys.join(", "))),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn the_example_is_understood() {
     assert_eq!(config.network.name, "friday");
     assert_eq!(config.network.rendezvous.len(), 3);
     assert_eq!(config.peer.address, AddressChoice::Configured(Ipv4Addr::new(10, 77, 0, 1)));
-    for (_, keys) in names::SECTIONS {
+    for (_, keys) in names::NET_TOML.sections {
         for key in *keys {
             assert!(example.contains(&format!("\n{key} =")), "the example does not show `{key}`");
         }
