@@ -294,6 +294,11 @@ impl Node {
         self.naming.names.expire(wall_ms);
     }
 
+    #[cfg(test)]
+    pub(super) fn naming_holds(&self, wall_ms: u64, name: &str) -> bool {
+        self.naming.names.holder(&name.to_owned(), wall_ms).is_some()
+    }
+
     pub(super) fn shown_name(&self, id: &PeerId) -> String {
         if *id == self.my_id() {
             return self.naming.my_name.clone();
