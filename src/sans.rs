@@ -187,6 +187,11 @@ impl RateLimit {
         Self { period, tolerance: period * burst.saturating_sub(1), due: Instant::ZERO }
     }
 
+    /// One event in every `period`.
+    pub const fn every(period: Duration) -> Self {
+        Self { period, tolerance: Duration::ZERO, due: Instant::ZERO }
+    }
+
     /// Takes one event if it is within the rate.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.allow_n(now, 1)
@@ -274,6 +279,8 @@ pub enum Done {
     },
     /// Answer to [`Action::ListInterfaces`]: addresses of all interfaces but loopback and overlays.
     Interfaces(Vec<ipnet::IpNet>),
+    /// Beside it: the prefixes of all overlays of this machine, other networks' included.
+    Overlays(Vec<ipnet::IpNet>),
     /// Answer to [`Action::Reserve`]: everything below is durably reserved.
     Reserved {
         /// First number that is not reserved.

@@ -11,11 +11,13 @@
 mod failure;
 mod requests;
 mod run;
+mod writer;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::sync::mpsc;
 
 pub use failure::Failure;
 
@@ -31,6 +33,7 @@ use crate::io::{clock, entropy, permission, signal};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::router::Owned;
 use run::Peer;
+use writer::Writer;
 
 /// What `up` runs on: net.toml, decided.
 #[derive(Clone, Debug)]
@@ -93,6 +96,11 @@ pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failur
         wall_ms: clock::wall_ms(),
     };
     let mut node = Node::new(config, &entropy::seed(), clock::now());
+    if node.cache_rejected() {
+        let aside = state.reject_cache()?;
+        let text = format!("the peer cache is of another version: set aside as {}, and begun anew", aside.display());
+        node.warn(clock::now(), "state-damaged", text.clone(), text);
+    }
     for text in damaged.into_iter().flatten() {
         node.warn(clock::now(), "state-damaged", text.clone(), text);
     }
@@ -111,8 +119,10 @@ pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failur
     let control = control::Server::bind(&run_dir)?;
     ready(&ready_line(&options.network_name, tun.name(), &node.me()));
 
-    let peer = Peer { node, state, net, tun, v4, v6, overlay };
-    let ended = peer.run(control, stop).await;
+    let (effects, news) = mpsc::unbounded_channel();
+    let writer = Writer::start(state, effects.clone());
+    let peer = Peer { node, writer, net, tun, v4, v6, overlay };
+    let ended = peer.run(control, (effects, news), stop).await;
     run_dir.remove();
     ended
 }

@@ -42,7 +42,7 @@ impl Requests {
 
     /// Clients count their pings as they like; the node's ids are ours.
     fn ping(&mut self, node: &mut Node, peer: &str, reply: oneshot::Sender<Response>) -> bool {
-        let Some(peer) = node.find_peer(peer) else {
+        let Some(peer) = node.find_peer(clock::now(), peer) else {
             let _ = reply.send(no_such_peer(node, peer));
             return false;
         };
@@ -66,7 +66,10 @@ impl Requests {
 }
 
 fn forget(node: &mut Node, name: &str) -> Response {
-    match node.find_peer(name) {
+    match node.find_peer(clock::now(), name) {
+        Some(peer) if node.is_here(&peer) => {
+            Response::refused(Refusal::Failed, format!("{name} is here; only who is gone can be forgotten"))
+        }
         Some(peer) => {
             node.handle_command(clock::now(), Command::Forget(peer));
             Response::Done

@@ -8,13 +8,13 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::requests::Requests;
+use super::writer::Writer;
 use super::{Failure, in_subnet, prefixes};
 use crate::addr::OverlayNet;
 use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
 use crate::io::net::{Changes, Network};
-use crate::io::store::StateDir;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
 use crate::io::{interfaces, resolve};
@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_millis(600);
 /// A running peer.
 pub(super) struct Peer {
     pub(super) node: Node,
-    pub(super) state: StateDir,
+    pub(super) writer: Writer,
     pub(super) net: Network,
     pub(super) tun: Tun,
     pub(super) v4: Socket,
@@ -42,11 +42,11 @@ impl Peer {
     pub(super) async fn run(
         mut self,
         mut control: control::Server,
+        (done_tx, mut done_rx): (mpsc::UnboundedSender<Effect>, mpsc::UnboundedReceiver<Effect>),
         stop: impl Future<Output = &'static str>,
     ) -> Result<(), Failure> {
-        let (done_tx, mut done_rx) = mpsc::unbounded_channel();
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
-        let mut changes = Changes::watch().map_err(|error| Failure::Failed(error.to_string()))?;
+        let mut changes = watch_network();
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
         let mut packet = vec![0; HEADROOM + usize::from(MTU) + TAILROOM];
         let mut requests = Requests::default();
@@ -71,8 +71,11 @@ impl Peer {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
                     self.node.handle_timeout(clock::now());
                 }
-                Ok(()) = changes.next() => self.list_interfaces(),
-                Some(done) = done_rx.recv() => self.node.handle_done(clock::now(), done),
+                Some(()) = changes.recv() => self.list_interfaces(),
+                Some(effect) = done_rx.recv() => match effect {
+                    Effect::Done(done) => self.node.handle_done(clock::now(), done),
+                    Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
+                },
                 request = control.next() => {
                     if requests.handle(&mut self.node, self.tun.name(), request) {
                         tracing::info!("stopping: punchlan down");
@@ -81,7 +84,9 @@ impl Peer {
                 }
             }
         }
-        self.say_goodbye(&done_tx, &mut requests, &mut v4_on_tun, &mut alarm, &mut batch4).await
+        self.say_goodbye(&done_tx, &mut requests, &mut v4_on_tun, &mut alarm, (&mut batch4, &mut batch6)).await?;
+        self.writer.finish().await;
+        Ok(())
     }
 
     /// Datagrams came in.
@@ -124,7 +129,7 @@ impl Peer {
     /// Performs everything that the node wants.
     async fn drain(
         &mut self,
-        done: &mpsc::UnboundedSender<Done>,
+        done: &mpsc::UnboundedSender<Effect>,
         requests: &mut Requests,
         v4_on_tun: &mut Option<Ipv4Addr>,
     ) {
@@ -143,40 +148,43 @@ impl Peer {
         }
     }
 
-    async fn perform(&mut self, action: Action, done: &mpsc::UnboundedSender<Done>, v4_on_tun: &mut Option<Ipv4Addr>) {
+    async fn perform(
+        &mut self,
+        action: Action,
+        done: &mpsc::UnboundedSender<Effect>,
+        v4_on_tun: &mut Option<Ipv4Addr>,
+    ) {
         match action {
             Action::Resolve { server, host, port } => {
                 let done = done.clone();
                 tokio::spawn(async move {
                     let result = resolve::resolve(&host, port).await;
-                    let _ = done.send(Done::Resolved { server, result });
+                    let _ = done.send(Effect::Done(Done::Resolved { server, result }));
                 });
             }
             Action::ListInterfaces => self.list_interfaces(),
-            Action::Reserve { ceiling } => match self.state.reserve(ceiling) {
-                Ok(()) => self.node.handle_done(clock::now(), Done::Reserved { ceiling }),
-                Err(error) => self.node.warn(clock::now(), "state", String::new(), error.to_string()),
-            },
-            Action::SaveCache(bytes) => {
-                if let Err(error) = self.state.save_cache(&bytes) {
-                    self.node.warn(clock::now(), "state", String::new(), error.to_string());
-                }
-            }
+            Action::Reserve { ceiling } => self.writer.reserve(ceiling),
+            Action::SaveCache(snapshot) => self.writer.save_cache(snapshot),
             Action::SetOverlayV4(new) => {
                 let net = |addr| in_subnet(&self.overlay, addr);
                 let (old, new_net): (Option<Ipv4Net>, _) = (v4_on_tun.map(net), new.map(net));
-                match self.net.replace_v4(&self.tun, old, new_net).await {
-                    Ok(()) => *v4_on_tun = new,
-                    Err(error) => self.node.warn(clock::now(), "interface", String::new(), error.to_string()),
+                *v4_on_tun = new;
+                if let Err(error) = self.net.replace_v4(&self.tun, old, new_net).await {
+                    self.node.warn(clock::now(), "interface", String::new(), error.to_string());
                 }
             }
         }
     }
 
     fn list_interfaces(&mut self) {
-        match interfaces::list(&prefixes(&self.overlay)) {
-            Ok(list) => self.node.handle_done(clock::now(), Done::Interfaces(list)),
-            Err(error) => tracing::debug!(%error, "interfaces cannot be listed"),
+        let ours = prefixes(&self.overlay);
+        match (interfaces::list(&ours), interfaces::overlays()) {
+            (Ok(list), Ok(overlays)) => {
+                let overlays = ours.into_iter().chain(overlays).collect();
+                self.node.handle_done(clock::now(), Done::Overlays(overlays));
+                self.node.handle_done(clock::now(), Done::Interfaces(list));
+            }
+            (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "interfaces cannot be listed"),
         }
     }
 
@@ -191,11 +199,11 @@ impl Peer {
     /// Tells everybody that we leave, and the servers again until they say that they know.
     async fn say_goodbye(
         &mut self,
-        done: &mpsc::UnboundedSender<Done>,
+        done: &mpsc::UnboundedSender<Effect>,
         requests: &mut Requests,
         v4_on_tun: &mut Option<Ipv4Addr>,
         alarm: &mut Alarm,
-        batch: &mut Batch,
+        (batch4, batch6): (&mut Batch, &mut Batch),
     ) -> Result<(), Failure> {
         let end = clock::now() + FAREWELL;
         self.node.handle_command(clock::now(), Command::Leave);
@@ -206,15 +214,38 @@ impl Peer {
             }
             let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
             let (socket, received) = tokio::select! {
-                received = self.v4.recv(batch) => (SocketId(0), received),
+                received = self.v4.recv(batch4) => (SocketId(0), received),
+                received = recv_optional(self.v6.as_ref(), batch6) => (SocketId(1), received),
                 _ = alarm.until(Some(wakeup)) => {
                     self.node.handle_timeout(clock::now());
                     continue;
                 }
             };
-            self.receive(socket, received, batch)?;
+            self.receive(socket, received, if socket == SocketId(0) { batch4 } else { batch6 })?;
         }
     }
+}
+
+/// What became of an effect that ran beside the loop.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Done(Done),
+    /// The state folder could not be written, and why.
+    Failed(String),
+}
+
+/// Tells of changes of this machine's network. In a task of its own: what it hears it must not forget when
+/// packets come.
+fn watch_network() -> mpsc::Receiver<()> {
+    let (tell, told) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut changes = match Changes::watch() {
+            Ok(changes) => changes,
+            Err(error) => return tracing::debug!(%error, "changes of the network are seen every 30 s"),
+        };
+        while changes.next().await.is_ok() && tell.send(()).await.is_ok() {}
+    });
+    told
 }
 
 /// Receives on a socket that a machine without IPv6 lacks.

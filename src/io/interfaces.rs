@@ -24,6 +24,16 @@ pub fn list(overlays: &[IpNet]) -> io::Result<Vec<IpNet>> {
     Ok(nets)
 }
 
+/// The prefixes on all overlay interfaces of this machine, other networks' and other daemons' included.
+///
+/// # Errors
+/// As [`list`].
+pub fn overlays() -> io::Result<Vec<IpNet>> {
+    let interfaces = if_addrs::get_if_addrs()?;
+    let ours = interfaces.iter().filter(|interface| is_ours(&interface.name));
+    Ok(ours.filter_map(|interface| net(&interface.addr)).map(|net| net.trunc()).collect())
+}
+
 /// Whether an interface of this name is one of ours: the prefix and a number.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.strip_prefix(super::tun::NAME_PREFIX)

@@ -8,11 +8,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::peer::FAREWELL;
 use super::{Inbound, Node};
 use crate::id::PeerId;
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
-use crate::session::{Channel, OpenError, Proof, Refusal, prove_source, read_initiation};
+use crate::session::{Channel, OpenError, Proof, Refusal, check_member, prove_source, read_initiation};
 use crate::wire::probe::Probe;
 use crate::wire::session::{Control, data, receiver_index};
 use crate::wire::{Class, Writer, classify};
@@ -30,7 +31,11 @@ impl Node {
     /// A datagram came in on one of our sockets.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Inbound {
         let Datagram { socket, local, from, payload } = datagram;
-        match classify(payload) {
+        let class = classify(payload);
+        if self.leaving && class != Class::Rendezvous {
+            return Inbound::Dropped;
+        }
+        match class {
             Class::Relay => match self.unwrap_relay(payload, from) {
                 Some((server, peer, range)) => {
                     let arrival = Arrival { via: Via::Relay { server }, local, channel_peer: Some(peer) };
@@ -66,6 +71,9 @@ impl Node {
         let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
             return self.dropped_as("unknown-index");
         };
+        if arrival.is_foreign(&id) {
+            return self.dropped_as("relay-frame");
+        }
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
         let opened = match peer.session.open(now, bytes) {
             Ok(opened) => opened,
@@ -76,10 +84,11 @@ impl Node {
             Err(OpenError::Forged) => return self.dropped_as("unauthentic"),
         };
         peer.punch.received(now, arrival.via);
-        peer.received = Some(now);
-        peer.offline = None;
-        // The first packet under new keys confirms them: what waited goes before this packet's answer.
-        self.drain_peer(now, &id);
+        peer.heard_from(now);
+        if peer.session.has_events() {
+            // The first packet under new keys confirms them: what waited goes before this packet's answer.
+            self.drain_peer(now, &id);
+        }
         match opened.channel {
             Channel::Data => self.handle_packet_from(&id, bytes, opened.body),
             Channel::Control => {
@@ -110,7 +119,9 @@ impl Node {
     fn handle_control(&mut self, now: Instant, arrival: Arrival, id: &PeerId, inner: &[u8]) {
         match Control::decode(inner) {
             Ok(Control::Nothing) => {}
-            Ok(Control::Ping(ping)) => self.send_control(now, id, &Control::Pong(ping)),
+            Ok(Control::Ping(ping)) => {
+                self.send_control(now, id, &Control::Pong(ping));
+            }
             Ok(Control::Pong(ping)) => self.pong(now, arrival.via, id, ping),
             Ok(Control::Announcement(bytes)) => self.handle_announcement(now, bytes),
             Ok(Control::Goodbye) => self.peer_left(now, id),
@@ -123,6 +134,9 @@ impl Node {
         let Some(id) = Probe::peek_tag(bytes).and_then(|tag| self.tags.get(&tag)).copied() else {
             return self.dropped_as("unknown-probe");
         };
+        if arrival.is_foreign(&id) {
+            return self.dropped_as("relay-frame");
+        }
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-probe") };
         if !peer.probe_keys.verify(bytes) {
             return self.dropped_as("unauthentic");
@@ -131,6 +145,9 @@ impl Node {
         if !peer.probe_window.accept(probe.counter) {
             return self.dropped_as("replayed");
         }
+        if peer.offline.is_none_or(|since| now - since >= FAREWELL) {
+            peer.heard_from(now);
+        }
         let Probe { kind, nonce, observed, .. } = probe;
         peer.punch.handle_probe(now, arrival.via, arrival.local, &ProbeIn { kind, nonce, len: bytes.len(), observed });
         self.drain_peer(now, &id);
@@ -138,7 +155,16 @@ impl Node {
     }
 
     fn handle_initiation(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) -> Inbound {
-        if !self.initiations.allow(now) && !self.proves_its_source(now, arrival, bytes) {
+        // Only members count: garbage must not put them under load.
+        if let Err(refusal) = check_member(&self.shared.identity, bytes) {
+            return self.refused(now, arrival, refusal);
+        }
+        // What came by a relay has its source proven by the frame's tag.
+        let within = match arrival.channel_peer {
+            Some(_) => self.relayed_initiations.allow(now),
+            None => self.initiations.allow(now) || self.proves_its_source(now, arrival, bytes),
+        };
+        if !within {
             return self.dropped_as("under-load");
         }
         let initiation = match read_initiation(&self.shared.identity, bytes, &mut self.shared.rng) {
@@ -147,7 +173,7 @@ impl Node {
         };
         let signed = initiation.announcement().clone();
         let id = signed.peer;
-        if !self.may_speak(&id) || arrival.channel_peer.is_some_and(|expected| expected != id) {
+        if !self.may_speak(&id) || arrival.is_foreign(&id) {
             return self.dropped_as("denied");
         }
         self.learn(now, signed);
@@ -165,12 +191,14 @@ impl Node {
         let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
             return self.dropped_as("unknown-index");
         };
+        if arrival.is_foreign(&id) {
+            return self.dropped_as("relay-frame");
+        }
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
         match peer.session.handle_response(now, &mut self.shared.env(), bytes) {
             Ok(signed) => {
                 peer.punch.received(now, arrival.via);
-                peer.received = Some(now);
-                peer.offline = None;
+                peer.heard_from(now);
                 self.learn(now, signed);
                 self.drain_peer(now, &id);
                 Inbound::Taken
@@ -191,17 +219,9 @@ impl Node {
     /// A handshake message that is refused is counted; one of another version is named, because its mac1 held.
     fn refused(&mut self, now: Instant, arrival: Arrival, refusal: Refusal) -> Inbound {
         if let Refusal::Version(theirs) = refusal {
-            let who = match (arrival.channel_peer.and_then(|id| self.peers.get(&id)), arrival.via) {
-                (Some(peer), _) => peer.name.clone(),
-                (None, Via::Direct { remote, .. }) => remote.to_string(),
-                (None, Via::Relay { .. }) => "a member".to_owned(),
-            };
-            let ours = crate::wire::VERSION;
-            let text = format!(
-                "{who} speaks protocol version {theirs}, this machine {ours}: install the same punchlan version on both"
-            );
-            let wall_ms = self.wall_ms(now);
-            self.warnings.raise(wall_ms, "version", who, text);
+            // Without a channel the sender has no name, and its address may be anybody's.
+            let who = arrival.channel_peer.map(|id| self.shown_name(&id));
+            self.warn_of_version(now, who.as_deref().unwrap_or("a member"), theirs);
         }
         self.dropped_as(refusal_word(refusal))
     }
@@ -225,6 +245,13 @@ impl Node {
             }
             Proof::Refused(_) => false,
         }
+    }
+}
+
+impl Arrival {
+    /// Whether it came through the relay channel of another than `id`.
+    fn is_foreign(&self, id: &PeerId) -> bool {
+        self.channel_peer.is_some_and(|peer| peer != *id)
     }
 }
 

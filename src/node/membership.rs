@@ -23,6 +23,8 @@ use crate::wire::session::Control;
 
 /// Members that are remembered at once. A member cannot fill our memory with invented devices.
 const MAX_PEERS: usize = 1_024;
+/// How long a peer that is gone is searched for when a packet wants it.
+const SEARCH_FOR: Duration = Duration::from_secs(30);
 /// Our announcement changes no faster than this.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
@@ -48,25 +50,33 @@ impl Node {
     /// Begins a run: the servers, and the peers of earlier runs at the addresses they had.
     pub(super) fn start(&mut self, now: Instant, cache: Cache) {
         self.start_servers(now);
-        let network = self.shared.identity.network.id();
-        for signed in cache.peers.iter().filter_map(|bytes| announcement::verify(bytes, &network).ok()) {
+        for known in &cache.peers {
+            let age = Duration::from_millis(self.wall_at_start_ms.saturating_sub(known.seen_ms));
+            let Ok(signed) = announcement::verify_member(&known.announcement, &self.shared.identity.network) else {
+                continue;
+            };
             let id = signed.peer;
+            if age >= FORGET_AFTER || self.peers.contains_key(&id) {
+                continue;
+            }
             self.learn(now, signed);
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.offline = Some(now);
-                peer.punch.introduce(now);
+                (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
+                self.search(now, &id);
             }
         }
     }
 
     // ---- what we say -----------------------------------------------------------------------------------
 
-    /// Says it if what others should know of us has changed.
-    pub(super) fn candidates_may_have_changed(&mut self, now: Instant) {
-        if self.gather.candidates() != self.shared.announcement.candidates {
+    /// Says it if what others should know of us has changed; and whether that is so.
+    pub(super) fn candidates_may_have_changed(&mut self, now: Instant) -> bool {
+        let changed = self.gather.candidates() != self.shared.announcement.candidates;
+        if changed {
             self.admit_all(now);
             self.announce(now);
         }
+        changed
     }
 
     /// Signs what we are now and tells everybody; a moment later if the last change was just now.
@@ -105,12 +115,15 @@ impl Node {
     /// Tells a peer through the session what has changed since it was last told.
     pub(super) fn tell_announcement(&mut self, now: Instant, id: &PeerId) {
         let seq = self.shared.announcement.seq;
-        let Some(peer) = self.peers.get_mut(id).filter(|p| p.told < seq && p.session.is_established(now)) else {
+        if self.peers.get(id).is_none_or(|peer| peer.told >= seq) {
             return;
-        };
-        peer.told = seq;
+        }
         let bytes = self.shared.announcement.bytes().to_vec();
-        self.send_control(now, id, &Control::Announcement(&bytes));
+        if self.send_control(now, id, &Control::Announcement(&bytes))
+            && let Some(peer) = self.peers.get_mut(id)
+        {
+            peer.told = seq;
+        }
     }
 
     /// Says goodbye to everybody.
@@ -122,6 +135,7 @@ impl Node {
         for server in &mut self.servers {
             server.client.leave(now);
         }
+        self.leaving = true;
         self.cache_changed = true;
         self.save_cache(now);
     }
@@ -144,7 +158,10 @@ impl Node {
     ) {
         let signed = match announcement::open(&self.shared.identity.network, sealed) {
             Ok(signed) if signed.peer == *id => signed,
-            Err(AnnouncementError::Version(theirs)) => return self.warn_of_version(now, id, theirs),
+            Err(AnnouncementError::Version(theirs)) => {
+                let name = self.shown_name(id);
+                return self.warn_of_version(now, &name, theirs);
+            }
             _ => return self.drops.count("announcement"),
         };
         if !self.may_speak(id) {
@@ -153,6 +170,8 @@ impl Node {
         self.learn(now, signed);
         let Some(peer) = self.peers.get_mut(id) else { return };
         peer.offline = None;
+        peer.searched = None;
+        peer.heard.get_or_insert(now);
         let news = peer.listed.insert(server, observed).is_none();
         if news {
             tracing::info!(peer = %peer.name, "is here");
@@ -166,7 +185,9 @@ impl Node {
     /// A peer passed on an announcement, its own or another's.
     pub(super) fn handle_announcement(&mut self, now: Instant, bytes: &[u8]) {
         match announcement::verify_member(bytes, &self.shared.identity.network) {
-            Ok(signed) => self.learn(now, signed),
+            // News of those we know; nobody is introduced by hearsay.
+            Ok(signed) if self.peers.contains_key(&signed.peer) => self.learn(now, signed),
+            Ok(_) => self.drops.count("hearsay"),
             Err(_) => self.drops.count("announcement"),
         }
     }
@@ -177,7 +198,7 @@ impl Node {
         if !self.may_speak(&id) {
             return;
         }
-        let full = self.peers.len() >= MAX_PEERS;
+        let full = self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&id) && !self.evict_a_rumour(now);
         match self.peers.get_mut(&id) {
             Some(peer) if peer.signed.seq >= signed.seq => return,
             Some(peer) => peer.signed = signed,
@@ -201,12 +222,13 @@ impl Node {
             // A low-order key: no honest device has one.
             return self.drops.count("announcement");
         };
+        let name = self.free_name(&id, &signed.name);
         let mut punch = Punch::new(now, &self.shared.rng.seed());
         let sockets: Vec<_> = self.sockets.iter().map(|s| (s.id, Family::of(s.addr.ip()))).collect();
         punch.set_sockets(now, &sockets);
         self.tags.insert(probe_keys.rx_tag, id);
         let peer = Peer {
-            name: signed.name.clone(),
+            name,
             session: Session::new(self.my_id(), id, x25519),
             punch,
             probe_keys,
@@ -216,10 +238,13 @@ impl Node {
             pings: Default::default(),
             listed: Default::default(),
             relays: Default::default(),
-            heard: now,
+            heard: None,
             direct_after: None,
             received: None,
             offline: None,
+            searched: None,
+            met: false,
+            seen_ms: 0,
             told: 0,
             tx_bytes: 0,
             rx_bytes: 0,
@@ -228,8 +253,14 @@ impl Node {
         self.peers.insert(id, peer);
     }
 
-    fn warn_of_version(&mut self, now: Instant, id: &PeerId, theirs: u8) {
-        let name = self.shown_name(id);
+    /// Room for a new peer: of those who never proved that they exist one goes.
+    fn evict_a_rumour(&mut self, now: Instant) -> bool {
+        let rumour = self.peers.iter().find(|(_, peer)| peer.is_rumour()).map(|(id, _)| *id);
+        rumour.iter().for_each(|id| self.remove_peer(now, id));
+        rumour.is_some()
+    }
+
+    pub(super) fn warn_of_version(&mut self, now: Instant, name: &str, theirs: u8) {
         let text = format!(
             "{name} speaks protocol version {theirs}, this machine {VERSION}: install the same punchlan version on both"
         );
@@ -238,16 +269,17 @@ impl Node {
     }
 
     /// Our own addresses changed, and with them which of the others' private ones make sense.
-    fn admit_all(&mut self, now: Instant) {
+    pub(super) fn admit_all(&mut self, now: Instant) {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         ids.iter().for_each(|id| self.admit_candidates(now, id));
     }
 
     /// Hands a peer's candidates to its punch, those that may be tried.
     fn admit_candidates(&mut self, now: Instant, id: &PeerId) {
+        let registered = self.is_registered();
         let Some(peer) = self.peers.get_mut(id) else { return };
         let observed: Vec<SocketAddr> = peer.listed.values().flatten().copied().collect();
-        let admitted = self.gather.admit(&peer.signed.candidates, &observed, !peer.listed.is_empty());
+        let admitted = self.gather.admit(&peer.signed.candidates, &observed, registered);
         peer.punch.set_candidates(now, admitted);
     }
 
@@ -270,16 +302,21 @@ impl Node {
     }
 
     fn set_offline(&mut self, now: Instant, id: &PeerId) {
+        let wall_ms = self.wall_ms(now);
         let Some(peer) = self.peers.get_mut(id).filter(|p| p.offline.is_none()) else { return };
         tracing::info!(peer = %peer.name, "is gone");
         peer.offline = Some(now);
+        peer.searched = None;
         peer.punch.stop(now);
         peer.session.close(now, &mut self.shared.env());
+        peer.seen_ms = wall_ms;
+        self.warnings.clear("address-taken", &id.to_string());
         self.unbind(now, id);
     }
 
     pub(super) fn expire_peers(&mut self, now: Instant) {
-        let silent = |p: &Peer| p.listed.is_empty() && now - p.received.unwrap_or(p.heard) >= SILENCE;
+        self.end_searches(now);
+        let silent = |p: &Peer| p.listed.is_empty() && p.received.or(p.heard).is_none_or(|at| now - at >= SILENCE);
         let gone: Vec<PeerId> =
             self.peers.iter().filter(|(_, p)| p.offline.is_none() && silent(p)).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| self.set_offline(now, id));
@@ -289,13 +326,30 @@ impl Node {
         self.expire_bindings(now);
     }
 
-    /// The user says that a peer is gone for good.
-    pub(super) fn forget(&mut self, now: Instant, id: &PeerId) {
-        self.release(id);
-        if self.peers.get(id).is_some_and(|p| !p.is_live(now)) {
-            self.remove_peer(now, id);
+    /// A peer that is gone is searched for when a packet wants it, but not for ever.
+    fn end_searches(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            if peer.offline.is_some() && peer.searched.is_some_and(|since| now - since >= SEARCH_FOR) {
+                peer.searched = None;
+                peer.punch.stop(now);
+                peer.session.close(now, &mut self.shared.env());
+            }
         }
+    }
+
+    /// The user says that a peer is gone for good. Not if it is here.
+    pub(super) fn forget(&mut self, now: Instant, id: &PeerId) {
+        if self.is_here(id) {
+            return;
+        }
+        self.release(now, id);
+        self.remove_peer(now, id);
         self.save_cache(now);
+    }
+
+    /// Whether a peer is not gone.
+    pub fn is_here(&self, id: &PeerId) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.offline.is_none())
     }
 
     fn remove_peer(&mut self, now: Instant, id: &PeerId) {
@@ -303,6 +357,7 @@ impl Node {
         peer.session.close(now, &mut self.shared.env());
         self.tags.remove(&peer.probe_keys.rx_tag);
         self.router.remove(id);
+        self.warnings.clear("address-taken", &id.to_string());
         for server in &mut self.servers {
             server.client.close_channel(now, *id);
         }

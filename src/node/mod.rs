@@ -76,6 +76,12 @@ const INTERFACES_EVERY: Duration = Duration::from_secs(30);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// How long an offline peer is remembered.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
+/// A reservation of numbers that was not answered is repeated after this, doubling to [`RESERVE_SELDOM`].
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
+/// The longest pause between two tries.
+const RESERVE_SELDOM: Duration = Duration::from_secs(30);
+/// A path that died is a reason to register anew, but not more often than this.
+const REREGISTER_EVERY: Duration = Duration::from_secs(2);
 /// Handshake initiations a second that are read without proof of address; more is "under load".
 const CALM_INITIATIONS: u32 = 40;
 
@@ -157,6 +163,13 @@ pub struct Node {
     gather: Gather,
     budget: Budget,
     initiations: RateLimit,
+    /// The same for those that come through relays.
+    relayed_initiations: RateLimit,
+    reregistrations: RateLimit,
+    leaving: bool,
+    cache_rejected: bool,
+    /// The reservation that was asked for last, when to ask again, and how long to wait then.
+    reserving: Option<(u64, Instant, Duration)>,
     /// Proofs of address, while too many initiations come.
     cookies: CookieJar,
     fan_out: RateLimit,
@@ -203,7 +216,13 @@ impl Node {
     /// A node that begins at `now`. Drain it once before the first input.
     pub fn new(config: NodeConfig, seed: &Seed, now: Instant) -> Self {
         let mut rng = seed.rng();
-        let cache = cache::read(config.cache.as_deref());
+        let (cache, cache_rejected) = match cache::read(config.cache.as_deref()) {
+            Ok(cache) => (cache, false),
+            Err(error) => {
+                tracing::debug!(%error, "cache");
+                (cache::Cache::default(), true)
+            }
+        };
         let naming = Naming::new(&config, now, &cache);
         let router = Router::new(config.overlay, naming.me());
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
@@ -228,6 +247,11 @@ impl Node {
             budget: Budget::default(),
             cookies,
             initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
+            relayed_initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
+            reregistrations: RateLimit::every(REREGISTER_EVERY),
+            leaving: false,
+            cache_rejected,
+            reserving: None,
             fan_out: RateLimit::new(outbound::FAN_OUT_RATE, outbound::FAN_OUT_RATE),
             announcements: RateLimit::new(1, membership::ANNOUNCE_BURST),
             announce_due: Some(now),
@@ -251,9 +275,18 @@ impl Node {
             Done::Resolved { server, result } => self.resolved(now, server, result),
             Done::Interfaces(list) => {
                 self.gather.set_interfaces(&list);
-                self.candidates_may_have_changed(now);
+                if self.candidates_may_have_changed(now) {
+                    // What the servers saw of us may no longer be so.
+                    self.reregister(now);
+                }
+            }
+            Done::Overlays(prefixes) => {
+                self.gather.set_overlays(&prefixes);
+                self.admit_all(now);
             }
             Done::Reserved { ceiling } => {
+                self.reserving = self.reserving.filter(|(asked, ..)| *asked > ceiling);
+                self.warnings.clear("state", "");
                 self.shared.numbers.handle_reserved(ceiling);
                 if self.announce_due.is_some() {
                     self.announce(now);
@@ -275,6 +308,11 @@ impl Node {
 
     /// Time has passed; see [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.servers_timeout(now);
+        if self.leaving {
+            return self.drain_servers(now);
+        }
+        self.reserve_again(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -294,7 +332,6 @@ impl Node {
             }
         }
         self.expire_peers(now);
-        self.servers_timeout(now);
         self.drain(now);
     }
 
@@ -313,7 +350,7 @@ impl Node {
     /// The next effect to perform. Drain after every `handle_*`.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.shared.numbers.poll_action().or_else(|| self.actions.pop_front())
+        self.actions.pop_front()
     }
 
     /// The next thing that happened. Drain after every `handle_*`.
@@ -326,10 +363,14 @@ impl Node {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Wakeup> {
         let own = [Wakeup::new(self.next_interfaces, "interfaces"), Wakeup::new(self.next_save, "cache")];
+        let reserve = self.reserving.map(|(_, due, _)| Wakeup::new(due, "reserve numbers"));
         let announce = self.announce_due.map(|due| Wakeup::new(due, "announce"));
+        if self.leaving {
+            return self.servers.iter().filter_map(|s| s.client.poll_timeout()).min();
+        }
         let peers = self.peers.values().flat_map(|p| [p.session.poll_timeout(), p.punch.poll_timeout()]);
         let servers = self.servers.iter().map(|s| s.client.poll_timeout());
-        own.into_iter().chain(announce).chain(peers.flatten()).chain(servers.flatten()).min()
+        own.into_iter().chain(announce).chain(reserve).chain(peers.flatten()).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.
@@ -353,18 +394,40 @@ impl Node {
         self.drops.of(reason)
     }
 
-    /// A peer by its name here or its overlay address.
-    pub fn find_peer(&self, wanted: &str) -> Option<PeerId> {
+    /// Whether the stored cache was there and could not be read: worth setting aside.
+    pub const fn cache_rejected(&self) -> bool {
+        self.cache_rejected
+    }
+
+    /// A peer by its name here or its overlay address; also one that is long gone, but holds them still.
+    pub fn find_peer(&self, now: Instant, wanted: &str) -> Option<PeerId> {
         let by_address = wanted.parse::<IpAddr>().ok().and_then(|address| self.router.owner(address));
-        by_address.or_else(|| self.peers.values().find(|p| p.name == wanted).map(Peer::id))
+        let by_name = || self.peers.values().find(|p| p.name == wanted).map(Peer::id);
+        let holder = || self.naming.holder(self.wall_ms(now), wanted).filter(|id| *id != self.my_id());
+        by_address.or_else(by_name).or_else(holder)
     }
 
     /// Lets every child say what it has to say, until none has anything left.
     fn drain(&mut self, now: Instant) {
+        if let Some(action) = self.shared.numbers.poll_action() {
+            if let Action::Reserve { ceiling } = action {
+                self.reserving = Some((ceiling, now + RESERVE_AGAIN, RESERVE_AGAIN));
+            }
+            self.actions.push_back(action);
+        }
         self.drain_servers(now);
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             self.drain_peer(now, &id);
+        }
+    }
+
+    /// A reservation that nobody answered (a full disk, say) is asked for again, with growing pauses.
+    fn reserve_again(&mut self, now: Instant) {
+        if let Some((ceiling, due, pause)) = self.reserving.filter(|(_, due, _)| now >= *due) {
+            let pause = (pause * 2).min(RESERVE_SELDOM);
+            self.reserving = Some((ceiling, due.max(now) + pause, pause));
+            self.actions.push_back(Action::Reserve { ceiling });
         }
     }
 

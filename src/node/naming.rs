@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::cache::Cache;
+use super::peer::Peer;
 use super::{AddressChoice, Node, NodeConfig};
 use crate::addr::OverlayNet;
 use crate::crypto::Identity;
@@ -20,6 +21,8 @@ use crate::sans::{Action, Instant};
 use crate::wire::announcement::{MAX_NAME, V4Claim};
 use crate::wire::session::{Control, Taken};
 
+/// How often an `auto` address moves in one run.
+const MAX_MOVES: u8 = 8;
 /// Derived addresses that are tried before a machine goes without one.
 const MAX_ATTEMPTS: u32 = 1_000;
 
@@ -32,7 +35,10 @@ pub(super) struct Naming {
     choice: AddressChoice,
     /// Our IPv4 address, while nobody else holds it.
     v4: Option<Ipv4Addr>,
-    settled: Instant,
+    /// While this is none or lies ahead, an `auto` address may move.
+    settled: Option<Instant>,
+    /// How often it may still move: a member must not drive us on for ever.
+    moves_left: u8,
     addresses: Bindings<Ipv4Addr>,
     names: Bindings<String>,
 }
@@ -45,16 +51,39 @@ impl Naming {
             identity: config.identity.clone(),
             choice: config.address,
             v4: None,
-            settled: now + SETTLE,
+            settled: None,
+            moves_left: MAX_MOVES,
             addresses: Bindings::restore(cache.addresses.iter().cloned()),
             names: Bindings::restore(cache.names.iter().cloned()),
         };
+        for denied in &config.deny {
+            naming.addresses.release_all_but(denied, None);
+            naming.names.release_all_but(denied, None);
+        }
         naming.v4 = match config.address {
             AddressChoice::Configured(addr) => Some(addr),
             AddressChoice::Auto => naming.free_auto(config.wall_ms, &BTreeSet::new()),
         };
         naming.claim_mine(now, config.wall_ms);
         naming
+    }
+
+    /// The others can hear us now: the first seconds in which an `auto` address may move begin.
+    pub(super) fn online(&mut self, now: Instant) {
+        self.settled.get_or_insert(now + SETTLE);
+    }
+
+    /// Whether an `auto` address may still move.
+    fn may_move(&self, now: Instant) -> bool {
+        self.moves_left > 0 && self.settled.is_none_or(|end| now < end)
+    }
+
+    /// Who holds a name or an IPv4 address, here or gone.
+    pub(super) fn holder(&self, wall_ms: u64, wanted: &str) -> Option<PeerId> {
+        match wanted.parse() {
+            Ok(addr) => self.addresses.holder(&addr, wall_ms),
+            Err(_) => self.names.holder(&wanted.to_owned(), wall_ms),
+        }
     }
 
     /// Our addresses.
@@ -168,6 +197,7 @@ impl Node {
         self.naming.addresses.release_all_but(id, addr.as_ref());
         let subject = id.to_string();
         self.warnings.clear("address-taken", &subject);
+        self.rebind_freed(now, id);
         let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a))?;
         let wall_ms = self.wall_ms(now);
         match self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id }) {
@@ -220,7 +250,7 @@ impl Node {
 
     /// A peer says that what we claim is bound to another.
     pub(super) fn told_taken(&mut self, now: Instant, what: Taken, holder: &[u8]) {
-        let Ok(signed) = announcement::verify(holder, &self.shared.identity.network.id()) else {
+        let Ok(signed) = announcement::verify_member(holder, &self.shared.identity.network) else {
             self.drops.count("unauthentic");
             return;
         };
@@ -230,7 +260,6 @@ impl Node {
             return;
         };
         if self.may_speak(&id) {
-            self.learn(now, signed);
             self.lose_my_address(now, mine, &id);
         }
     }
@@ -241,7 +270,8 @@ impl Node {
         let holder_name = self.shown_name(holder);
         let me = self.my_id();
         match self.naming.choice {
-            AddressChoice::Auto if now < self.naming.settled => {
+            AddressChoice::Auto if self.naming.may_move(now) => {
+                self.naming.moves_left -= 1;
                 let mut taken: BTreeSet<Ipv4Addr> = self.peers.values().filter_map(|p| p.signed.v4.addr()).collect();
                 taken.insert(addr);
                 self.naming.v4 = self.naming.free_auto(wall_ms, &taken);
@@ -249,15 +279,16 @@ impl Node {
                 self.naming.claim_mine(now, wall_ms);
                 tracing::info!(taken = %addr, by = %holder_name, now = ?self.naming.v4, "address moved");
             }
-            AddressChoice::Auto => {
+            // One member's word is not enough to take from us what the others have long bound to us.
+            _ if !self.naming.may_move(now) && self.naming.addresses.holder(&addr, wall_ms) == Some(me) => {
                 let text = format!(
-                    "{addr} is also held by {holder_name}: some members reach them instead of you; restart punchlan \
-                     to move to a free address"
+                    "{addr} is also claimed by {holder_name}, and some members reach them there instead of this \
+                     machine: one of the two should change `address` under [peer] in net.toml"
                 );
                 self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
                 return;
             }
-            AddressChoice::Configured(_) => {
+            AddressChoice::Auto | AddressChoice::Configured(_) => {
                 self.naming.v4 = None;
                 self.naming.addresses.release_all_but(&me, None);
                 let text = format!(
@@ -281,10 +312,31 @@ impl Node {
     }
 
     /// Frees what a peer that is gone held, at the user's wish.
-    pub(super) fn release(&mut self, id: &PeerId) {
+    pub(super) fn release(&mut self, now: Instant, id: &PeerId) {
         self.naming.addresses.release_all_but(id, None);
         self.naming.names.release_all_but(id, None);
         self.cache_changed = true;
+        self.rebind_freed(now, id);
+    }
+
+    /// What `freed_by` held may be what another has waited for.
+    fn rebind_freed(&mut self, now: Instant, freed_by: &PeerId) {
+        let wall_ms = self.wall_ms(now);
+        let waits = |id: &PeerId, peer: &Peer| {
+            let lacks = self.router.owned(id).is_some_and(|owned| owned.v4.is_none());
+            let free = |a| self.naming.addresses.holder(&a, wall_ms).is_none();
+            id != freed_by && lacks && peer.session.is_established(now) && peer.signed.v4.addr().is_some_and(free)
+        };
+        let waiting: Vec<PeerId> = self.peers.iter().filter(|(id, p)| waits(id, p)).map(|(id, _)| *id).collect();
+        waiting.iter().for_each(|id| self.bind(now, id));
+    }
+
+    /// The name under which a peer without a session is shown: its own, or a numbered one if that is taken.
+    pub(super) fn free_name(&self, id: &PeerId, name: &str) -> String {
+        let taken = |wanted: &String| {
+            self.naming.names.is_held_by_another(wanted, id) || self.peers.values().any(|peer| peer.name == *wanted)
+        };
+        (1..=u32::MAX).map(|n| numbered(name, n)).find(|wanted| !taken(wanted)).unwrap_or_default()
     }
 
     /// Drops bindings that are kept no longer.

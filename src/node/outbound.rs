@@ -62,10 +62,10 @@ impl Node {
     fn send_packet(&mut self, now: Instant, id: &PeerId, buf: &mut [u8]) -> Outbound {
         let Some(peer) = self.peers.get_mut(id) else { return self.not_sent("no-such-address") };
         let Some(choice) = peer.punch.choice().copied().filter(|_| peer.session.is_established(now)) else {
-            peer.session.connect(now);
             if peer.waiting.push(now, buf.to_vec()) {
                 self.drops.count("no-session");
             }
+            self.search(now, id);
             self.drain_peer(now, id);
             return Outbound::Taken;
         };
@@ -104,7 +104,9 @@ impl Node {
         for id in live {
             let mut copy = buf.to_vec();
             if let Outbound::Send { socket, to, range } = self.send_packet(now, &id, &mut copy) {
-                self.transmit(socket, to, copy[range].to_vec(), None);
+                copy.truncate(range.end);
+                copy.drain(..range.start);
+                self.transmit(socket, to, copy, None);
             }
         }
         Outbound::Taken
@@ -132,8 +134,25 @@ impl Node {
         }
     }
 
+    /// Wants a session, and a way if there is none.
+    pub(super) fn search(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.session.connect(now);
+        if peer.offline.is_some() {
+            peer.searched = Some(now);
+        }
+        if peer.punch.choice().is_none() {
+            peer.punch.introduce(now);
+        }
+    }
+
     /// Both sides have keys: what the peer claims is bound, and what waited goes.
     fn met(&mut self, now: Instant, id: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.met = true;
+            self.naming.online(now);
+            self.warnings.clear("version", &peer.name);
+        }
         self.bind(now, id);
         self.tell_announcement(now, id);
         self.flush_waiting(now, id);
@@ -156,7 +175,7 @@ impl Node {
         match event {
             punch::Event::Chosen { via, .. } => {
                 if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
-                    let heard = peer.heard;
+                    let heard = *peer.heard.get_or_insert(now);
                     let after = *peer.direct_after.get_or_insert(now - heard);
                     tracing::info!(peer = %peer.name, after = ?after, "direct");
                 }
@@ -197,31 +216,33 @@ impl Node {
     }
 
     /// Sends a sealed in-session message the way data goes; nothing if there is no session.
-    pub(super) fn send_control(&mut self, now: Instant, id: &PeerId, message: &Control<'_>) {
-        let Some(peer) = self.peers.get_mut(id).filter(|p| p.session.is_established(now)) else { return };
+    /// Says whether it went.
+    pub(super) fn send_control(&mut self, now: Instant, id: &PeerId, message: &Control<'_>) -> bool {
+        let Some(peer) = self.peers.get_mut(id).filter(|p| p.session.is_established(now)) else { return false };
         let Some(via) = peer.punch.choice().map(|c| c.via).or_else(|| {
             let server = *peer.relays.first()?;
             Some(Via::Relay { server })
         }) else {
-            return;
+            return false;
         };
         let inner = message.encode();
         let mut datagram = vec![0; HEADER + inner.len() + TAG];
         datagram[HEADER..HEADER + inner.len()].copy_from_slice(&inner);
-        if peer.session.seal(now, Channel::Control, &mut datagram).is_ok() {
+        let sealed = peer.session.seal(now, Channel::Control, &mut datagram).is_ok();
+        if sealed {
             self.send_via(via, id, datagram, None);
         }
+        sealed
     }
 
     /// Pings a peer over the overlay, now or as soon as there is a session.
     pub(super) fn ping(&mut self, now: Instant, id: &PeerId, ping: u64) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         if !peer.session.is_established(now) || peer.punch.choice().is_none() {
-            peer.session.connect(now);
             if peer.waiting_pings.push(now, ping) {
                 self.drops.count("no-session");
             }
-            return;
+            return self.search(now, id);
         }
         if peer.pings.len() >= MAX_PINGS {
             peer.pings.pop_first();

@@ -16,8 +16,11 @@ use crate::session::Session;
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
 pub(super) const PROBE_WINDOW: usize = 8_192;
 
-/// A peer that is silent for this long is not reached any more.
-pub(super) const SILENCE: Duration = Duration::from_secs(20);
+/// A peer that is silent for this long, and that no server lists, is gone. Three measuring probes of an idle
+/// path fit in.
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
+/// After its goodbye, what a peer sent before may still arrive for this long: it does not bring the peer back.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One peer.
 #[derive(Debug)]
@@ -44,14 +47,20 @@ pub(super) struct Peer {
     pub(super) listed: BTreeMap<ServerId, Option<SocketAddr>>,
     /// The servers whose channel to it is open.
     pub(super) relays: BTreeSet<ServerId>,
-    /// When it was first heard of in this run.
-    pub(super) heard: Instant,
+    /// When it was first heard of in this run; not by the cache.
+    pub(super) heard: Option<Instant>,
     /// From then to the first direct path.
     pub(super) direct_after: Option<Duration>,
     /// When something authenticated last came from it.
     pub(super) received: Option<Instant>,
     /// Since when it is gone.
     pub(super) offline: Option<Instant>,
+    /// When it was last searched for while it is gone; such a search ends after a while.
+    pub(super) searched: Option<Instant>,
+    /// Whether it ever had a session with us: only such peers are remembered between runs.
+    pub(super) met: bool,
+    /// When it was last seen, milliseconds of wall time; what an earlier run stored, until it is seen in this one.
+    pub(super) seen_ms: u64,
     /// The sequence number of ours that it was last told in the session.
     pub(super) told: u64,
     /// Inner bytes sent.
@@ -64,6 +73,19 @@ impl Peer {
     /// Its id.
     pub(super) fn id(&self) -> PeerId {
         self.signed.peer
+    }
+
+    /// Something authenticated came from it.
+    pub(super) fn heard_from(&mut self, now: Instant) {
+        self.heard.get_or_insert(now);
+        self.received = Some(now);
+        self.offline = None;
+        self.searched = None;
+    }
+
+    /// Whether nobody lists it, and it never proved that it exists.
+    pub(super) fn is_rumour(&self) -> bool {
+        !self.met && self.listed.is_empty() && self.received.is_none()
     }
 
     /// Whether it answered lately.

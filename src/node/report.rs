@@ -49,7 +49,7 @@ impl Node {
 
     fn peer_report(&self, now: Instant, peer: &Peer) -> PeerReport {
         let id = peer.id();
-        let choice = peer.punch.choice().filter(|_| peer.session.is_established(now) && peer.is_live(now));
+        let choice = peer.punch.choice().filter(|_| peer.session.is_established(now) && peer.offline.is_none());
         let state = match choice.map(|c| c.via) {
             _ if peer.offline.is_some() => PeerState::Offline,
             None => PeerState::Connecting,

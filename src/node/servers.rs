@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::outbound::socket_for;
 use super::{Inbound, Node, RendezvousConfig};
@@ -15,12 +16,14 @@ pub(super) struct Server {
     pub(super) id: ServerId,
     pub(super) config: RendezvousConfig,
     pub(super) client: Client,
+    /// What its name resolved to last.
+    addresses: Vec<SocketAddr>,
 }
 
 impl Server {
     pub(super) fn new(index: u16, config: RendezvousConfig, rng: &mut Rng) -> Self {
         let id = ServerId(index);
-        Self { id, client: Client::new(id, config.pin, &rng.seed()), config }
+        Self { id, client: Client::new(id, config.pin, &rng.seed()), config, addresses: Vec::new() }
     }
 
     fn resolve(&self) -> Action {
@@ -40,9 +43,19 @@ impl Node {
     }
 
     pub(super) fn resolved(&mut self, now: Instant, id: ServerId, result: Result<Vec<SocketAddr>, String>) {
+        // The same rendezvous under two names is one: its datagrams could not be told apart.
+        let taken: Vec<SocketAddr> =
+            self.servers.iter().filter(|s| s.id < id).flat_map(|s| s.addresses.iter().copied()).collect();
         let Some(server) = self.servers.get_mut(usize::from(id.0)) else { return };
         match result {
-            Ok(addresses) => server.client.set_addresses(now, addresses),
+            Ok(addresses) if addresses.iter().any(|a| taken.contains(a)) => {
+                let text = "net.toml names this rendezvous twice; remove one of the two".to_owned();
+                server.client.unresolved(now, text);
+            }
+            Ok(addresses) => {
+                server.addresses.clone_from(&addresses);
+                server.client.set_addresses(now, addresses);
+            }
             Err(reason) => server.client.unresolved(now, reason),
         }
     }
@@ -56,8 +69,8 @@ impl Node {
     pub(super) fn handle_from_server(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Inbound {
         let identity = &self.shared.identity;
         let known = self.servers.iter_mut().any(|s| s.client.handle_datagram(now, identity, from, bytes));
-        self.drain(now);
         if known {
+            self.drain(now);
             Inbound::Taken
         } else {
             self.drops.count("unknown-rendezvous");
@@ -106,7 +119,9 @@ impl Node {
             }
             Event::Registered => {
                 tracing::info!(rendezvous = %self.servers[index].config.text(), "registered");
+                self.naming.online(now);
                 self.announce_to(now, index);
+                self.admit_all(now);
             }
             Event::Lost | Event::Refused(_) => {
                 for peer in self.peers.values_mut() {
@@ -114,6 +129,7 @@ impl Node {
                     peer.punch.relay_down(now, id);
                     peer.listed.remove(&id);
                 }
+                self.admit_all(now);
             }
             Event::Duplicate => {
                 let text = format!(
@@ -150,17 +166,26 @@ impl Node {
 
     /// A direct path died: ask for a new introduction by the quickest server that lists the peer.
     pub(super) fn introduce_again(&mut self, now: Instant, id: &PeerId) {
+        // Perhaps it is our own address that changed: the servers see, and tell the others.
+        self.reregister(now);
         let lists = |s: &&mut Server| s.client.state() == State::Registered && s.client.lists(id);
-        if let Some(server) = self.servers.iter_mut().filter(lists).min_by_key(|s| s.client.rtt()) {
-            server.client.introduce(now, *id);
-            return;
+        let quickest = |s: &&mut Server| s.client.rtt().unwrap_or(Duration::MAX);
+        match self.servers.iter_mut().filter(lists).min_by_key(quickest) {
+            Some(server) => server.client.introduce(now, *id),
+            None => self.search(now, id),
         }
-        for server in &mut self.servers {
-            server.client.reregister(now);
+    }
+
+    /// Registers everywhere anew, if that was not done just now.
+    pub(super) fn reregister(&mut self, now: Instant) {
+        if self.reregistrations.allow(now) {
+            self.servers.iter_mut().for_each(|server| server.client.reregister(now));
         }
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.punch.introduce(now);
-        }
+    }
+
+    /// Whether any rendezvous answers us.
+    pub(super) fn is_registered(&self) -> bool {
+        self.servers.iter().any(|server| server.client.state() == State::Registered)
     }
 
     /// What is wrong with a rendezvous stands as a warning until it is registered with.
@@ -168,11 +193,11 @@ impl Node {
         let server = &self.servers[index];
         let name = server.config.text();
         let text = match (server.client.state(), server.client.problem()) {
-            (State::Registered, _) => {
+            (_, Some(problem)) => format!("rendezvous {name}: {problem}"),
+            (State::Registered, None) => {
                 self.warnings.clear("rendezvous", &name);
                 return;
             }
-            (_, Some(problem)) => format!("rendezvous {name}: {problem}"),
             (_, None) => return,
         };
         let wall_ms = self.wall_ms(now);

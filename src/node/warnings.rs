@@ -5,6 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::status;
 
+/// Warnings that stand at once. Nobody reads more, and nobody can make more.
+const MAX_WARNINGS: usize = 64;
+
 /// The standing warnings.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(BTreeMap<(&'static str, String), Standing>);
@@ -18,7 +21,11 @@ struct Standing {
 impl Warnings {
     /// Raises (or rewords) the warning `code` about `subject`.
     pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) {
-        let standing = self.0.entry((code, subject.into())).or_insert_with(|| {
+        let key = (code, subject.into());
+        if self.0.len() >= MAX_WARNINGS && !self.0.contains_key(&key) {
+            return;
+        }
+        let standing = self.0.entry(key).or_insert_with(|| {
             tracing::warn!("{text}");
             Standing { text: String::new(), since_ms: wall_ms }
         });

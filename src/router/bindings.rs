@@ -113,6 +113,11 @@ impl<K: Ord + Clone> Bindings<K> {
         self.holders.get(key).filter(|h| h.is_kept(wall_ms)).map(|h| h.claim.peer)
     }
 
+    /// Whether a live or remembered holder other than `peer` has `key`; expired ones count until they are swept.
+    pub fn is_held_by_another(&self, key: &K, peer: &PeerId) -> bool {
+        self.holders.get(key).is_some_and(|holder| holder.claim.peer != *peer)
+    }
+
     /// A peer is gone: its bindings begin to age.
     pub fn gone(&mut self, peer: &PeerId, wall_ms: u64) {
         for holder in self.holders.values_mut().filter(|h| h.claim.peer == *peer && h.live) {

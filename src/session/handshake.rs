@@ -65,6 +65,11 @@ pub struct Initiation {
     noise: Responder,
 }
 
+/// Whether an initiation is from a member and to this device: its mac1, which costs no DH.
+pub fn check_member(identity: &Identity, initiation: &[u8]) -> Result<(), Refusal> {
+    check_frame(identity, kind::INITIATION, initiation).map(|_| ())
+}
+
 /// Reads an initiation to this device.
 pub fn read_initiation(identity: &Identity, bytes: &[u8], rng: &mut Rng) -> Result<Initiation, Refusal> {
     let frame = check_frame(identity, kind::INITIATION, bytes)?;

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-pub use self::handshake::{Initiation, Proof, Refusal, prove_source, read_initiation};
+pub use self::handshake::{Initiation, Proof, Refusal, check_member, prove_source, read_initiation};
 pub use self::indices::Indices;
 pub use self::keys::{DATA_WINDOW, REKEY_INITIATOR, REKEY_PACKETS, REKEY_RESPONDER};
 pub use self::numbers::Numbers;
@@ -326,6 +326,11 @@ impl Session {
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmits.pop_front()
+    }
+
+    /// Whether [`Session::poll_event`] has something to tell.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// What happened. Call until `None` after every other call.

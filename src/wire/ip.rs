@@ -51,7 +51,7 @@ pub fn is_listener_report(packet: &[u8]) -> bool {
 }
 
 /// Whether a packet would change how its receiver routes: router advertisements and redirects (RFC 4861), ICMP
-/// redirects (RFC 792). The overlay has no routers, so nobody has reason to send one.
+/// redirects (RFC 792); and what is neither TCP nor UDP and cannot be read. The overlay has no routers, so nobody has reason to send one.
 pub fn is_router_message(packet: &[u8]) -> bool {
     // What most packets are is seen at a glance: the protocol field of IPv4, the first next-header of IPv6.
     let protocol = match packet.first().map(|byte| byte >> 4) {
@@ -61,7 +61,8 @@ pub fn is_router_message(packet: &[u8]) -> bool {
     if protocol.is_some_and(|p| [IpNumber::TCP.0, IpNumber::UDP.0].contains(p)) {
         return false;
     }
-    let Ok(sliced) = SlicedPacket::from_ip(packet) else { return false };
+    // What cannot be read to its end could be one.
+    let Ok(sliced) = SlicedPacket::from_ip(packet) else { return true };
     match sliced.transport {
         Some(TransportSlice::Icmpv6(icmp)) => matches!(icmp.type_u8(), 134 | 137),
         Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 5,
