@@ -169,17 +169,22 @@ impl Node {
         }
         self.learn(now, signed);
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.offline = None;
-        peer.searched = None;
-        peer.heard.get_or_insert(now);
         let news = peer.listed.insert(server, observed).is_none();
-        if news {
-            tracing::info!(peer = %peer.name, "is here");
-            peer.punch.introduce(now);
-            peer.session.connect(now);
+        if news || peer.offline.is_some() {
+            self.appeared(now, id);
         }
         self.admit_candidates(now, id);
         self.servers[usize::from(server.0)].client.open_channel(now, *id);
+    }
+
+    /// A peer that was not here is listed.
+    pub(super) fn appeared(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        tracing::info!(peer = %peer.name, "is here");
+        (peer.offline, peer.searched) = (None, None);
+        peer.heard.get_or_insert(now);
+        peer.punch.introduce(now);
+        peer.session.connect(now);
     }
 
     /// A peer passed on an announcement, its own or another's.
@@ -291,7 +296,8 @@ impl Node {
         peer.listed.remove(&server);
         peer.relays.remove(&server);
         peer.punch.relay_down(now, server);
-        if peer.listed.is_empty() && !peer.is_live(now) {
+        let live = peer.is_live(now);
+        if !live && !self.is_listed(id) {
             self.set_offline(now, id);
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::outbound::socket_for;
+use super::peer::Peer;
 use super::{Inbound, Node, RendezvousConfig};
 use crate::id::{PeerId, ServerId, SocketId};
 use crate::rendezvous::client::{Client, Event, State};
@@ -122,12 +123,13 @@ impl Node {
                 self.naming.online(now);
                 self.announce_to(now, index);
                 self.admit_all(now);
+                self.listed_again(now, index);
             }
             Event::Lost | Event::Refused(_) => {
+                // Who was listed stays noted: the client tells what changed once it is back.
                 for peer in self.peers.values_mut() {
                     peer.relays.remove(&id);
                     peer.punch.relay_down(now, id);
-                    peer.listed.remove(&id);
                 }
                 self.admit_all(now);
             }
@@ -174,6 +176,21 @@ impl Node {
             Some(server) => server.client.introduce(now, *id),
             None => self.search(now, id),
         }
+    }
+
+    /// A server is back, and with it those that it lists as before.
+    fn listed_again(&mut self, now: Instant, index: usize) {
+        let server = &self.servers[index];
+        let back = |id: &PeerId, peer: &Peer| {
+            peer.offline.is_some() && peer.listed.contains_key(&server.id) && server.client.lists(id)
+        };
+        let ids: Vec<PeerId> = self.peers.iter().filter(|(id, peer)| back(id, peer)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.appeared(now, id));
+    }
+
+    /// Whether a server that answers lists the peer.
+    pub(super) fn is_listed(&self, id: &PeerId) -> bool {
+        self.servers.iter().any(|server| server.client.lists(id))
     }
 
     /// Registers everywhere anew, if that was not done just now.

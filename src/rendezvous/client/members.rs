@@ -182,20 +182,3 @@ impl Members {
 fn digest(peer: &PeerId, observed: Option<SocketAddr>, sealed: &[u8]) -> u64 {
     listing_digest(peer, Writer::default().socket_addr(observed).as_slice(), sealed)
 }
-
-#[cfg(test)]
-mod review {
-    use super::*;
-
-    #[test]
-    fn review_members_are_told_again_after_the_registration_was_lost() {
-        let (bob, now) = (PeerId([2; 32]), Instant::ZERO);
-        let listing = Listing::Member { observed: None, sealed: &[7; 512] };
-        let mut members = Members::default();
-        assert_eq!(members.apply(now, bob, 1, Some(&listing)), Change::Listed);
-        // The link is lost (the owner gets `Lost` and forgets what this server listed); then a registration that
-        // found the server empty, and the same news again.
-        members.start_over();
-        assert_eq!(members.apply(now, bob, 1, Some(&listing)), Change::Listed, "the owner never hears of bob again");
-    }
-}
