@@ -2,26 +2,18 @@
 //! daemons that are played by this test.
 #![cfg(unix)]
 
+#[path = "cli/stage.rs"]
+mod stage;
+
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::process::Stdio;
 
-use punchlan::control::{Incoming, Refusal, Request, Response, Server};
-use punchlan::id::{NetworkId, PeerId};
-use punchlan::io::store::RunDir;
-use punchlan::node::status::{self, Status};
-use tempfile::TempDir;
-use tokio::sync::oneshot;
-
-const PUNCHLAN: &str = env!("CARGO_BIN_EXE_punchlan");
-/// Somebody without any right.
-const NOBODY: u32 = 65534;
+use punchlan::id::NetworkId;
+use punchlan::node::status::Status;
+use stage::{Here, PUNCHLAN, answer, text};
 
 // ── Bad input ──
 
@@ -261,11 +253,12 @@ fn a_peer_is_pinged_by_name_or_address_and_its_path_is_shown() {
 }
 
 #[test]
-fn a_member_is_forgotten_by_name() {
+fn a_member_who_is_gone_is_forgotten_by_name() {
     let here = Here::new();
     let _daemon = here.daemon(1, "friday", answer);
-    assert!(here.succeeds(&["forget", "bob"]).contains("bob"));
+    assert!(here.succeeds(&["forget", "dave"]).contains("dave"));
     assert!(here.fails(&["forget", "eve"], 4).contains("nobody is called eve"));
+    assert!(here.fails(&["forget", "bob"], 1).contains("bob is here"));
 }
 
 #[test]
@@ -286,7 +279,7 @@ fn others_may_look_but_change_nothing() {
     }
     let status = here.as_nobody(&["status"]);
     assert!(status.status.success(), "{}", text(&status.stderr));
-    for words in [&["down"][..], &["forget", "bob"]] {
+    for words in [&["down"][..], &["forget", "dave"]] {
         let output = here.as_nobody(words);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("sudo"), "{}", text(&output.stderr));
@@ -300,190 +293,4 @@ fn a_reader_that_goes_away_is_no_failure() {
     let mut child = here.command(&["status", "--json"]).stdout(Stdio::piped()).spawn().expect("runs");
     drop(child.stdout.take());
     assert!(child.wait().expect("ends").success());
-}
-
-// ── The stage ──
-
-/// A folder of its own for each test, with state and run folders in it.
-struct Here {
-    folder: TempDir,
-}
-
-impl Here {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("punchlan-cli-").tempdir().expect("a folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("mode");
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Another program, with our folders.
-    fn around(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(self.folder.path()).env_remove("PUNCHLAN_LOG");
-        command.env("PUNCHLAN_STATE", self.path("state")).env("PUNCHLAN_RUN", self.path("run"));
-        command
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.around(PUNCHLAN);
-        command.args(words);
-        command
-    }
-
-    fn succeeds(&self, words: &[&str]) -> String {
-        let output = self.command(words).output().expect("runs");
-        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// What it says on stderr; stdout must be empty.
-    fn fails(&self, words: &[&str], code: i32) -> String {
-        let output = self.command(words).output().expect("runs");
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-        assert_eq!(text(&output.stdout), "", "{words:?}");
-        assert!(said.starts_with("error: ") && !said.contains('\u{1b}'), "{words:?}: {said}");
-        said
-    }
-
-    fn with_stdin(&self, words: &[&str], input: &str) -> Output {
-        let mut assert = assert_cmd::Command::from_std(self.command(words));
-        assert.write_stdin(input).output().expect("runs")
-    }
-
-    /// Run by a user without rights: root plays one, anybody else is one.
-    fn as_nobody(&self, words: &[&str]) -> Output {
-        let mut command = self.command(words);
-        if nix::unistd::geteuid().is_root() {
-            // The program's own folder may be closed to others; the system's folder for programs never is.
-            let program = self.path("punchlan");
-            fs::copy(PUNCHLAN, &program).expect("copied");
-            command = self.around(program.to_str().expect("text"));
-            command.args(words).uid(NOBODY).gid(NOBODY);
-        }
-        command.output().expect("runs")
-    }
-
-    fn give_away(&self, name: &str) {
-        if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(self.path(name), Some(NOBODY), Some(NOBODY)).expect("given");
-        }
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        fs::write(self.path(name), text).expect("written");
-        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).expect("mode");
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).expect("readable")
-    }
-
-    fn mode(&self, name: &str) -> u32 {
-        fs::metadata(self.path(name)).expect("there").permissions().mode() & 0o777
-    }
-
-    fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path()).expect("readable");
-        let mut names: Vec<String> = entries.map(|e| text(e.expect("entry").file_name().as_encoded_bytes())).collect();
-        names.sort();
-        names
-    }
-
-    /// A good net.toml and its key.
-    fn good_net_toml(&self) -> (String, String) {
-        self.succeeds(&["init", "good.toml", "--subnet", "10.77.0.0/24"]);
-        let good = self.read("good.toml");
-        let key = good.split('"').find(|part| part.starts_with("plk1-")).expect("a key").to_owned();
-        (good, key)
-    }
-
-    /// A daemon played by this test until it is dropped.
-    fn daemon(&self, id: u8, name: &str, answer: Answer) -> Daemon {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, is_ready) = mpsc::channel();
-        let run_dir = RunDir::create(&self.path("run"), &NetworkId([id; 32])).expect("run folder");
-        let status = friday(name, id);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            runtime.block_on(async {
-                let server = Server::bind(&run_dir).expect("bound");
-                ready.send(()).expect("waited for");
-                tokio::select! {
-                    () = serve(server, &status, answer) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        is_ready.recv().expect("bound");
-        Daemon { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-type Answer = fn(&Status, &Request) -> Option<Response>;
-
-struct Daemon {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-async fn serve(mut server: Server, status: &Status, answer: Answer) {
-    loop {
-        let Incoming { request, reply } = server.next().await;
-        if let Some(response) = answer(status, &request) {
-            let _ = reply.send(response);
-        }
-    }
-}
-
-/// bob answers, carol is silent, and nobody ends anything.
-fn answer(status: &Status, request: &Request) -> Option<Response> {
-    Some(match request {
-        Request::Status => Response::Status { status: Box::new(status.clone()) },
-        Request::Ping { peer, .. } if peer == "carol" => return None,
-        Request::Ping { .. } => {
-            Response::Pong { path: status.peers[0].path.clone().expect("bob has one"), rtt_ms: 1.2 }
-        }
-        Request::Forget { name } if name != "bob" => {
-            Response::refused(Refusal::NoSuchPeer, format!("nobody is called {name}"))
-        }
-        Request::Down | Request::Forget { .. } => Response::Done,
-    })
-}
-
-/// alice's view of a network with bob and carol.
-fn friday(name: &str, id: u8) -> Status {
-    let remote: SocketAddr = "203.0.113.9:41641".parse().expect("address");
-    let peer = |name: &str, number: u8| {
-        serde_json::json!({
-            "name": name, "id": PeerId([number; 32]), "addresses": [format!("10.77.0.{number}")], "state": "direct",
-            "path": {"kind": "reflexive", "transport": "udp", "family": "ipv4", "local": null, "remote": remote, "relay": null},
-            "rtt_ms": 0.8, "jitter_ms": 0.1, "loss": 0.0, "tx_bytes": 0, "rx_bytes": 0,
-            "handshake_age_s": 12.0, "direct_after_ms": 412, "cipher": "AES-256-GCM"
-        })
-    };
-    let status = serde_json::json!({
-        "schema": status::SCHEMA, "version": "0.1.0",
-        "network": {"name": name, "id": NetworkId([id; 32]), "interface": null, "subnet": "10.77.0.0/24", "mtu": 1400},
-        "me": {"name": "alice", "id": PeerId([1; 32]), "addresses": ["10.77.0.1"], "candidates": [],
-               "nat": {"mapping": null, "filtering": null, "hairpin": null, "allocation": null, "port_mapping": null}},
-        "rendezvous": [{"address": "198.51.100.1:3478", "transport": "udp", "state": "registered", "rtt_ms": 1.2}],
-        "peers": [peer("bob", 2), peer("carol", 3)], "warnings": [], "counters": {"drop": {}}
-    });
-    serde_json::from_value(status).expect("the contract of `status --json`")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -64,7 +64,7 @@ pub(super) fn failure(failure: &Failure) -> ExitCode {
 
 fn complain(style: Style, what: &str, text: &str) {
     // When stderr is gone too, the exit code still tells.
-    let _ = writeln!(anstream::stderr().lock(), "{style}{what}{style:#}: {text}");
+    let _ = writeln!(anstream::stderr().lock(), "{style}{what}{style:#}: {}", text.trim_end());
 }
 
 /// Shows help, the version, or what was mistyped.
