@@ -4,11 +4,20 @@
 //! two peers talk directly is counted on the wire between the routers. Root is needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+#![allow(clippy::disallowed_methods, reason = "real time is what is measured")]
 
 mod lab;
 
 #[path = "namespaces/gateways.rs"]
 mod gateways;
+#[path = "namespaces/life.rs"]
+mod life;
+#[path = "namespaces/meeting.rs"]
+mod meeting;
+#[path = "namespaces/table.rs"]
+mod table;
+#[path = "namespaces/traffic.rs"]
+mod traffic;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -108,6 +108,7 @@ pub struct Lab {
     /// The machine of the rendezvous.
     pub rendezvous: Namespace,
     delay: Option<DelayLine>,
+    loses: bool,
     /// The router between all.
     pub core: Namespace,
 }
@@ -158,7 +159,7 @@ impl Lab {
         for (number, &plan) in (0..).zip(plans) {
             sites.push(Site::new(&name, &core, number, plan.into())?);
         }
-        let lab = Self { sites, rendezvous, delay: None, core };
+        let lab = Self { sites, rendezvous, delay: None, loses: false, core };
         lab.sites.iter().flat_map(|site| &site.hosts).try_for_each(Host::await_internet)?;
         Ok(lab)
     }
@@ -168,7 +169,7 @@ impl Lab {
         &self.sites[site].hosts[0]
     }
 
-    /// From now on every packet that leaves the rendezvous' machine, and with `everywhere` every packet,
+    /// From now on every packet that leaves the rendezvous' machine, or with `everywhere` every packet,
     /// takes so long through the core.
     pub fn delay(&mut self, delay: Duration, everywhere: bool) -> Result<()> {
         self.delay = None;
@@ -185,8 +186,14 @@ impl Lab {
         [RENDEZVOUS.into(), RENDEZVOUS_2.into(), RENDEZVOUS_V6.into(), RENDEZVOUS_2_V6.into()]
     }
 
+    /// Whether the core loses packets.
+    pub fn loses(&self) -> bool {
+        self.loses
+    }
+
     /// From now on the core loses so many packets in a thousand.
-    pub fn lose(&self, per_mille: u32) -> Result<()> {
+    pub fn lose(&mut self, per_mille: u32) -> Result<()> {
+        self.loses = per_mille > 0;
         self.core.nft(&format!(
             "table inet loss {{}}
              delete table inet loss

@@ -271,19 +271,25 @@ impl<'a> Pings<'a> {
             if self.child.try_wait()?.is_some() {
                 self.child = Self::spawn(self.netns, self.target, &self.output)?;
             }
-            let answered = fs::read_to_string(&self.output)?.contains("bytes from");
+            let answered = self.said().contains("bytes from");
             Ok(answered.then(Instant::now))
         })
     }
 }
 
 impl Pings<'_> {
+    /// What ping printed so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
     /// Ends them. Between the first answer and the last: pings that were not answered, and answers that came
     /// twice.
     pub fn end(self) -> Result<Flaws> {
-        let said = fs::read_to_string(&self.output)?;
-        let answers = said.lines().filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok());
-        let mut numbers: Vec<usize> = answers.collect();
+        let said = self.said();
+        let answers = said.lines().filter(|line| line.contains("bytes from"));
+        let mut numbers: Vec<usize> =
+            answers.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok()).collect();
         let answers = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();

@@ -1,0 +1,150 @@
+//! Who becomes direct, and how quickly: every pair of gateways, with daemons.
+//!
+//! ```text
+//!   alice ── gateway A ──┐
+//!                       core ── rendezvous
+//!   bob ──── gateway B ──┘
+//! ```
+//!
+//! `LAB_RUNS=10 cargo test --test namespaces table -- --nocapture` measures each pair ten times.
+
+use std::time::Duration;
+
+use crate::lab::programs::Flaws;
+use crate::lab::{Gateway, Lab, SitePlan};
+use crate::meeting::{Meeting, meet};
+use crate::{direct_is_possible, pairs, turn};
+
+/// The promise on a short way: first answered ping, and direct where direct is possible.
+const LIMIT: Duration = Duration::from_millis(1500);
+/// What loss may cost.
+const LOSSY_LIMIT: Duration = Duration::from_secs(6);
+
+/// What lies between the sites.
+#[derive(Clone, Copy, Debug, Default)]
+struct Internet {
+    /// What every packet from the rendezvous takes more.
+    to_rendezvous: Duration,
+    /// What every packet takes more.
+    everywhere: Duration,
+    /// Packets that are lost, of a thousand.
+    loss: u32,
+}
+
+#[test]
+fn every_pair_of_the_five_kinds_is_direct_or_relayed_as_the_table_says() {
+    let _turn = turn();
+    table(Internet::default(), pairs().map(|(a, b)| (a.into(), b.into(), direct_is_possible(a, b))));
+}
+
+#[test]
+fn far_away_and_with_loss_the_table_is_the_same() {
+    let _turn = turn();
+    let internet = Internet { everywhere: Duration::from_millis(50), loss: 50, ..Internet::default() };
+    let hard = [
+        (Gateway::AddressRestricted, Gateway::Symmetric),
+        (Gateway::PortRestricted, Gateway::PortRestricted),
+        (Gateway::PortRestricted, Gateway::Symmetric),
+    ];
+    table(internet, hard.map(|(a, b)| (a.into(), b.into(), direct_is_possible(a, b))));
+}
+
+#[test]
+fn linux_routers_meet_directly_unless_one_of_them_is_fully_random() {
+    let _turn = turn();
+    let cells = [
+        (Gateway::Masquerade.into(), Gateway::Masquerade.into(), true),
+        (Gateway::Masquerade.into(), Gateway::MasqueradeDroppingInput.into(), true),
+        (Gateway::Masquerade.into(), Gateway::MasqueradeRandom.into(), false),
+        (Gateway::Masquerade.into(), Gateway::FullCone.into(), true),
+        (Gateway::PublicFirewall.into(), Gateway::Masquerade.into(), true),
+    ];
+    table(Internet::default(), cells);
+}
+
+/// A probe that reaches a Linux router before its own side has written to the sender costs the preserved
+/// port. The longer the way to the rendezvous, the later one side hears what the other already acts on.
+#[test]
+fn linux_routers_are_primed_before_the_first_probe_however_far_the_rendezvous() {
+    let _turn = turn();
+    for milliseconds in [10, 200] {
+        let internet = Internet { to_rendezvous: Duration::from_millis(milliseconds), ..Internet::default() };
+        table(internet, [(Gateway::Masquerade.into(), Gateway::Masquerade.into(), true)]);
+    }
+}
+
+#[test]
+fn two_ipv6_firewalls_are_punched_and_ipv6_saves_two_symmetric_nats() {
+    let _turn = turn();
+    let symmetric = SitePlan::new(Gateway::Symmetric).with_ipv6();
+    let cells = [(Gateway::Ipv6Firewall.into(), Gateway::Ipv6Firewall.into(), true), (symmetric, symmetric, true)];
+    table(Internet::default(), cells);
+}
+
+/// Measures each pair and prints the times; every failing cell is named, not only the first.
+fn table(internet: Internet, cells: impl IntoIterator<Item = (SitePlan, SitePlan, bool)>) {
+    let runs = std::env::var("LAB_RUNS").map_or(1, |runs| runs.parse().expect("a number"));
+    let mut failed = Vec::new();
+    println!("\n{internet:?}\n{:56} {:>17} {:>17}", "", "first ping, ms", "direct, ms");
+    for (a, b, direct) in cells {
+        let pair = format!("{a} × {b}");
+        let meetings: anyhow::Result<Vec<_>> = (0..runs).map(|run| meet_once(internet, a, b, run, direct)).collect();
+        match meetings {
+            Ok(meetings) => {
+                println!("{}", row(&pair, &meetings));
+                failed.extend(
+                    meetings.iter().filter_map(|meeting| internet.complaint(meeting)).map(|what| pair.clone() + &what),
+                );
+            }
+            Err(error) => {
+                println!("{pair:56} {error:#}");
+                failed.push(format!("{pair}: {error:#}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Each run takes a fresh internet; every other one starts the other side first.
+fn meet_once(internet: Internet, a: SitePlan, b: SitePlan, run: u32, direct: bool) -> anyhow::Result<Meeting> {
+    let lab = internet.build(a, b)?;
+    let (first, second) = if run.is_multiple_of(2) { (0, 1) } else { (1, 0) };
+    meet(&lab, lab.host(first), lab.host(second), direct)
+}
+
+impl Internet {
+    fn build(self, a: SitePlan, b: SitePlan) -> anyhow::Result<Lab> {
+        let mut lab = Lab::new(&[a, b])?;
+        if self.everywhere > Duration::ZERO {
+            lab.delay(self.everywhere, true)?;
+        } else if self.to_rendezvous > Duration::ZERO {
+            lab.delay(self.to_rendezvous, false)?;
+        }
+        lab.lose(self.loss)?;
+        Ok(lab)
+    }
+
+    /// What is wrong with a meeting that took place.
+    fn complaint(self, meeting: &Meeting) -> Option<String> {
+        let limit = if self.loss > 0 { LOSSY_LIMIT } else { LIMIT };
+        let in_time = meeting.first_ping <= limit && meeting.direct <= Some(limit);
+        let perfect = self.loss > 0 || meeting.flaws == Flaws { lost: 0, doubled: 0 };
+        (!in_time || !perfect).then(|| format!(": {meeting:?}"))
+    }
+}
+
+fn row(pair: &str, meetings: &[Meeting]) -> String {
+    let first_ping = median_and_worst(meetings.iter().map(|meeting| meeting.first_ping).collect());
+    let direct: Option<Vec<_>> = meetings.iter().map(|meeting| meeting.direct).collect();
+    let direct = direct.map_or_else(|| "relayed".to_owned(), median_and_worst);
+    format!("{pair:56} {first_ping:>17} {direct:>17}")
+}
+
+fn median_and_worst(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    match times.as_slice() {
+        [] => String::new(),
+        [only] => only.as_millis().to_string(),
+        [.., worst] => format!("{} (worst {})", times[times.len() / 2].as_millis(), worst.as_millis()),
+    }
+}

@@ -1,0 +1,136 @@
+//! What people do over a network: pings by IPv4 and IPv6, streams, datagrams and files.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use punchlan::node::status::{PathKind, PeerState};
+
+use crate::lab::programs::{Network, Peer, Program, await_true};
+use crate::lab::wire::Wire;
+use crate::lab::{Gateway, Lab, SitePlan, netns};
+use crate::meeting::{between, settles, through_rendezvous};
+use crate::turn;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// ```text
+///   alice ── full cone ───────┐
+///   bob ──── port-restricted ─ core ── rendezvous
+///   carol ── symmetric ───────┘
+/// ```
+#[test]
+fn three_peers_that_start_at_once_behind_different_nats_all_meet() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::FullCone, Gateway::PortRestricted, Gateway::Symmetric]).unwrap();
+    let network = Network::start(&lab).unwrap();
+    let names = ["alice", "bob", "carol"];
+    let peers: Vec<_> =
+        (0..3).map(|n| network.up(lab.host(n), names[n], u8::try_from(n + 1).unwrap()).unwrap()).collect();
+    for (a, b, state) in [(0, 1, PeerState::Direct), (0, 2, PeerState::Direct), (1, 2, PeerState::Relayed)] {
+        peers[a].await_peer(names[b], state, PATIENCE).unwrap();
+        peers[b].await_peer(names[a], state, PATIENCE).unwrap();
+        let wire = Wire::tap(&lab).unwrap();
+        settles(&lab, &wire, &peers[a], &peers[b], state == PeerState::Direct).unwrap();
+    }
+}
+
+/// ```text
+///   alice ─┐
+///   bob ───┴─ symmetric ── core ── rendezvous
+/// ```
+#[test]
+fn two_peers_behind_one_router_talk_on_their_lan() {
+    let _turn = turn();
+    let lab = Lab::new(&[SitePlan::new(Gateway::Symmetric).hosts(2)]).unwrap();
+    let network = Network::start(&lab).unwrap();
+    let [alice, bob] = [0, 1].map(|n| {
+        let host = &lab.sites[0].hosts[n];
+        network.up(host, ["alice", "bob"][n], u8::try_from(n + 1).unwrap()).unwrap()
+    });
+    alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+    let status = bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
+    assert_eq!(status.peers[0].path.as_ref().unwrap().kind, PathKind::Host);
+    let wire = Wire::tap(&lab).unwrap();
+    assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
+    assert_eq!(between(&wire, alice.host, bob.host).there.len(), 0, "nothing crosses the core");
+    assert_eq!(through_rendezvous(&wire, bob.host), 0);
+}
+
+#[test]
+fn pings_streams_datagrams_and_files_pass_over_a_direct_path() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::PortRestricted, Gateway::Masquerade]).unwrap();
+    everything_passes(&lab, PeerState::Direct);
+}
+
+#[test]
+fn pings_streams_datagrams_and_files_pass_over_the_relay() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Symmetric, Gateway::MasqueradeRandom]).unwrap();
+    everything_passes(&lab, PeerState::Relayed);
+}
+
+fn everything_passes(lab: &Lab, state: PeerState) {
+    let network = Network::start(lab).unwrap();
+    let alice = network.up(lab.host(0), "alice", 1).unwrap();
+    let bob = network.up(lab.host(1), "bob", 2).unwrap();
+    alice.await_peer("bob", state, PATIENCE).unwrap();
+    bob.await_peer("alice", state, PATIENCE).unwrap();
+    let (alice_v6, bob_v6) = (alice.address_v6().unwrap(), bob.address_v6().unwrap());
+    for (from, to) in [(&alice, bob.address.into()), (&alice, bob_v6), (&bob, alice.address.into()), (&bob, alice_v6)] {
+        assert_eq!(from.ping(to, 20).unwrap(), 20, "{} to {to}", from.name);
+    }
+    let tcp = iperf(&alice, &bob, &[]).unwrap();
+    let udp = iperf(&alice, &bob, &["-u", "-b", "20M"]).unwrap();
+    let lost = udp["end"]["sum"]["lost_percent"].as_f64().unwrap();
+    let speed = tcp["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e6;
+    println!("{state:?}: TCP {speed:.0} Mbit/s; UDP at 20 Mbit/s: {lost:.2} % lost");
+    assert!(speed > 20.0 && lost < 2.0);
+    for to in [alice.address.into(), alice_v6] {
+        let address = SocketAddr::new(to, 7000);
+        assert_eq!(send_file(&alice, &bob, address).unwrap(), digest(&file()), "10 MB to {address}");
+    }
+}
+
+/// iperf3 from `client` to `server` for two seconds.
+fn iperf(server: &Peer<'_>, client: &Peer<'_>, args: &[&str]) -> Result<serde_json::Value> {
+    let address = server.address.to_string();
+    let mut listen = server.host.netns.command("iperf3");
+    listen.args(["-s", "-1", "--forceflush", "-B", &address]);
+    let listening = Program::start(listen, server.folder().join("iperf3"))?;
+    await_true("iperf3 to listen", PATIENCE, || Ok(listening.said().contains("listening")))?;
+    let mut send = client.host.netns.command("iperf3");
+    let output = netns::run(send.args(["-c", &address, "-J", "-t", "2"]).args(args))?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// 10 MB from `sender` to `receiver` by TCP; the digest of what arrived.
+fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Result<Vec<u8>> {
+    let listener = receiver.host.netns.enter(|| TcpListener::bind(address))?.context("the overlay address is local")?;
+    std::thread::scope(|scope| {
+        let arrived = scope.spawn(move || -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            let (mut stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.read_to_end(&mut bytes)?;
+            Ok(digest(&bytes))
+        });
+        let mut stream = sender.host.netns.enter(|| TcpStream::connect_timeout(&address, PATIENCE))??;
+        stream.write_all(&file())?;
+        drop(stream);
+        arrived.join().expect("the receiver does not panic")
+    })
+}
+
+/// 10 MB that do not compress and do not repeat.
+fn file() -> Vec<u8> {
+    let mut bytes = vec![0; 10_000_000];
+    punchlan::sans::Seed::from_u64(10).rng().fill(&mut bytes);
+    bytes
+}
+
+fn digest(bytes: &[u8]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
+}
