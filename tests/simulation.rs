@@ -5,5 +5,17 @@
 mod nat;
 mod sim;
 
+#[path = "simulation/attacks.rs"]
+mod attacks;
+#[path = "simulation/chaos.rs"]
+mod chaos;
+#[path = "simulation/events.rs"]
+mod events;
+#[path = "simulation/members.rs"]
+mod members;
+#[path = "simulation/paths.rs"]
+mod paths;
+#[path = "simulation/table.rs"]
+mod table;
 #[path = "simulation/world.rs"]
 mod world;

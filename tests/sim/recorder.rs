@@ -27,6 +27,8 @@ pub struct Recorder {
     names: Vec<String>,
     head: Vec<(Instant, What)>,
     tail: VecDeque<(Instant, What)>,
+    /// Between them only what was noted.
+    middle: Vec<(Instant, What)>,
     left_out: usize,
 }
 
@@ -90,9 +92,12 @@ impl Recorder {
             return;
         }
         self.tail.push_back((now, what));
-        if self.tail.len() > TAIL {
-            self.tail.pop_front();
-            self.left_out += 1;
+        if self.tail.len() <= TAIL {
+            return;
+        }
+        match self.tail.pop_front() {
+            Some((at, what @ What::Note { .. })) if self.middle.len() < TAIL => self.middle.push((at, what)),
+            _ => self.left_out += 1,
         }
     }
 
@@ -107,8 +112,12 @@ impl Recorder {
             self.line(&mut out, *at, what);
         }
         if self.left_out > 0 {
-            let _ = writeln!(out, "             … {} lines left out …", self.left_out);
+            let _ = writeln!(out, "             … {} lines left out, but for …", self.left_out);
         }
+        for (at, what) in &self.middle {
+            self.line(&mut out, *at, what);
+        }
+        let _ = writeln!(out, "             …");
         for (at, what) in &self.tail {
             self.line(&mut out, *at, what);
         }

@@ -4,10 +4,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Instant, Rng, Seed, Transmit, Wakeup};
+use punchlan::wire::{self, Class};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
@@ -18,7 +20,7 @@ use super::topology::{Flight, Gateway, Line};
 use crate::nat::NatConfig;
 
 /// Time to cross a house's own network.
-const LAN_DELAY: Duration = Duration::from_micros(200);
+pub(super) const LAN_DELAY: Duration = Duration::from_micros(200);
 /// What a datagram starts with unless its sender says otherwise.
 const TTL: u8 = 64;
 /// Datagrams that a stopped process finds in its socket when it goes on.
@@ -48,7 +50,7 @@ struct Host {
     woken: (Instant, u32),
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// At a gateway, from inside.
     Leaving(usize),
     /// At the core, on its way to a gateway.
@@ -61,13 +63,19 @@ enum Stage {
 
 /// See the module.
 pub struct World {
-    now: Instant,
+    pub(super) now: Instant,
     pub rng: Rng,
     order: u64,
     queue: BTreeMap<(Instant, u64), (Stage, Flight)>,
     hosts: Vec<Host>,
-    gateways: Vec<Gateway>,
+    pub(super) gateways: Vec<Gateway>,
     pub recorder: Recorder,
+    /// Data datagrams that went straight from host to host.
+    straight: BTreeMap<(HostId, HostId), u64>,
+    /// Everything that was delivered, for those who listen on the wire: receiver and datagram.
+    pub tap: Option<Vec<(HostId, Vec<u8>)>>,
+    /// Where a failing run leaves its diagram, below cargo's folder for tests; none: on stderr.
+    pub diagram: Option<&'static str>,
     /// Errors that a test provokes on purpose are allowed.
     pub errors_allowed: bool,
     _ear: DefaultGuard,
@@ -84,6 +92,9 @@ impl World {
             hosts: Vec::new(),
             gateways: Vec::new(),
             recorder: Recorder::default(),
+            straight: BTreeMap::new(),
+            tap: None,
+            diagram: None,
             errors_allowed: false,
             _ear: errors::listen(),
         }
@@ -104,6 +115,14 @@ impl World {
     /// A gateway, to change.
     pub fn gate(&mut self, id: GatewayId) -> &mut Gateway {
         &mut self.gateways[id.0]
+    }
+
+    /// Somebody in the core writes a datagram with any source it likes.
+    pub fn inject(&mut self, somebody: HostId, source: SocketAddr, destination: SocketAddr, payload: Vec<u8>) {
+        let (sent, written) = (self.now, (source, destination));
+        let (ttl_written, ttl) = (None, TTL);
+        let flight = Flight { host: somebody.0, sent, written, ttl_written, ttl, source, destination, payload };
+        self.enqueue(self.now, Stage::Core, flight);
     }
 
     /// Sets both lines of every gateway.
@@ -163,6 +182,11 @@ impl World {
         for (socket, flight) in self.hosts[host.0].stopped.take().unwrap_or_default() {
             self.deliver(host.0, socket, flight);
         }
+    }
+
+    /// How many data datagrams went straight from one host to the other, counted on the wire.
+    pub fn straight(&self, from: HostId, to: HostId) -> u64 {
+        self.straight.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// A line of the diagram.
@@ -280,11 +304,11 @@ impl World {
         self.enqueue(self.now + LAN_DELAY, stage, flight);
     }
 
-    fn host_in(&self, gateway: usize, ip: IpAddr) -> Option<usize> {
+    pub(super) fn host_in(&self, gateway: usize, ip: IpAddr) -> Option<usize> {
         self.hosts.iter().position(|h| h.gateway == gateway && h.addresses.contains(&ip))
     }
 
-    fn enqueue(&mut self, at: Instant, stage: Stage, flight: Flight) {
+    pub(super) fn enqueue(&mut self, at: Instant, stage: Stage, flight: Flight) {
         self.order += 1;
         self.queue.insert((at, self.order), (stage, flight));
     }
@@ -295,78 +319,6 @@ impl World {
             Stage::Core => self.cross_core(flight),
             Stage::Entering(gateway) => self.enter_house(gateway, flight),
             Stage::Arriving(host) => self.arrive(host, flight),
-        }
-    }
-
-    /// The sender's gateway: one hop, translation, the line up.
-    fn leave_house(&mut self, gateway: usize, mut flight: Flight) {
-        if !hop(&mut flight) {
-            return self.lose(&flight, "TTL ended at the own gateway");
-        }
-        let now = self.now;
-        let house = &mut self.gateways[gateway];
-        if let Some(nat) = house.translator(flight.destination.ip()) {
-            match nat.outbound(now, flight.source, flight.destination) {
-                Some(source) => flight.source = source,
-                None => return self.lose(&flight, "the own gateway does not let it out (hairpin, ports)"),
-            }
-        }
-        if self.gateways[gateway].is_external(flight.destination.ip()) {
-            return self.enter_house(gateway, flight);
-        }
-        let house = &mut self.gateways[gateway];
-        house.carried.0 += flight.payload.len() as u64;
-        let line = house.up;
-        self.over_the_line(line, &flight, || Stage::Core);
-    }
-
-    /// The core: one hop, a route, the line down.
-    fn cross_core(&mut self, mut flight: Flight) {
-        if !hop(&mut flight) {
-            return self.lose(&flight, "TTL ended in the core");
-        }
-        let ip = flight.destination.ip();
-        let routed = |(i, g): (usize, &Gateway)| {
-            (g.is_external(ip) || g.is_routed(ip) && self.host_in(i, ip).is_some()).then_some(i)
-        };
-        let Some(gateway) = self.gateways.iter().enumerate().find_map(routed) else {
-            return self.lose(&flight, "no route in the core");
-        };
-        let house = &mut self.gateways[gateway];
-        house.carried.1 += flight.payload.len() as u64;
-        let line = house.down;
-        self.over_the_line(line, &flight, || Stage::Entering(gateway));
-    }
-
-    fn over_the_line(&mut self, line: Line, flight: &Flight, next: impl Fn() -> Stage) {
-        let arrivals = line.cross(self.now, &mut self.rng);
-        if arrivals.is_empty() {
-            self.lose(flight, if line.dead { "dead line" } else { "the line" });
-        }
-        for at in arrivals {
-            self.enqueue(at, next(), flight.clone());
-        }
-    }
-
-    /// The receiver's gateway: translation, one hop.
-    fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
-        let now = self.now;
-        let house = &mut self.gateways[gateway];
-        if let Some(nat) = house.translator(flight.destination.ip()) {
-            match nat.inbound(now, flight.destination, flight.source) {
-                Some(inside) => flight.destination = inside,
-                None => {
-                    let why = format!("filtered by {}, from {}", house.name, flight.source);
-                    return self.lose(&flight, &why);
-                }
-            }
-        }
-        if !hop(&mut flight) {
-            return self.lose(&flight, "TTL ended at the other gateway");
-        }
-        match self.host_in(gateway, flight.destination.ip()) {
-            Some(host) => self.enqueue(self.now + LAN_DELAY, Stage::Arriving(host), flight),
-            None => self.lose(&flight, "nobody has that address"),
         }
     }
 
@@ -386,13 +338,19 @@ impl World {
 
     fn deliver(&mut self, host: usize, socket: SocketId, mut flight: Flight) {
         self.record(&flight, Some(host), None);
+        if wire::classify(&flight.payload) == Class::Data {
+            *self.straight.entry((HostId(flight.host), HostId(host))).or_default() += 1;
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.push((HostId(host), flight.payload.clone()));
+        }
         let local = Some(flight.destination.ip());
         let datagram = Datagram { socket, local, from: flight.source, payload: &mut flight.payload };
         self.hosts[host].machine.handle_datagram(self.now, datagram);
         self.drain(host);
     }
 
-    fn lose(&mut self, flight: &Flight, why: &str) {
+    pub(super) fn lose(&mut self, flight: &Flight, why: &str) {
         let aim = self.hosts.iter().position(|h| {
             h.addresses.contains(&flight.written.1.ip()) || self.gateways[h.gateway].is_external(flight.written.1.ip())
         });
@@ -414,18 +372,20 @@ impl World {
     }
 }
 
-/// A router counts a hop; `false`: it was one too many.
-fn hop(flight: &mut Flight) -> bool {
-    flight.ttl = flight.ttl.saturating_sub(1);
-    flight.ttl > 0
-}
-
 /// A failing test leaves its diagram behind.
 impl Drop for World {
     #[allow(clippy::print_stderr, reason = "the test harness shows it with the failure")]
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("\n{}", self.recorder.draw());
+        if !std::thread::panicking() {
+            return;
+        }
+        match self.diagram {
+            Some(name) => {
+                let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+                let _ = std::fs::write(&file, self.recorder.draw());
+                eprintln!("the diagram is in {}", file.display());
+            }
+            None => eprintln!("\n{}", self.recorder.draw()),
         }
     }
 }

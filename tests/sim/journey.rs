@@ -1,0 +1,84 @@
+//! From the gateway of the sender over the core to the gateway of the receiver.
+
+use super::topology::{Flight, Gateway, Line};
+use super::world::{LAN_DELAY, Stage, World};
+
+impl World {
+    /// The sender's gateway: one hop, translation, the line up.
+    pub(super) fn leave_house(&mut self, gateway: usize, mut flight: Flight) {
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended at the own gateway");
+        }
+        let now = self.now;
+        let house = &mut self.gateways[gateway];
+        if let Some(nat) = house.translator(flight.destination.ip()) {
+            match nat.outbound(now, flight.source, flight.destination) {
+                Some(source) => flight.source = source,
+                None => return self.lose(&flight, "the own gateway does not let it out (hairpin, ports)"),
+            }
+        }
+        if self.gateways[gateway].is_external(flight.destination.ip()) {
+            return self.enter_house(gateway, flight);
+        }
+        let house = &mut self.gateways[gateway];
+        house.carried.0 += flight.payload.len() as u64;
+        let line = house.up;
+        self.over_the_line(line, &flight, || Stage::Core);
+    }
+
+    /// The core: one hop, a route, the line down.
+    pub(super) fn cross_core(&mut self, mut flight: Flight) {
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended in the core");
+        }
+        let ip = flight.destination.ip();
+        let routed = |(i, g): (usize, &Gateway)| {
+            (g.is_external(ip) || g.is_routed(ip) && self.host_in(i, ip).is_some()).then_some(i)
+        };
+        let Some(gateway) = self.gateways.iter().enumerate().find_map(routed) else {
+            return self.lose(&flight, "no route in the core");
+        };
+        let house = &mut self.gateways[gateway];
+        house.carried.1 += flight.payload.len() as u64;
+        let line = house.down;
+        self.over_the_line(line, &flight, || Stage::Entering(gateway));
+    }
+
+    fn over_the_line(&mut self, line: Line, flight: &Flight, next: impl Fn() -> Stage) {
+        let arrivals = line.cross(self.now, &mut self.rng);
+        if arrivals.is_empty() {
+            self.lose(flight, if line.dead { "dead line" } else { "the line" });
+        }
+        for at in arrivals {
+            self.enqueue(at, next(), flight.clone());
+        }
+    }
+
+    /// The receiver's gateway: translation, one hop.
+    pub(super) fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
+        let now = self.now;
+        let house = &mut self.gateways[gateway];
+        if let Some(nat) = house.translator(flight.destination.ip()) {
+            match nat.inbound(now, flight.destination, flight.source) {
+                Some(inside) => flight.destination = inside,
+                None => {
+                    let why = format!("filtered by {}, from {}", house.name, flight.source);
+                    return self.lose(&flight, &why);
+                }
+            }
+        }
+        if !hop(&mut flight) {
+            return self.lose(&flight, "TTL ended at the other gateway");
+        }
+        match self.host_in(gateway, flight.destination.ip()) {
+            Some(host) => self.enqueue(self.now + LAN_DELAY, Stage::Arriving(host), flight),
+            None => self.lose(&flight, "nobody has that address"),
+        }
+    }
+}
+
+/// A router counts a hop; `false`: it was one too many.
+fn hop(flight: &mut Flight) -> bool {
+    flight.ttl = flight.ttl.saturating_sub(1);
+    flight.ttl > 0
+}

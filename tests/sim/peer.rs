@@ -1,0 +1,336 @@
+//! A host that runs the real node, with the smallest shell that keeps the shell's promises: a disk that
+//! survives a kill, names that resolve after a while, a tunnel with a kernel behind it that answers pings.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use punchlan::addr::OverlayNet;
+use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
+use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
+use punchlan::node::status::{self, Status};
+use punchlan::node::{
+    AddressChoice, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RendezvousConfig,
+    TAILROOM,
+};
+use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
+
+use super::ledger;
+use super::machine::Machine;
+use super::packet::{self, Inner, Kind};
+use super::world::HostId;
+
+/// What host names mean, for all hosts.
+pub type Names = Rc<RefCell<BTreeMap<String, Vec<SocketAddr>>>>;
+
+const RESOLVE_TIME: Duration = Duration::from_millis(10);
+const DISK_TIME: Duration = Duration::from_millis(2);
+/// 2026-11-21, when the world's clock read zero.
+const EPOCH_MS: i64 = 1_795_219_200_000;
+/// Inner packets waiting in flows are sent with this payload.
+const PAYLOAD: usize = 64;
+
+/// What `net.toml` says.
+#[derive(Clone)]
+pub struct Profile {
+    pub name: String,
+    pub network_key: u8,
+    pub device: u8,
+    pub address: AddressChoice,
+    pub rendezvous: Vec<String>,
+    pub deny: Vec<PeerId>,
+}
+
+/// What survives a kill.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub ceiling: u64,
+    pub cache: Option<Vec<u8>>,
+}
+
+/// A flow of inner packets.
+struct Flow {
+    to: HostId,
+    address: IpAddr,
+    kind: Kind,
+    every: Duration,
+    next: Instant,
+}
+
+/// A peer's process, its disk, and the kernel behind its tunnel.
+pub struct Peer {
+    host: HostId,
+    pub profile: Profile,
+    pub disk: Disk,
+    /// Added to the wall clock.
+    pub wall_offset_ms: i64,
+    /// What `ListInterfaces` finds.
+    pub interfaces: Vec<IpNet>,
+    node: Option<Node>,
+    lives: u64,
+    ledger: ledger::Shared,
+    names: Names,
+    /// Effects that take time, in order.
+    pending: VecDeque<(Instant, Done)>,
+    flows: Vec<Flow>,
+    out: VecDeque<Transmit>,
+    /// What `Action::SetOverlayV4` said, in order.
+    pub overlay_v4: Vec<Option<Ipv4Addr>>,
+    /// Answers to `punchlan ping`.
+    pub pongs: Vec<(u64, status::Path)>,
+    /// Inner packets that the node refused.
+    pub refused: u64,
+    /// Datagrams that the node dropped.
+    pub dropped: u64,
+}
+
+impl Peer {
+    /// A peer that has not been started.
+    pub fn new(host: HostId, profile: Profile, interfaces: Vec<IpNet>, ledger: ledger::Shared, names: Names) -> Self {
+        Self {
+            host,
+            profile,
+            disk: Disk::default(),
+            wall_offset_ms: 0,
+            interfaces,
+            node: None,
+            lives: 0,
+            ledger,
+            names,
+            pending: VecDeque::new(),
+            flows: Vec::new(),
+            out: VecDeque::new(),
+            overlay_v4: Vec::new(),
+            pongs: Vec::new(),
+            refused: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Its keys.
+    pub fn identity(&self) -> Identity {
+        let network = NetworkSecrets::derive(&NetworkKey::new([self.profile.network_key; 32]), Epoch::default());
+        let device = DeviceSecrets::from_seed(&[self.profile.device; 32]);
+        Identity { network, device, suites: Suites::ALL, features: 0 }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> PeerId {
+        self.identity().device.id()
+    }
+
+    /// `punchlan up`, with its UDP sockets bound to `port`.
+    pub fn start(&mut self, now: Instant, port: u16) {
+        self.lives += 1;
+        self.flows.iter_mut().for_each(|flow| flow.next = now);
+        let identity = Arc::new(self.identity());
+        let v4: Ipv4Net = "10.77.0.0/24".parse().expect("a prefix");
+        let overlay = OverlayNet { v4, v6: identity.network.overlay_v6() };
+        let socket = |id, ip: IpAddr| LocalSocket { id: SocketId(id), addr: SocketAddr::new(ip, port) };
+        let server = |host: &String| RendezvousConfig { host: host.clone(), port: 3478, pin: None };
+        let config = NodeConfig {
+            identity,
+            network_name: "friday".to_owned(),
+            name: self.profile.name.clone(),
+            overlay,
+            address: self.profile.address,
+            rendezvous: self.profile.rendezvous.iter().map(server).collect(),
+            deny: self.profile.deny.clone(),
+            sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
+            stored_ceiling: self.disk.ceiling,
+            cache: self.disk.cache.clone(),
+            wall_ms: self.wall_ms(now),
+        };
+        let seed = Seed::from_u64((self.host.0 as u64 + 1) << 32 | self.lives);
+        self.node = Some(Node::new(config, &seed, now));
+        self.settle(now);
+    }
+
+    fn wall_ms(&self, now: Instant) -> u64 {
+        let passed = i64::try_from(now.as_nanos() / 1_000_000).expect("small");
+        u64::try_from(EPOCH_MS + passed + self.wall_offset_ms).expect("after 1970")
+    }
+
+    /// `kill -9`: only the disk remains.
+    pub fn kill(&mut self) {
+        self.node = None;
+        self.pending.clear();
+        self.out.clear();
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The real thing.
+    pub fn node(&self) -> &Node {
+        self.node.as_ref().expect("the peer runs")
+    }
+
+    /// A wish of its user.
+    pub fn command(&mut self, now: Instant, command: Command) {
+        self.node.as_mut().expect("the peer runs").handle_command(now, command);
+        self.settle(now);
+    }
+
+    /// What `punchlan status --json` says.
+    pub fn status(&self, now: Instant) -> Status {
+        self.node().status(now)
+    }
+
+    /// A program here sends to `address`, which must be `to`'s.
+    pub fn send(&mut self, now: Instant, kind: Kind, to: HostId, address: IpAddr, size: usize) {
+        let payload = self.ledger.borrow_mut().send(now, self.host, to, size);
+        let me = self.node().me();
+        let source = match address {
+            IpAddr::V4(_) => me.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => Some(IpAddr::V6(me.ula)),
+        };
+        if let Some(source) = source {
+            self.write_tunnel(now, &packet::write(kind, source, address, &payload));
+        }
+    }
+
+    /// A program here sends every so often.
+    pub fn flow(&mut self, now: Instant, kind: Kind, to: HostId, address: IpAddr, every: Duration) {
+        self.flows.push(Flow { to, address, kind, every, next: now });
+    }
+
+    /// All programs here stop sending.
+    pub fn hush(&mut self) {
+        self.flows.clear();
+    }
+
+    /// The kernel routes any packet into the tunnel.
+    pub fn write_tunnel(&mut self, now: Instant, packet: &[u8]) {
+        let mut buf = vec![0; HEADROOM];
+        buf.extend_from_slice(packet);
+        buf.resize(buf.len() + TAILROOM, 0);
+        match self.node.as_mut().expect("the peer runs").handle_packet(now, &mut buf) {
+            Outbound::Send { socket, to, range } => {
+                let payload = buf[range].to_vec();
+                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload });
+            }
+            Outbound::Taken => {}
+            Outbound::Dropped => self.refused += 1,
+        }
+        self.settle(now);
+    }
+
+    /// A packet came out of the tunnel.
+    fn read_tunnel(&mut self, now: Instant, bytes: &[u8]) {
+        let (source, destination, inner) = packet::read(bytes);
+        let me = self.node().me();
+        let shared = matches!(destination, IpAddr::V4(a) if a.is_broadcast() || a.octets()[3] == 255);
+        assert!(shared || me.iter().any(|a| a == destination), "{destination} is not an address of this tunnel");
+        match inner {
+            Inner::Udp(payload) => self.ledger.borrow_mut().arrived(now, self.host, &payload),
+            Inner::EchoReply(payload) => self.ledger.borrow_mut().answered(now, self.host, &payload),
+            Inner::EchoRequest(payload) => {
+                self.ledger.borrow_mut().arrived(now, self.host, &payload);
+                self.write_tunnel(now, &packet::write(Kind::EchoReply, destination, source, &payload));
+            }
+        }
+    }
+
+    /// Performs what the node asks for, until it asks for nothing.
+    fn settle(&mut self, now: Instant) {
+        while let Some(node) = &mut self.node {
+            if let Some(action) = node.poll_action() {
+                self.perform(now, action);
+            } else if let Some(packet) = node.poll_packet() {
+                self.read_tunnel(now, &packet);
+            } else if let Some(Event::Pong { id, path, .. }) = node.poll_event() {
+                self.pongs.push((id, path));
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Resolve { server, host, port } => {
+                let known = self.names.borrow().get(&host).cloned();
+                let with_port = |a: SocketAddr| SocketAddr::new(a.ip(), port);
+                let result = known.map(|list| list.into_iter().map(with_port).collect());
+                let result = result.ok_or_else(|| format!("{host} is unknown"));
+                self.pending.push_back((now + RESOLVE_TIME, Done::Resolved { server, result }));
+            }
+            Action::ListInterfaces => {
+                self.pending.push_back((now + DISK_TIME, Done::Interfaces(self.interfaces.clone())));
+            }
+            Action::Reserve { ceiling } => self.pending.push_back((now + DISK_TIME, Done::Reserved { ceiling })),
+            Action::SaveCache(bytes) => self.disk.cache = Some(bytes),
+            Action::SetOverlayV4(address) => self.overlay_v4.push(address),
+        }
+    }
+
+    fn done(&mut self, now: Instant, done: Done) {
+        if let Done::Reserved { ceiling } = done {
+            assert!(ceiling >= self.disk.ceiling, "a reservation never shrinks");
+            self.disk.ceiling = ceiling;
+        }
+        if let Some(node) = &mut self.node {
+            node.handle_done(now, done);
+        }
+        self.settle(now);
+    }
+
+    /// Sends what its flows have due.
+    fn pump(&mut self, now: Instant) {
+        for i in 0..self.flows.len() {
+            if self.flows[i].next <= now {
+                let Flow { to, address, kind, every, .. } = self.flows[i];
+                let next = self.flows[i].next + every;
+                self.flows[i].next = if next > now { next } else { now + every };
+                self.send(now, kind, to, address, PAYLOAD);
+            }
+        }
+    }
+}
+
+impl Machine for Peer {
+    fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) {
+        let Some(node) = &mut self.node else { return };
+        let Datagram { socket, local, from, payload } = datagram;
+        match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
+            Inbound::Deliver(range) => self.read_tunnel(now, &payload[range]),
+            Inbound::Taken => {}
+            Inbound::Dropped => self.dropped += 1,
+        }
+        self.settle(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.pending.iter().position(|(at, _)| *at <= now) {
+            let (_, done) = self.pending.remove(due).expect("it was just seen");
+            self.done(now, done);
+        }
+        if self.node.is_none() {
+            return;
+        }
+        self.pump(now);
+        let node = self.node.as_mut().expect("it runs");
+        if node.poll_timeout().is_some_and(|w| w.at <= now) {
+            node.handle_timeout(now);
+        }
+        self.settle(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.pop_front().or_else(|| self.node.as_mut()?.poll_transmit())
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        let node = self.node.as_ref()?;
+        let pending = self.pending.iter().map(|(at, _)| Wakeup::new(*at, "the shell"));
+        let flows = self.flows.iter().map(|f| Wakeup::new(f.next, "a program"));
+        pending.chain(flows).chain(node.poll_timeout()).min()
+    }
+}

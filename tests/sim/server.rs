@@ -1,0 +1,68 @@
+//! A host that runs the real rendezvous.
+
+use std::collections::VecDeque;
+
+use punchlan::sans::{Datagram, Instant, Seed, Transmit, Wakeup};
+use punchlan::server::{Config, Core, Verdict};
+
+use super::machine::Machine;
+
+/// A rendezvous process; none while it is dead.
+pub struct Server {
+    core: Option<Core>,
+    secret: [u8; 32],
+    lives: u64,
+    number: u64,
+    out: VecDeque<Transmit>,
+}
+
+impl Server {
+    /// The `number`-th rendezvous of the world, not started.
+    pub fn new(number: u64) -> Self {
+        let secret = std::array::from_fn(|i| u8::try_from(i).expect("small") ^ number.to_be_bytes()[7]);
+        Self { core: None, secret, lives: 0, number, out: VecDeque::new() }
+    }
+
+    /// Starts it, with the same key as before and nothing else.
+    pub fn start(&mut self, now: Instant) {
+        self.lives += 1;
+        let seed = Seed::from_u64(self.number << 32 | self.lives);
+        self.core = Some(Core::new(Config::default(), self.secret, &seed, now));
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.core = None;
+        self.out.clear();
+    }
+
+    /// The real thing.
+    pub fn core(&self) -> &Core {
+        self.core.as_ref().expect("the rendezvous runs")
+    }
+}
+
+impl Machine for Server {
+    fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) {
+        let Some(core) = &mut self.core else { return };
+        let Datagram { socket, local, from, payload } = datagram;
+        let verdict = core.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
+        if let Verdict::Forward { socket, src, to, range } = verdict {
+            self.out.push_back(Transmit { socket, src, to, ttl: None, payload: payload[range].to_vec() });
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if let Some(core) = &mut self.core {
+            core.handle_timeout(now);
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.pop_front().or_else(|| self.core.as_mut()?.poll_transmit())
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        self.core.as_ref()?.poll_timeout()
+    }
+}

@@ -1,0 +1,182 @@
+//! Random evenings: joins, leaves, kills, routers that forget, bad lines, clocks that jump, rendezvous that come
+//! and go, in any order. In the end everything is up again, and every pair must talk, directly where the oracle
+//! says so. A failing case prints its steps; the sequence diagram of the smallest is in a file that it names.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use punchlan::node::status::PeerState;
+
+use crate::nat::NatConfig;
+use crate::sim::oracle::{Place, direct_is_possible};
+use crate::sim::peer::Peer;
+use crate::sim::scene::{House, Scene, ip};
+use crate::sim::topology::Line;
+use crate::sim::world::HostId;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Everything must be well again so long after the last trouble.
+const RECOVERY: Duration = Duration::from_secs(90);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Up(usize),
+    Down(usize),
+    Kill(usize),
+    Forget(usize),
+    NewAddress(usize, u8),
+    DeadLine(usize),
+    GoodLine(usize),
+    BadLine(usize),
+    Suspend(usize, u64),
+    ClockJump(usize, i64),
+    KillServer(usize),
+    StartServer(usize),
+    Wait(u64),
+}
+
+fn step(peers: usize) -> impl Strategy<Value = Step> {
+    let peer = 0..peers;
+    prop_oneof![
+        4 => peer.clone().prop_map(Step::Up),
+        1 => peer.clone().prop_map(Step::Down),
+        2 => peer.clone().prop_map(Step::Kill),
+        1 => peer.clone().prop_map(Step::Forget),
+        1 => (peer.clone(), 0..20_u8).prop_map(|(p, a)| Step::NewAddress(p, a)),
+        1 => peer.clone().prop_map(Step::DeadLine),
+        1 => peer.clone().prop_map(Step::GoodLine),
+        1 => peer.clone().prop_map(Step::BadLine),
+        1 => (peer.clone(), 1..250_u64).prop_map(|(p, s)| Step::Suspend(p, s)),
+        1 => (peer, -100_000_i64..100_000).prop_map(|(p, s)| Step::ClockJump(p, s)),
+        1 => (0..2_usize).prop_map(Step::KillServer),
+        1 => (0..2_usize).prop_map(Step::StartServer),
+        6 => (1..20_000_u64).prop_map(Step::Wait),
+    ]
+}
+
+fn evening() -> impl Strategy<Value = (u64, Vec<usize>, Vec<Step>)> {
+    (2..=5_usize).prop_flat_map(|peers| {
+        let places = proptest::collection::vec(0..6_usize, peers);
+        (any::<u64>(), places, proptest::collection::vec(step(peers), 5..40))
+    })
+}
+
+/// The five classical places, and Linux.
+fn nat(place: usize) -> Option<NatConfig> {
+    Place::ALL.get(place).map_or(Some(NatConfig::linux_masquerade()), |p| p.nat())
+}
+
+struct Evening {
+    scene: Scene,
+    peers: Vec<HostId>,
+    places: Vec<usize>,
+}
+
+impl Evening {
+    fn new(seed: u64, places: Vec<usize>) -> Self {
+        let mut scene = Scene::new(seed);
+        scene.world.diagram = Some("evening.txt");
+        scene.rendezvous();
+        let named = |(i, place): (usize, &usize)| scene.peer(&format!("peer{i}"), House::v4(nat(*place)));
+        let peers = places.iter().enumerate().map(named).collect();
+        Self { scene, peers, places }
+    }
+
+    fn runs(&self, peer: usize) -> bool {
+        self.scene.machine(self.peers[peer]).runs()
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Up(p) if !self.runs(p) => self.scene.up(self.peers[p]),
+            Step::Down(p) if self.runs(p) => self.scene.down(self.peers[p]),
+            Step::Kill(p) => self.scene.kill(self.peers[p]),
+            Step::Forget(p) => self.with_nat(p, |nat| nat.forget()),
+            Step::NewAddress(p, nth) => {
+                let last = 100 + p * 20 + usize::from(nth);
+                self.with_nat(p, |nat| nat.set_external(ip(&format!("203.0.113.{last}"))));
+            }
+            Step::DeadLine(p) => self.line(p, Line { dead: true, ..Line::CLEAN }),
+            Step::GoodLine(p) => self.line(p, Line::CLEAN),
+            Step::BadLine(p) => self.line(p, Line { jitter: SECOND / 10, loss: 100, doubled: 50, ..Line::FAR }),
+            Step::Suspend(p, seconds) => {
+                self.scene.world.stop(self.peers[p]);
+                self.scene.run(SECOND * u32::try_from(seconds).expect("small"));
+                self.scene.world.go_on(self.peers[p]);
+            }
+            Step::ClockJump(p, seconds) => {
+                self.scene.edit(self.peers[p], |peer: &mut Peer| peer.wall_offset_ms += seconds * 1000);
+            }
+            Step::KillServer(s) => self.scene.kill_server(self.scene.servers[s]),
+            Step::StartServer(s) => self.scene.start_server(self.scene.servers[s]),
+            Step::Wait(ms) => self.scene.run(Duration::from_millis(ms)),
+            Step::Up(_) | Step::Down(_) => {}
+        }
+    }
+
+    fn with_nat(&mut self, peer: usize, change: impl FnOnce(&mut crate::nat::Nat)) {
+        let gateway = self.scene.world.gateway_of(self.peers[peer]);
+        if let Some(nat) = &mut self.scene.world.gate(gateway).nat {
+            change(nat);
+        }
+    }
+
+    fn line(&mut self, peer: usize, line: Line) {
+        let gateway = self.scene.world.gateway_of(self.peers[peer]);
+        let house = self.scene.world.gate(gateway);
+        (house.up, house.down) = (line, line);
+    }
+
+    /// Ends all trouble, waits, and asks for everything.
+    fn check(mut self) {
+        for i in 0..self.peers.len() {
+            self.line(i, Line::CLEAN);
+            if !self.runs(i) {
+                self.scene.up(self.peers[i]);
+            }
+        }
+        for server in self.scene.servers.clone() {
+            self.scene.kill_server(server);
+            self.scene.start_server(server);
+        }
+        self.scene.run(RECOVERY);
+        let pairs: Vec<_> = (0..self.peers.len()).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
+        for &(a, b) in &pairs {
+            self.scene.flows(self.peers[a], self.peers[b], SECOND / 10);
+        }
+        let mark = self.scene.mark();
+        self.scene.run(SECOND * 10);
+        for &(a, b) in &pairs {
+            let direct = direct_is_possible(nat(self.places[a]), nat(self.places[b]));
+            let expected = if direct { PeerState::Direct } else { PeerState::Relayed };
+            let (x, y) = (self.peers[a], self.peers[b]);
+            assert_eq!(self.scene.state(x, y), Some(expected), "peer{a} to peer{b}");
+            assert_eq!(self.scene.state(y, x), Some(expected), "peer{b} to peer{a}");
+        }
+        self.scene.hush();
+        for &(a, b) in &pairs {
+            for (x, y) in [(self.peers[a], self.peers[b]), (self.peers[b], self.peers[a])] {
+                let (sent, lost) = self.scene.lost(mark, x, y);
+                assert_eq!(lost, 0, "of {sent} inner packets between peer{a} and peer{b}");
+            }
+        }
+    }
+}
+
+/// A dozen, or as many as `PROPTEST_CASES` asks for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_any_evening_everybody_talks_again((seed, places, steps) in evening()) {
+        let mut evening = Evening::new(seed, places);
+        for step in &steps {
+            evening.step(step);
+        }
+        evening.check();
+    }
+}
