@@ -11,12 +11,12 @@ use crate::node::{AddressChoice, RendezvousConfig};
 
 /// A virtual LAN for friends and their games.
 ///
-/// Every machine that has the same net.toml key appears on one private network, end-to-end encrypted, over the
+/// Every machine that has the network's key appears on one private network, end-to-end encrypted, over the
 /// most direct path that the routers between them allow. No account, no port forwarding.
 #[derive(Debug, Parser)]
 #[command(name = "punchlan", version, arg_required_else_help = true, subcommand_required = true, after_help = FIRST_STEPS)]
 pub struct Args {
-    /// Say more on stderr: -v what happens, -vv everything (see also the variable PUNCHLAN_LOG)
+    /// Say more on stderr: -v what happens, -vv everything (or set PUNCHLAN_LOG)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
     /// What to do
@@ -46,12 +46,12 @@ pub enum Command {
     Init(Init),
     /// Print the link (and its QR code) that lets a friend in
     #[command(
-        after_help = "The link contains the network's secret key: whoever has it is a member. Send it to friends, not to a forum.\n\nExamples:\n  punchlan invite\n  punchlan invite net.toml --plain\n  punchlan invite --out invite.txt        a file that only you can read"
+        after_help = "The link contains the network's secret key: whoever has it is a member. Send it\nto friends, not to a forum.\n\nExamples:\n  punchlan invite\n  punchlan invite net.toml --plain\n  punchlan invite --out invite.txt        a file that only you can read"
     )]
     Invite(Invite),
     /// Write a net.toml from a friend's invite
     #[command(
-        after_help = "A link that is typed on the command line can be seen by other users of this machine while the command runs, and stays\nin the shell's history. To keep it from both, save it in a file, or paste it after `punchlan join -`.\n\nExamples:\n  punchlan join 'punchlan://join?name=…'   (the quotation marks matter)\n  punchlan join invite.txt\n  punchlan join -                          then paste the link, and press Enter and Ctrl-D"
+        after_help = "A link that is typed here can be seen by other users of this machine while the\ncommand runs, and stays in the shell's history. To keep it from both, save it in\na file, or type `punchlan join -` and paste it then.\n\nExamples:\n  punchlan join 'punchlan://join?name=…'   (the quotation marks matter)\n  punchlan join invite.txt\n  punchlan join -                          then paste the link, and press Enter and Ctrl-D"
     )]
     Join(Join),
     /// Run the peer in the foreground until Ctrl-C or `punchlan down`
@@ -74,7 +74,7 @@ pub enum Command {
     Ping(Ping),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had
     #[command(
-        after_help = "For a machine that others can reach: a small server, or a home machine whose router forwards UDP port 3478.\nIt needs no root, no account and no database, and cannot read what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000"
+        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000"
     )]
     Rendezvous(RendezvousArgs),
     /// Free the address and the name of a member who is gone
@@ -192,7 +192,7 @@ pub struct Forget {
 /// `punchlan rendezvous`
 #[derive(Debug, clap::Args)]
 pub struct RendezvousArgs {
-    /// UDP address to listen on, port 0 for any; may be given several times [default: [::]:3478, IPv4 and IPv6]
+    /// UDP address to listen on, port 0 for any; may be given several times [default: port 3478 of every address]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Vec<SocketAddr>,
     /// A rendezvous.toml with limits (an example is in conf/)
