@@ -322,9 +322,9 @@ impl Node {
 
     pub(super) fn expire_peers(&mut self, now: Instant) {
         self.end_searches(now);
-        let silent = |p: &Peer| p.listed.is_empty() && p.received.or(p.heard).is_none_or(|at| now - at >= SILENCE);
-        let gone: Vec<PeerId> =
-            self.peers.iter().filter(|(_, p)| p.offline.is_none() && silent(p)).map(|(id, _)| *id).collect();
+        let silent = |p: &Peer| p.received.or(p.heard).is_none_or(|at| now - at >= SILENCE);
+        let gone = |id: &PeerId, p: &Peer| p.offline.is_none() && silent(p) && !self.is_listed(id);
+        let gone: Vec<PeerId> = self.peers.iter().filter(|(id, p)| gone(id, p)).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| self.set_offline(now, id));
         let old = |p: &Peer| p.offline.is_some_and(|since| now - since >= FORGET_AFTER);
         let forgotten: Vec<PeerId> = self.peers.iter().filter(|(_, p)| old(p)).map(|(id, _)| *id).collect();
