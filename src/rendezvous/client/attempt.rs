@@ -79,6 +79,8 @@ pub(super) struct SentHello {
     nonce: [u8; 16],
     to: SocketAddr,
     at: Instant,
+    /// Its answer came: a second one is a replay, unless our Register is answered so.
+    answered: bool,
 }
 
 impl Attempt {
@@ -169,14 +171,18 @@ impl Client {
         while self.hellos.len() >= REMEMBERED_HELLOS {
             self.hellos.pop_front();
         }
-        self.hellos.push_back(SentHello { nonce, to, at: now });
+        self.hellos.push_back(SentHello { nonce, to, at: now, answered: false });
         self.queue.push_back((socket_for(to), to, Hello { version: VERSION, nonce, asked: Some(to) }.encode()));
     }
 
     pub(super) fn on_cookie(&mut self, now: Instant, identity: &Identity, from: SocketAddr, cookie: &Cookie) {
-        let Some(hello) = self.hellos.iter().find(|hello| hello.to == from && hello.nonce == cookie.nonce) else {
-            return;
+        let renewed = match &self.attempt {
+            Attempt::Registering(r) => r.link.server == from && r.nonce == cookie.nonce && r.sent > 1,
+            _ => false,
         };
+        let asked = |hello: &&mut SentHello| hello.to == from && hello.nonce == cookie.nonce;
+        let Some(hello) = self.hellos.iter_mut().find(asked).filter(|hello| renewed || !hello.answered) else { return };
+        hello.answered = true;
         let round_trip = now - hello.at;
         if cookie.version != VERSION {
             return self.refused(now, from, Reason::Version, 0, cookie.version);
@@ -192,7 +198,7 @@ impl Client {
                 self.register(now, identity, from, cookie, number, round);
             }
             // Our cookie was too old: the server answered the Register with a new one.
-            Attempt::Registering(r) if r.link.server == from && r.nonce == cookie.nonce && r.sent > 1 => {
+            Attempt::Registering(r) if renewed => {
                 let (number, round) = (r.number, r.round);
                 self.register(now, identity, from, cookie, number, round);
             }

@@ -44,10 +44,12 @@ impl Client {
 
     /// A frame under the keys of a Register: the first that counts says `registered`.
     fn on_first_frame(&mut self, now: Instant, items: &[u8]) {
-        let accepted = ToPeer::all(items).any(|item| matches!(item, ToPeer::Registered { .. }));
-        if !accepted {
+        let Some((fresh, observed)) = ToPeer::all(items).find_map(|item| match item {
+            ToPeer::Registered { fresh, observed, .. } => Some((fresh, observed)),
+            _ => None,
+        }) else {
             return;
-        }
+        };
         if let Attempt::Registering(registering) = std::mem::replace(&mut self.attempt, Attempt::Idle) {
             let first = self.link.replace(registering.link).is_none();
             (self.trouble, self.problem, self.silent_since, self.refusals) = (Trouble::None, None, None, 0);
@@ -58,13 +60,15 @@ impl Client {
                 self.events.push_back(Event::Registered);
             }
         }
+        self.on_registered(now, fresh, observed);
         ToPeer::all(items).for_each(|item| self.on_item(now, &item));
     }
 
     fn on_item(&mut self, now: Instant, item: &ToPeer<'_>) {
         match item {
             ToPeer::Ack(ids) => ids.iter().for_each(|id| self.on_ack(id)),
-            ToPeer::Registered { fresh, observed, .. } => self.on_registered(now, *fresh, *observed),
+            // Once is enough: a Register that somebody replays is confirmed again, and must not reset us.
+            ToPeer::Registered { .. } => {}
             ToPeer::Refreshed { token, observed, summary } => self.on_refreshed(now, *token, *observed, summary),
             ToPeer::Peer(news) => self.on_news(now, news),
             ToPeer::Refused { reason, id } => self.on_item_refused(now, *reason, *id),
