@@ -443,7 +443,7 @@ fn mutated_datagrams_of_a_live_session_harm_nobody() {
             let at = rng.u32() as usize % packet.bytes.len();
             packet.bytes[at] = rng.array::<1>()[0];
         }
-        if rng.u32() % 4 == 0 {
+        if rng.u32().is_multiple_of(4) {
             packet.bytes.truncate(rng.u32() as usize % (packet.bytes.len() + 1));
         }
         world.inject(packet.from, packet.to, packet.bytes);

@@ -134,9 +134,7 @@ fn channels_over_the_limit_are_refused_in_words() {
 
 #[test]
 fn stun_answers_are_limited_by_prefix() {
-    let mut config = Config::default();
-    config.stun_per_prefix = Rate::new(1, 3);
-    let mut world = World::with(config);
+    let mut world = World::with(Config { stun_per_prefix: Rate::new(1, 3), ..Config::default() });
     let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
     for from in ["192.0.2.66:1", "192.0.2.67:1"] {
         for _ in 0..10 {
