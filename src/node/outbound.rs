@@ -186,6 +186,11 @@ impl Node {
                 self.flush_waiting(now, id);
             }
             punch::Event::PathLost => self.introduce_again(now, id),
+            punch::Event::RelayDoubtful { server } => {
+                if let Some(server) = self.servers.get_mut(usize::from(server.0)) {
+                    server.client.check(now);
+                }
+            }
             // The search goes on there by itself.
             punch::Event::PeerReflexive { addr } => tracing::debug!(peer = ?id, %addr, "peer-reflexive"),
         }

@@ -207,8 +207,12 @@ impl Punch {
             let role = self.role(&self.paths[i]);
             let path = &mut self.paths[i];
             died |= path.handle_timeout(now, role) && used == Some(path.via);
+            let doubtful = path.take_relay_doubt(now);
             if path.take_keepalive(now, role) {
                 self.keepalives.push_back(path.via);
+            }
+            if let Some(server) = doubtful {
+                self.emit(Event::RelayDoubtful { server });
             }
         }
         self.doubt_all(now);

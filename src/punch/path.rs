@@ -82,6 +82,8 @@ pub(super) struct Path {
     waiting: Option<Instant>,
     /// Since when it is in doubt.
     doubt: Option<Instant>,
+    /// That it counts was said.
+    doubt_told: bool,
     /// The first data sent since something authenticated was received.
     unanswered: Option<Instant>,
     /// The last data, either way.
@@ -118,6 +120,7 @@ impl Path {
             asked: None,
             waiting: None,
             doubt: None,
+            doubt_told: false,
             unanswered: None,
             data: None,
             received: None,
@@ -277,6 +280,10 @@ impl Path {
 
     /// Data will go here: the NAT's mapping is to be kept.
     pub(super) fn on_chosen(&mut self, now: Instant) {
+        if !self.via.is_direct() {
+            // It is not blamed for what was not answered when it was used before.
+            (self.unanswered, self.waiting) = (None, None);
+        }
         self.kept.get_or_insert(now);
     }
 

@@ -216,6 +216,48 @@ fn a_repeated_introduction_means_nothing() {
     assert_eq!(sent, 1 + 5, "one prime, and the rungs that 100 ms steps see");
 }
 
+// ---- relays ----
+
+#[test]
+fn a_relay_that_falls_silent_gives_way_to_another_and_its_rendezvous_is_asked_once() {
+    let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
+    let relays = [0, 1].map(ServerId);
+    relays.iter().for_each(|server| punch.relay_up(now, *server));
+    let (used, other) = (Via::Relay { server: relays[0] }, Via::Relay { server: relays[1] });
+    assert_eq!(punch.choice().map(|choice| choice.via), Some(used));
+    punch.data_sent(now, used);
+    let mut asked = Vec::new();
+    for _ in 0..300 {
+        now += ms(10);
+        for probe in drain(&mut punch, now, &mut budget).into_iter().filter(|probe| probe.via == other) {
+            punch.handle_probe(now, other, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
+        }
+        punch.handle_timeout(now);
+        asked.extend(std::iter::from_fn(|| punch.poll_event()).filter(|e| matches!(e, Event::RelayDoubtful { .. })));
+    }
+    assert_eq!(asked, [Event::RelayDoubtful { server: relays[0] }]);
+    assert_eq!(punch.choice().map(|choice| choice.via), Some(other));
+}
+
+#[test]
+fn the_only_relay_stays_in_use_and_is_asked_until_it_answers() {
+    let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
+    punch.relay_up(now, RELAY);
+    let via = Via::Relay { server: RELAY };
+    let mut last = Vec::new();
+    for _ in 0..100 {
+        punch.data_sent(now, via);
+        now += ms(100);
+        last = [last, drain(&mut punch, now, &mut budget)].concat();
+        punch.handle_timeout(now);
+        assert_eq!(punch.choice().map(|choice| choice.via), Some(via));
+    }
+    assert!(last.len() < 30, "{} probes in 10 s", last.len());
+    let probe = last.pop().expect("asked");
+    punch.handle_probe(now, via, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
+    assert_eq!(punch.paths(now).next().and_then(|path| path.proven), Some(Duration::ZERO));
+}
+
 // ---- anything at all ----
 
 #[derive(Clone, Debug)]

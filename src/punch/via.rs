@@ -147,6 +147,12 @@ pub enum Event {
     /// The direct path died and no other is proven: data is relayed, if there is a relay, and the search has
     /// started again. Ask the rendezvous to introduce both sides anew.
     PathLost,
+    /// The relay that data goes through does not answer; data goes through another, if there is one. Ask its
+    /// rendezvous whether it is still there.
+    RelayDoubtful {
+        /// The rendezvous.
+        server: ServerId,
+    },
     /// The peer's probes come from an address that nobody announced.
     PeerReflexive {
         /// The address.

@@ -120,7 +120,6 @@ fn the_rendezvous_is_killed_and_comes_back_after_5_s() {
 }
 
 #[test]
-#[ignore = "open: a relay path that dies is noticed too late"]
 fn the_rendezvous_comes_back_at_another_address() {
     for nat in [DIRECT, RELAYED] {
         let mut pair = Pair::new(nat, 1);
@@ -148,7 +147,6 @@ fn the_only_rendezvous_is_gone_for_good_and_a_direct_pair_lives_on() {
 }
 
 #[test]
-#[ignore = "open: a relay path that dies is noticed too late"]
 fn one_of_two_rendezvous_is_gone_for_good() {
     for (nat, dead) in [(DIRECT, 0), (RELAYED, 0), (RELAYED, 1)] {
         let mut pair = Pair::new(nat, 2);

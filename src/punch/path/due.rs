@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::super::ladder::{DOUBT, FULL, Ladder};
 use super::{Ask, DOUBT_COUNTS, Path, Role, UNSURE};
+use crate::id::ServerId;
+use crate::punch::Via;
 use crate::sans::Instant;
 
 /// Data sent and nothing authenticated received for so long puts a path in doubt.
@@ -29,6 +31,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const FULL_AGAIN: Duration = Duration::from_secs(60);
 /// The last full-size probe of a ladder is given this long.
 const FULL_PATIENCE: Duration = Duration::from_secs(1);
+/// A relay in doubt is asked so often: it may be back.
+const RELAY_AGAIN: Duration = Duration::from_secs(1);
 /// A probe that the node's budget refused waits so long.
 const HOLD: Duration = Duration::from_millis(20);
 
@@ -81,10 +85,7 @@ impl Path {
     /// Time passes. Returns whether the path died.
     pub(in crate::punch) fn handle_timeout(&mut self, now: Instant, role: Role) -> bool {
         self.test_full_size(now, role);
-        if !self.via.is_direct() || !self.is_proven() {
-            return false;
-        }
-        if self.doubt_due().is_some_and(|at| at <= now) {
+        if self.doubt_due(role).is_some_and(|at| at <= now) {
             self.doubt(now, now);
         }
         let died = self.death_due().is_some_and(|at| at <= now);
@@ -96,10 +97,18 @@ impl Path {
 
     /// Asks whether it is still alive, unless it answered after `since`.
     pub(in crate::punch) fn doubt(&mut self, now: Instant, since: Instant) {
-        if self.doubt.is_none() && self.proven.is_some_and(|at| at < since) {
-            self.doubt = Some(now);
+        if self.doubt.is_none() && self.proven.map_or(!self.via.is_direct(), |at| at < since) {
+            (self.doubt, self.doubt_told) = (Some(now), false);
             self.small = Ladder::start(now, DOUBT);
         }
+    }
+
+    /// Whether a relay's doubt begins to count; says so once.
+    pub(in crate::punch) fn take_relay_doubt(&mut self, now: Instant) -> Option<ServerId> {
+        let Via::Relay { server } = self.via else { return None };
+        let news = !self.doubt_told && self.is_doubtful(now);
+        self.doubt_told |= news;
+        news.then_some(server)
     }
 
     fn die(&mut self) {
@@ -143,6 +152,9 @@ impl Path {
             return None;
         }
         let Some(asked) = self.asked else { return Some(Instant::ZERO) };
+        if self.doubt.is_some() && !self.via.is_direct() && self.is_active(asked) {
+            return Some(asked + RELAY_AGAIN);
+        }
         let interval = match role {
             Role::Rival => MEASURE_ACTIVE,
             Role::Used if self.is_active(asked) => MEASURE_ACTIVE,
@@ -153,16 +165,20 @@ impl Path {
         Some(align(asked, interval))
     }
 
-    /// When silence becomes doubt.
-    fn doubt_due(&self) -> Option<Instant> {
+    /// When silence becomes doubt. Of a relay only while data goes there: on others little is asked.
+    fn doubt_due(&self, role: Role) -> Option<Instant> {
+        let may_be_doubted = if self.via.is_direct() { self.is_proven() } else { role == Role::Used };
+        if self.doubt.is_some() || !may_be_doubted {
+            return None;
+        }
         let silence = self.unanswered.map(|at| at + SILENCE);
         let missed = self.waiting.map(|at| at + self.patience);
         silence.into_iter().chain(missed).min()
     }
 
-    /// When doubt becomes death.
+    /// When doubt becomes death. A relay never dies of it: the rendezvous closes its channel.
     fn death_due(&self) -> Option<Instant> {
-        let doubt = self.doubt?;
+        let doubt = self.doubt.filter(|_| self.via.is_direct())?;
         let last_data = self.received.map_or(Instant::ZERO, |at| at + SILENCE);
         Some((doubt + DOUBT_HOLDS).max(last_data).min(doubt + DOUBT_HOLDS_WITH_DATA))
     }
@@ -193,14 +209,13 @@ impl Path {
         let direct = self.via.is_direct();
         let ask = [self.prime.then_some(now), self.full.due(), self.small.due(), self.measure_due(role)];
         let ask = ask.into_iter().flatten().min().map(|at| at.max(self.held));
-        let doubt = if direct && self.is_proven() && self.doubt.is_none() { self.doubt_due() } else { None };
         let counts = self.doubt.map(|at| at + DOUBT_COUNTS).filter(|at| *at > now);
         let unsure = self.proven.map(|at| at + UNSURE).filter(|at| direct && role == Role::Used && *at > now);
         let full_failed = if self.narrow { None } else { self.full.spent(FULL_PATIENCE) };
         let keepalive = self.kept.filter(|_| direct).map(|at| align(at, KEEPALIVE));
         [
             (ask, "probe"),
-            (doubt, "path silent"),
+            (self.doubt_due(role), "path silent"),
             (counts, "path in doubt"),
             (self.death_due(), "path dead"),
             (unsure, "path unsure"),

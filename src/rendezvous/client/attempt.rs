@@ -139,8 +139,10 @@ impl Client {
         let Attempt::Greeting { round, .. } = self.attempt else { return };
         if round >= UNREACHABLE_ROUND {
             if self.link.is_some() {
-                // The registration that stands will show by itself whether the server is there.
+                // The registration that stands will show by itself whether the server is there, or its name that
+                // it moved.
                 self.attempt = Attempt::Idle;
+                self.ask_to_resolve(now);
                 return;
             }
             self.unreachable(now);

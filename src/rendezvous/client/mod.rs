@@ -42,6 +42,8 @@ const REFRESH_PAUSES: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(2)];
 /// Refreshes while the list of members is not known to be complete.
 const SYNC_PAUSE: Duration = Duration::from_secs(1);
+/// It is asked out of turn this often at most.
+const CHECK_PAUSE: Duration = Duration::from_secs(2);
 /// A hint that the server forgot us is believed this often.
 const HINT_PAUSE: Duration = Duration::from_secs(2);
 /// Names are looked up again after this, doubling to [`RESOLVE_LONGEST`].
@@ -235,7 +237,8 @@ impl Client {
             return;
         }
         self.addresses = addresses;
-        if self.link.is_none() && self.trouble != Trouble::Refused {
+        let silent = self.link.is_none() || self.refresh.unanswered > 1;
+        if silent && self.trouble != Trouble::Refused {
             self.begin_at = Some(now);
         }
     }
@@ -301,6 +304,15 @@ impl Client {
     pub fn reregister(&mut self, now: Instant) {
         self.now = now;
         self.begin_at = Some(now);
+    }
+
+    /// Asks at once whether the server is still there, unless that was asked a moment ago: what goes through it
+    /// is not answered.
+    pub fn check(&mut self, now: Instant) {
+        self.now = now;
+        if self.refresh.unanswered == 0 && now - self.refresh.sent_at >= CHECK_PAUSE {
+            self.refresh.due = now;
+        }
     }
 
     /// Tells the server to forget this peer. [`Client::has_left`] says when that is done or given up.

@@ -390,3 +390,19 @@ fn a_large_network_is_told_in_full() {
     world.run(S * 60);
     assert!(world.wire.len() < 150 * 12, "{}", world.wire.len());
 }
+
+#[test]
+fn a_server_that_is_silent_when_asked_out_of_turn_is_lost_soon_and_looked_up_again() {
+    let mut world = World::new();
+    let a = world.join(1, 1);
+    world.run(S * 4);
+    world.peers[a].client.check(world.now);
+    world.run(S * 3);
+    assert_eq!(world.peers[a].count(|e| *e == Event::Lost), 0, "it answers");
+
+    world.core = None;
+    world.peers[a].client.check(world.now);
+    world.run(S * 6);
+    assert_eq!(world.peers[a].count(|e| *e == Event::Lost), 1);
+    assert!(world.peers[a].count(|e| *e == Event::ResolveAgain) >= 2, "its name may lead elsewhere now");
+}
