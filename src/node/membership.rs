@@ -184,7 +184,10 @@ impl Node {
         (peer.offline, peer.searched) = (None, None);
         peer.heard.get_or_insert(now);
         peer.punch.introduce(now);
-        peer.session.connect(now);
+        // Without a way an initiation would be lost, and the next one late: the way's own news begin it.
+        if peer.punch.choice().is_some() {
+            peer.session.connect(now);
+        }
     }
 
     /// A peer passed on an announcement, its own or another's.

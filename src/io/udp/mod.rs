@@ -92,7 +92,7 @@ impl Socket {
     /// limit `ttl`, or the system's. Never waits.
     ///
     /// # Errors
-    /// The system's: [`fault`] says whether only this datagram is concerned. `WouldBlock` was counted in
+    /// The system's: [`fault()`] says whether only this datagram is concerned. `WouldBlock` was counted in
     /// [`Socket::dropped`]. `Unsupported`: this system has no hop limit per datagram.
     pub fn send(&self, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
         // What can only be refused is refused here: once the kernel has, quinn-udp takes it for an old one.
