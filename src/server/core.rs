@@ -232,6 +232,7 @@ impl Core {
                 }
             }
         }
+        self.server.flush(now);
     }
 
     fn open(&mut self, now: Instant, slot: Slot, other: Slot, number: u32, id: u32) {

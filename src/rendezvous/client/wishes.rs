@@ -24,6 +24,8 @@ pub(super) struct Wishes {
     /// At most one change a second, five at once.
     changes: RateLimit,
     channels: BTreeMap<PeerId, Channel>,
+    /// Whose channel a number is.
+    numbers: BTreeMap<u32, PeerId>,
     introductions: BTreeMap<PeerId, Introduction>,
 }
 
@@ -58,6 +60,7 @@ impl Wishes {
             announcement: None,
             changes: RateLimit::new(1, 5),
             channels: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             introductions: BTreeMap::new(),
         }
     }
@@ -83,6 +86,7 @@ impl Wishes {
     pub(super) fn open(&mut self, now: Instant, peer: PeerId, rng: &mut Rng) {
         let id = self.fresh_id();
         let number = self.channels.get(&peer).map_or_else(|| self.unused_number(rng), |channel| channel.number);
+        self.numbers.insert(number, peer);
         let channel = self.channels.entry(peer).or_insert(Channel {
             number,
             open: false,
@@ -119,7 +123,7 @@ impl Wishes {
 
     /// Whose channel `number` is.
     pub(super) fn peer_of(&self, number: u32) -> Option<PeerId> {
-        self.channels.iter().find(|(_, channel)| channel.number == number).map(|(peer, _)| *peer)
+        self.numbers.get(&number).copied()
     }
 
     /// The server says under which of our numbers the channel to `peer` is open (0: none). Whether it is, if
@@ -158,7 +162,7 @@ impl Wishes {
     /// The server starts from nothing: everything is said again.
     pub(super) fn say_all_again(&mut self, now: Instant) {
         self.registering(now);
-        self.channels.retain(|_, channel| !channel.closing);
+        self.forget_channels(|channel| channel.closing);
         self.channels.values_mut().for_each(|channel| channel.repeat = Some(Repeat::new(now)));
     }
 
@@ -172,12 +176,23 @@ impl Wishes {
         .collect()
     }
 
+    fn forget_channels(&mut self, which: impl Fn(&Channel) -> bool) {
+        let numbers = &mut self.numbers;
+        self.channels.retain(|peer, channel| {
+            let forget = which(channel);
+            if forget && numbers.get(&channel.number) == Some(peer) {
+                numbers.remove(&channel.number);
+            }
+            !forget
+        });
+    }
+
     pub(super) fn acknowledged(&mut self, id: u32) {
         if let Some(announcement) = self.announcement.as_mut().filter(|a| a.id == Some(id)) {
             announcement.repeat = None;
         }
         self.introductions.retain(|_, introduction| introduction.id != id);
-        self.channels.retain(|_, channel| !(channel.closing && channel.id == id));
+        self.forget_channels(|channel| channel.closing && channel.id == id);
         for channel in self.channels.values_mut().filter(|channel| channel.id == id) {
             channel.repeat = None;
         }

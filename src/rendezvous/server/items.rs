@@ -1,5 +1,6 @@
 //! What registered peers say. Everything here is authenticated; what is not allowed is refused and counted.
 
+use super::limits::Rate;
 use super::registration::{Route, Slot};
 use super::{Event, Server};
 use crate::id::PeerId;
@@ -9,6 +10,15 @@ use crate::wire::Writer;
 use crate::wire::relay::MAX_CHANNEL;
 use crate::wire::rendezvous::items::{Ids, MAX_ANNOUNCEMENT, ToPeer, ToServer};
 use crate::wire::rendezvous::{FrameHeader, Reason};
+
+/// Changes of the announcement.
+const CHANGES: Rate = Rate::new(1, 5);
+/// Introductions: after a change of network one for every member that is not reached any more.
+const INTRODUCTIONS: Rate = Rate::new(1, 64);
+/// Channels opened and closed: one for every member at the start.
+const CHANNELS: Rate = Rate::new(5, 300);
+/// The whole list.
+const LISTS: Rate = Rate::new(1, 3);
 
 /// What one frame is answered with.
 #[derive(Default)]
@@ -51,8 +61,8 @@ impl Server {
             ToServer::Announce { id, sealed } => self.on_announce(now, slot, id, sealed, answer),
             ToServer::Refresh { token } => answer.token = Some(token),
             ToServer::Introduce { id, peer } => self.on_introduce(now, slot, id, peer, answer),
-            ToServer::Channel { id, peer, channel } => self.on_channel(slot, id, &peer, channel, answer),
-            ToServer::List => self.tell_about_members(now, slot, false),
+            ToServer::Channel { id, peer, channel } => self.on_channel(now, slot, (id, &peer, channel), answer),
+            ToServer::List => self.on_list(now, slot),
             ToServer::Leave { id } => self.on_leave(now, slot, id),
             ToServer::Alive { token } => self.on_alive(now, slot, token),
         }
@@ -98,7 +108,7 @@ impl Server {
             self.drop("malformed");
             return;
         }
-        if !registration.changes.allow(now) {
+        if !registration.paces.changes.allow(now, CHANGES) {
             self.drop("announcement-rate");
             return;
         }
@@ -132,7 +142,7 @@ impl Server {
         if registration.was_introduced(id) {
             return answer.ack(id);
         }
-        if !registration.introductions.allow(now) {
+        if !registration.paces.introductions.allow(now, INTRODUCTIONS) {
             registration.introduced[0] = 0;
             self.drop("introduction-rate");
             return;
@@ -148,8 +158,23 @@ impl Server {
         }
     }
 
+    fn on_list(&mut self, now: Instant, slot: Slot) {
+        let Some(registration) = self.registrations.get_mut(slot).filter(|r| r.is_listed()) else { return };
+        if registration.paces.lists.allow(now, LISTS) {
+            self.tell_about_members(now, slot, false);
+        } else {
+            self.drop("list-rate");
+        }
+    }
+
     /// The relay decides; it answers with [`Server::channel_answer`].
-    fn on_channel(&mut self, slot: Slot, id: u32, peer: &PeerId, number: u32, answer: &mut Answer) {
+    fn on_channel(&mut self, now: Instant, slot: Slot, wish: (u32, &PeerId, u32), answer: &mut Answer) {
+        let (id, peer, number) = wish;
+        let Some(registration) = self.registrations.get_mut(slot) else { return };
+        if !registration.paces.channels.allow(now, CHANNELS) {
+            self.drop("channel-rate");
+            return;
+        }
         match self.fellow(slot, peer) {
             Some(other) if number == 0 => self.events.push_back(Event::Close { slot, other, id }),
             Some(other) if number <= MAX_CHANNEL => self.events.push_back(Event::Open { slot, other, number, id }),
@@ -175,13 +200,12 @@ impl Server {
     }
 
     /// The relay says that a channel changed: `number` is what the peer in `slot` calls its channel to `about`, 0 if
-    /// it is closed.
+    /// it is closed. [`Server::flush`] tells it.
     pub fn channel_changed(&mut self, now: Instant, slot: Slot, about: PeerId, number: u32) {
         if let Some(registration) = self.registrations.get_mut(slot) {
             registration.note(now, about, |news| news.channel = Some(number));
             self.touched.push(slot);
         }
-        self.tell_touched(now);
     }
 
     /// The relay says that a peer sends more than is forwarded.

@@ -123,7 +123,7 @@ impl Server {
         if removed.is_listed() {
             network.relist(Some(removed.digest()), None);
         }
-        network.stand_up(&removed.peer, left_with);
+        network.stand_up(&removed.peer, left_with.map(|number| (number, removed.paces)));
         if left_with.is_some() {
             self.left.push_back((now + LEFT_REMEMBERED, removed.network, removed.peer));
             if self.left.len() > self.limits.registrations {

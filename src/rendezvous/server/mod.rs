@@ -182,6 +182,11 @@ impl Server {
         taken
     }
 
+    /// Sends what [`Server::channel_changed`] noted.
+    pub fn flush(&mut self, now: Instant) {
+        self.tell_touched(now);
+    }
+
     /// Ends what expired, repeats what was not acknowledged.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, slot)) = self.expiries.first().copied().filter(|(at, _)| *at <= now) {

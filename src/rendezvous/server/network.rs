@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::Rate;
-use super::registration::Slot;
+use super::registration::{Paces, Slot};
 use crate::id::PeerId;
 use crate::sans::RateLimit;
 
@@ -19,12 +19,12 @@ pub(super) struct Network {
 }
 
 /// A device's place in a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Seat {
     /// Its registration.
     Taken(Slot),
     /// It left with this number: whatever it signed before cannot bring it back while its cookie is good.
-    Left { number: u64 },
+    Left { number: u64, paces: Paces },
 }
 
 impl Network {
@@ -34,6 +34,10 @@ impl Network {
 
     pub(super) fn seat(&self, peer: &PeerId) -> Option<Seat> {
         self.seats.get(peer).copied()
+    }
+
+    pub(super) fn seat_mut(&mut self, peer: &PeerId) -> Option<&mut Seat> {
+        self.seats.get_mut(peer)
     }
 
     pub(super) fn slot(&self, peer: &PeerId) -> Option<Slot> {
@@ -56,9 +60,9 @@ impl Network {
         self.taken += usize::from(!matches!(before, Some(Seat::Taken(_))));
     }
 
-    pub(super) fn stand_up(&mut self, peer: &PeerId, left_with: Option<u64>) {
+    pub(super) fn stand_up(&mut self, peer: &PeerId, left_with: Option<(u64, Paces)>) {
         let before = match left_with {
-            Some(number) => self.seats.insert(*peer, Seat::Left { number }),
+            Some((number, paces)) => self.seats.insert(*peer, Seat::Left { number, paces }),
             None => self.seats.remove(peer),
         };
         self.taken -= usize::from(matches!(before, Some(Seat::Taken(_))));

@@ -1,8 +1,9 @@
 //! Letting peers in, the cheapest check first: nothing is kept, and nothing costly done, before the cookie
 //! shows that the sender receives at its address.
 
+use super::limits::Rate;
 use super::network::{Network, Seat};
-use super::registration::{Registration, Route, Slot};
+use super::registration::{Paces, Registration, Route, Slot};
 use super::{Event, RelayKeys, Server};
 use crate::crypto::registration::{Keys, is_signed};
 use crate::sans::Instant;
@@ -10,6 +11,8 @@ use crate::wire::rendezvous::items::ToPeer;
 use crate::wire::rendezvous::{Claim, Cookie, Hello, Reason, Register};
 use crate::wire::{VERSION, Writer};
 
+/// Registers of one device: each may tell all members of a new address.
+const REGISTERS: Rate = Rate::new(1, 10);
 /// Seconds after which a busy server may be asked again.
 const BUSY_S: u16 = 1;
 /// Seconds after which a full one may have room.
@@ -95,6 +98,9 @@ impl Server {
             return Err((Reason::Busy, BUSY_S));
         }
         self.check_room(claim, &prefix)?;
+        if self.paces(claim).is_some_and(|paces| !paces.registers.allow(now, REGISTERS)) {
+            return Err((Reason::Busy, BUSY_S));
+        }
         Keys::derive(&self.secret, &claim.ephemeral, bytes).ok_or((Reason::Forged, LONG_S))
     }
 
@@ -102,7 +108,7 @@ impl Server {
     fn check_room(&self, claim: &Claim, prefix: &ipnet::IpNet) -> Result<(), (Reason, u16)> {
         let network = self.networks.get(&claim.network);
         match network.and_then(|network| network.seat(&claim.peer)) {
-            Some(Seat::Left { number }) if claim.number <= number => return Err((Reason::Stale, BUSY_S)),
+            Some(Seat::Left { number, .. }) if claim.number <= number => return Err((Reason::Stale, BUSY_S)),
             Some(Seat::Taken(slot)) => {
                 let number = self.registrations.get(slot).map_or(0, |registration| registration.number);
                 return if claim.number > number { Ok(()) } else { Err((Reason::Stale, BUSY_S)) };
@@ -120,6 +126,14 @@ impl Server {
         }
     }
 
+    /// How fast the device of `claim` was lately, if it is known.
+    fn paces(&mut self, claim: &Claim) -> Option<&mut Paces> {
+        match self.networks.get_mut(&claim.network)?.seat_mut(&claim.peer)? {
+            Seat::Taken(slot) => self.registrations.get_mut(*slot).map(|registration| &mut registration.paces),
+            Seat::Left { paces, .. } => Some(paces),
+        }
+    }
+
     /// The claim is genuine and new: it gets the device's seat, or contests it.
     fn take_seat(&mut self, now: Instant, route: Route, claim: &Claim, keys: Keys) -> bool {
         let holder = self.networks.get(&claim.network).and_then(|network| network.slot(&claim.peer));
@@ -131,9 +145,10 @@ impl Server {
                 self.contest(now, slot, newcomer, claim.nonce);
             }
             Some((slot, false, true)) => {
+                self.end_contest(now, slot);
+                let newcomer = self.add(now, route, claim, keys);
                 self.vacate(now, slot);
-                let slot = self.add(now, route, claim, keys);
-                self.seat(now, slot);
+                self.seat(now, newcomer);
             }
             None => {
                 let slot = self.add(now, route, claim, keys);
@@ -145,7 +160,8 @@ impl Server {
 
     /// Keeps a registration, not seated yet.
     fn add(&mut self, now: Instant, route: Route, claim: &Claim, keys: Keys) -> Slot {
-        let registration = Registration::new(now, claim, route, keys);
+        let mut registration = Registration::new(now, claim, route, keys);
+        registration.paces = self.paces(claim).copied().unwrap_or_default();
         let expires = registration.expires;
         let slot = self.registrations.insert(registration);
         self.by_handle.insert((route.remote, claim.handle), slot);

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::{EXPIRY, Repeat};
+use super::limits::Pace;
 use crate::crypto::ReplayWindow;
 use crate::crypto::registration::{Keys, listing_digest};
 use crate::id::{NetworkId, PeerId, SocketId};
-use crate::sans::{Instant, RateLimit};
+use crate::sans::Instant;
 use crate::wire::Writer;
 use crate::wire::rendezvous::{Claim, Direction, FrameHeader};
 
@@ -55,8 +56,7 @@ pub(super) struct Registration {
     /// When it is looked at whether it was heard since.
     pub(super) expires: Instant,
     pub(super) announcement: Option<Announcement>,
-    pub(super) changes: RateLimit,
-    pub(super) introductions: RateLimit,
+    pub(super) paces: Paces,
     /// The last introductions that were asked for: a repetition is no second one.
     pub(super) introduced: [u32; 4],
     pub(super) news: BTreeMap<PeerId, News>,
@@ -69,6 +69,16 @@ pub(super) struct Registration {
     sent: u64,
     seen: ReplayWindow<WINDOW>,
     last_id: u32,
+}
+
+/// How fast a device may cause that others are told something. It takes them along when it registers anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Paces {
+    pub(super) registers: Pace,
+    pub(super) changes: Pace,
+    pub(super) introductions: Pace,
+    pub(super) channels: Pace,
+    pub(super) lists: Pace,
 }
 
 /// What members are told of a peer.
@@ -116,8 +126,7 @@ impl Registration {
             heard: now,
             expires: now + EXPIRY,
             announcement: None,
-            changes: RateLimit::new(1, 5),
-            introductions: RateLimit::new(1, 64),
+            paces: Paces::default(),
             introduced: [0; 4],
             news: BTreeMap::new(),
             duplicate: None,
@@ -192,6 +201,10 @@ impl Registration {
 
     pub(super) fn acknowledged(&mut self, id: u32) {
         self.news.retain(|_, news| news.id != id);
+        if self.news.is_empty() {
+            // An empty map keeps a node, as large as the registration itself.
+            self.news = BTreeMap::new();
+        }
         self.duplicate.take_if(|(duplicate, _)| *duplicate == id);
     }
 
@@ -245,5 +258,15 @@ impl Registrations {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_stays_small() {
+        assert!(size_of::<Registration>() <= 480, "{}", size_of::<Registration>());
     }
 }

@@ -34,11 +34,12 @@ fn send(world: &mut World, from: SocketAddr, bytes: Vec<u8>) -> Vec<Vec<u8>> {
 
 fn cookie(world: &mut World, from: SocketAddr) -> Cookie {
     let hello = Hello { version: VERSION, nonce: [1; 16], asked: Some(server_v4()) };
-    let answer = send(world, from, hello.encode()).pop().expect("answered");
-    match Message::parse(&answer) {
-        Ok(Message::Cookie(cookie)) => cookie,
-        other => panic!("{other:?}"),
-    }
+    let answers = send(world, from, hello.encode());
+    let cookie = |answer: &Vec<u8>| match Message::parse(answer) {
+        Ok(Message::Cookie(cookie)) => Some(cookie),
+        _ => None,
+    };
+    answers.iter().find_map(cookie).expect("answered")
 }
 
 fn claim(world: &mut World, from: SocketAddr, identity: &Identity, number: u64) -> (Claim, Secret) {
@@ -405,6 +406,55 @@ fn a_member_cannot_turn_others_into_a_flood() {
     // 30 s: a burst of 64 introductions and 5 announcements, then one of each a second.
     assert!(sent < 64 + 5 + 2 * 31 + 10, "{sent}");
     assert!(world.counter("introduction-rate") > 1000 && world.counter("announcement-rate") > 1000);
+}
+
+#[test]
+fn a_member_that_moves_to_and_fro_tells_others_once_a_second_at_most() {
+    let mut world = World::new();
+    let a = world.join(1, 1);
+    world.run(S * 3);
+    let (victim, device) = (world.peers[a].addr, identity(1, 9));
+    let mut sent = 0;
+    for number in 1..500 {
+        let from = SocketAddr::new(mallory().ip(), 1000 + u16::try_from(number % 2).expect("small"));
+        let (mut claim, ephemeral) = claim(&mut world, from, &device, number);
+        (claim.boot, claim.handle) = (1, u32::try_from(number).expect("small"));
+        let register = signed(&claim, &device, &device);
+        send(&mut world, from, register.clone());
+        sent += answers(&world, victim).len();
+        let keys = Keys::derive(&ephemeral, &claim.server.0, &register).expect("keys");
+        let mut w = Writer::default();
+        ToServer::Announce { id: 1, sealed: &[1; 512] }.write(&mut w);
+        let header = FrameHeader { direction: Direction::ToServer, handle: claim.handle, counter: 0 };
+        send(&mut world, from, keys.to_server.seal(&header, w.as_slice()));
+        sent += answers(&world, victim).len();
+    }
+    // 22 s: a burst of 10 and one a second.
+    assert!(sent <= 10 + 23 + 5, "{sent}");
+    assert!(world.counter("busy") > 400);
+}
+
+#[test]
+fn a_channel_that_is_opened_and_closed_all_the_time_is_no_flood() {
+    let mut world = World::new();
+    let a = world.join(1, 1);
+    world.run(S * 3);
+    let device = identity(1, 9);
+    let keys = register(&mut world, mallory(), &device, 5);
+    say(&mut world, mallory(), &keys, 0, &[ToServer::Announce { id: 1, sealed: &[1; 512] }]);
+    world.peers[a].client.open_channel(world.now, device.device.id());
+    world.drain();
+    world.run(S);
+    let (victim, peer) = (world.peers[a].addr, world.id(a));
+    let mut bytes = 0;
+    for counter in 1..200 {
+        let wish = |id| ToServer::Channel { id, peer, channel: id % 2 };
+        let items: Vec<_> = (0..25).map(|i| wish(1000 + counter * 25 + i)).collect();
+        say(&mut world, mallory(), &keys, counter.into(), &items);
+        bytes += answers(&world, victim).iter().map(Vec::len).sum::<usize>();
+    }
+    assert!(bytes < 20_000, "5,000 wishes in 3 s: {bytes} bytes to the other");
+    assert!(world.counter("channel-rate") > 4000);
 }
 
 #[test]
