@@ -142,6 +142,18 @@ fn a_linux_router_forgets_the_unsolicited_packet_in_time() {
 }
 
 #[test]
+fn a_linux_router_ends_a_flow_that_was_never_answered_sooner() {
+    let mut nat = nat(NatConfig::linux_masquerade());
+    let lonely = nat.outbound(T0, inside(2, 5000), remote(1, 1)).unwrap();
+    let answered = nat.outbound(T0, inside(2, 6000), remote(1, 1)).unwrap();
+    assert!(nat.inbound(T0, answered, remote(1, 1)).is_some());
+    nat.outbound(T0, inside(2, 6000), remote(1, 1));
+    let later = T0 + Duration::from_secs(31);
+    assert_eq!(nat.inbound(later, lonely, remote(1, 1)), None);
+    assert!(nat.inbound(later, answered, remote(1, 1)).is_some());
+}
+
+#[test]
 fn a_firewall_changes_no_address_and_lets_only_answers_in() {
     let v6 = |last: u16, port| SocketAddr::new(format!("2001:db8::{last:x}").parse().unwrap(), port);
     let mut firewall = nat(NatConfig::stateful_firewall());

@@ -58,6 +58,8 @@ pub struct NatConfig {
     pub allocation: Allocation,
     /// How long it lives after the last outbound packet.
     pub lifetime: Duration,
+    /// How long it lives while nothing has come back through it.
+    pub lifetime_unanswered: Duration,
     /// Whether inside may talk to inside through the external address.
     pub hairpin: bool,
     /// `false`: a firewall, which only filters.
@@ -99,6 +101,7 @@ impl NatConfig {
             mapping: Behaviour::AddressAndPortDependent,
             allocation: Allocation::Preserving,
             remembers_unsolicited: Some(Duration::from_secs(30)),
+            lifetime_unanswered: Duration::from_secs(30),
             ..Self::cone(Behaviour::AddressAndPortDependent)
         }
     }
@@ -114,6 +117,7 @@ impl NatConfig {
             filtering,
             allocation: Allocation::Preserving,
             lifetime: Duration::from_secs(120),
+            lifetime_unanswered: Duration::from_secs(120),
             hairpin: false,
             translates: true,
             remembers_unsolicited: None,
@@ -154,6 +158,7 @@ struct Mapping {
     /// Whom the inside has sent to through it, and when that permission ends.
     permits: BTreeMap<SocketAddr, Instant>,
     expires: Instant,
+    answered: bool,
 }
 
 impl Behaviour {
@@ -213,10 +218,11 @@ impl Nat {
             Some(mapping) => mapping.external,
             None => self.allocate(internal, remote)?,
         };
-        let expires = now + self.config.lifetime;
-        let mapping =
-            self.mappings.entry(key).or_insert_with(|| Mapping { external, permits: BTreeMap::new(), expires });
-        mapping.expires = expires;
+        let NatConfig { lifetime, lifetime_unanswered, .. } = self.config;
+        let fresh = || Mapping { external, permits: BTreeMap::new(), expires: now, answered: false };
+        let mapping = self.mappings.entry(key).or_insert_with(fresh);
+        let expires = now + if mapping.answered { lifetime } else { lifetime.min(lifetime_unanswered) };
+        mapping.expires = mapping.expires.max(expires);
         mapping.permits.insert(remote, expires);
         Some(external)
     }
@@ -225,10 +231,11 @@ impl Nat {
     pub fn inbound(&mut self, now: Instant, to: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
         self.expire(now);
         let filtering = self.config.filtering;
-        let mut mappings = self.mappings.iter();
-        if let Some((key, _)) =
+        let mut mappings = self.mappings.iter_mut();
+        if let Some((key, mapping)) =
             mappings.find(|(_, mapping)| mapping.external == to && mapping.admits(filtering, remote))
         {
+            mapping.answered = true;
             return Some(key.internal);
         }
         if let Some(memory) = self.config.remembers_unsolicited
