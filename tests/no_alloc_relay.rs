@@ -1,0 +1,117 @@
+//! A relayed frame costs the rendezvous no heap allocation: counted.
+#![allow(unsafe_code, reason = "a global allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
+use punchlan::id::{Epoch, NetworkKey, PeerId, ServerId, SocketId};
+use punchlan::rendezvous::Client;
+use punchlan::sans::{Datagram, Instant, Seed};
+use punchlan::server::{Config, Core, Verdict};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Peer {
+    client: Client,
+    identity: Identity,
+    addr: SocketAddr,
+}
+
+fn server() -> SocketAddr {
+    "198.51.100.1:3478".parse().expect("address")
+}
+
+fn peer(device: u8) -> Peer {
+    let mut client = Client::new(ServerId(0), None, &Seed::from_u64(device.into()));
+    client.set_addresses(Instant::ZERO, vec![server()]);
+    client.set_announcement(Instant::ZERO, vec![device; 512]);
+    let identity = Identity {
+        network: NetworkSecrets::derive(&NetworkKey::new([1; 32]), Epoch::default()),
+        device: DeviceSecrets::from_seed(&[device; 32]),
+        suites: Suites::native(),
+        features: 0,
+    };
+    Peer { client, identity, addr: SocketAddr::new([192, 0, 2, device].into(), 9) }
+}
+
+/// Carries datagrams between peers and server until nobody has anything to say.
+fn talk(now: Instant, core: &mut Core, peers: &mut [Peer]) {
+    for peer in peers.iter_mut() {
+        peer.client.handle_timeout(now, || Some(now.as_nanos()));
+    }
+    loop {
+        let mut silent = true;
+        for peer in peers.iter_mut() {
+            while let Some((_, _, mut payload)) = peer.client.poll_transmit() {
+                silent = false;
+                core.handle_datagram(now, datagram(peer.addr, &mut payload));
+            }
+        }
+        while let Some(sent) = core.poll_transmit() {
+            silent = false;
+            let peer = peers.iter_mut().find(|peer| peer.addr == sent.to).expect("one of them");
+            peer.client.handle_datagram(now, &peer.identity, server(), &sent.payload);
+        }
+        if silent {
+            return;
+        }
+    }
+}
+
+fn datagram(from: SocketAddr, payload: &mut [u8]) -> Datagram<'_> {
+    Datagram { socket: SocketId(0), local: Some(server().ip()), from, payload }
+}
+
+fn ids(peers: &[Peer; 2]) -> [PeerId; 2] {
+    [peers[0].identity.device.id(), peers[1].identity.device.id()]
+}
+
+#[test]
+fn a_relayed_frame_costs_no_allocation() {
+    let mut now = Instant::from_nanos(1_000_000_000);
+    let mut core = Core::new(Config::default(), [7; 32], &Seed::from_u64(9), now);
+    let mut peers = [peer(1), peer(2)];
+    talk(now, &mut core, &mut peers);
+    let ids = ids(&peers);
+    peers[0].client.open_channel(now, ids[1]);
+    peers[1].client.open_channel(now, ids[0]);
+    talk(now, &mut core, &mut peers);
+
+    let payload = [0xE0; 1400];
+    let header = peers[0].client.relay_header(&ids[1], &payload).expect("the channel is open");
+    let frame = [&header[..], &payload].concat();
+    let mut buffer = frame.clone();
+    let before = COUNT.get();
+    for _ in 0..10_000 {
+        now += Duration::from_micros(100);
+        buffer.copy_from_slice(&frame);
+        let verdict = core.handle_datagram(now, datagram(peers[0].addr, &mut buffer));
+        assert!(matches!(verdict, Verdict::Forward { .. }));
+        let (from, range) = peers[1].client.relay_open(&mut buffer, server()).expect("genuine");
+        assert!(from == ids[0] && buffer[range] == payload);
+    }
+    assert_eq!(COUNT.get() - before, 0);
+}
