@@ -143,7 +143,7 @@ async fn check_routes(net: &Network, subnet: Ipv4Net) -> Result<Option<String>, 
 /// What to say about a state file that was damaged, set aside and made anew.
 fn warn_of_damage<T>(what: &str, loaded: &Loaded<T>) -> Option<String> {
     let aside = loaded.moved_aside.as_ref()?;
-    Some(format!("{what} of an earlier run were damaged: set aside as {}, and begun anew", aside.display()))
+    Some(format!("{what} of an earlier run: damaged, set aside as {}, and begun anew", aside.display()))
 }
 
 fn port_taken(port: u16, error: &std::io::Error) -> Failure {

@@ -60,7 +60,10 @@ pub(super) fn read(path: &Path, kind: Kind) -> Result<Option<Zeroizing<Vec<u8>>>
         Err(error) => return Err(Damage::Io(error)),
     };
     let mut bytes = Zeroizing::new(Vec::new());
-    file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(Damage::Io)?;
+    match file.take(MAX_LEN + 1).read_to_end(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Err(Damage::Content("it is a folder")),
+        read => read.map_err(Damage::Io)?,
+    };
     decode(&bytes, kind).map(|content| Some(Zeroizing::new(content.to_vec()))).map_err(Damage::Content)
 }
 
@@ -195,6 +198,17 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_damage() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("cache");
+        std::fs::create_dir(&path).expect("made");
+        assert!(matches!(read(&path, Kind::Cache), Err(Damage::Content("it is a folder"))));
+        assert!(move_aside(&path).expect("moved").is_dir());
+        assert!(matches!(read(&path, Kind::Cache), Ok(None)));
     }
 
     #[test]

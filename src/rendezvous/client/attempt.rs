@@ -162,8 +162,7 @@ impl Client {
 
     fn unreachable(&mut self, now: Instant) {
         let asked: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        let silent_for = now.since(*self.silent_since.get_or_insert(now)).as_secs();
-        self.trouble(super::Trouble::Unreachable, format!("no answer from {} for {silent_for} s", asked.join(" or ")));
+        self.trouble(super::Trouble::Unreachable, format!("no answer from {}", asked.join(" or ")));
         self.ask_to_resolve(now);
     }
 

@@ -52,7 +52,7 @@ impl Client {
         };
         if let Attempt::Registering(registering) = std::mem::replace(&mut self.attempt, Attempt::Idle) {
             let first = self.link.replace(registering.link).is_none();
-            (self.trouble, self.problem, self.silent_since, self.refusals) = (Trouble::None, None, None, 0);
+            (self.trouble, self.problem, self.refusals) = (Trouble::None, None, 0);
             self.acks.clear();
             self.plan_refresh(now, REFRESH);
             if first {

@@ -171,7 +171,6 @@ pub struct Client {
     trouble: Trouble,
     problem: Option<String>,
     notice_at: Option<Instant>,
-    silent_since: Option<Instant>,
     queue: VecDeque<(SocketId, SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
 }
@@ -214,7 +213,6 @@ impl Client {
             trouble: Trouble::None,
             problem: None,
             notice_at: None,
-            silent_since: None,
             queue: VecDeque::new(),
             events: VecDeque::from([Event::ResolveAgain]),
         }

@@ -83,7 +83,6 @@ impl Client {
 
     pub(super) fn lose(&mut self, now: Instant) {
         self.link = None;
-        self.silent_since = Some(now);
         self.ask_to_resolve(now);
         self.close_all();
         self.events.push_back(Event::Lost);
