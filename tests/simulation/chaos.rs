@@ -18,6 +18,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Everything must be well again so long after the last trouble.
 const RECOVERY: Duration = Duration::from_secs(90);
 
+/// What a node may hold for each peer, in characters of its `Debug`: no queue or map grows without bound.
+const LARGEST_NODE: usize = 20_000;
+
 #[derive(Clone, Debug)]
 enum Step {
     Up(usize),
@@ -42,7 +45,7 @@ fn step(peers: usize) -> impl Strategy<Value = Step> {
         1 => peer.clone().prop_map(Step::Down),
         2 => peer.clone().prop_map(Step::Kill),
         1 => peer.clone().prop_map(Step::Forget),
-        1 => (peer.clone(), 0..20_u8).prop_map(|(p, a)| Step::NewAddress(p, a)),
+        1 => (peer.clone(), 0..12_u8).prop_map(|(p, a)| Step::NewAddress(p, a)),
         1 => peer.clone().prop_map(Step::DeadLine),
         1 => peer.clone().prop_map(Step::GoodLine),
         1 => peer.clone().prop_map(Step::BadLine),
@@ -55,7 +58,7 @@ fn step(peers: usize) -> impl Strategy<Value = Step> {
 }
 
 fn evening() -> impl Strategy<Value = (u64, Vec<usize>, Vec<Step>)> {
-    (2..=5_usize).prop_flat_map(|peers| {
+    (2..=most_peers()).prop_flat_map(|peers| {
         let places = proptest::collection::vec(0..6_usize, peers);
         (any::<u64>(), places, proptest::collection::vec(step(peers), 5..40))
     })
@@ -93,7 +96,7 @@ impl Evening {
             Step::Kill(p) => self.scene.kill(self.peers[p]),
             Step::Forget(p) => self.with_nat(p, |nat| nat.forget()),
             Step::NewAddress(p, nth) => {
-                let last = 100 + p * 20 + usize::from(nth);
+                let last = 100 + p * 12 + usize::from(nth);
                 self.with_nat(p, |nat| nat.set_external(ip(&format!("203.0.113.{last}"))));
             }
             Step::DeadLine(p) => self.line(p, Line { dead: true, ..Line::CLEAN }),
@@ -154,6 +157,11 @@ impl Evening {
             assert_eq!(self.scene.state(y, x), Some(expected), "peer{b} to peer{a}");
         }
         self.scene.hush();
+        for &peer in &self.peers {
+            let size = format!("{:?}", self.scene.machine(peer).node()).len();
+            let peers = self.peers.len();
+            assert!(size < LARGEST_NODE * peers, "a node among {peers} has grown to {size} characters of Debug");
+        }
         for &(a, b) in &pairs {
             for (x, y) in [(self.peers[a], self.peers[b]), (self.peers[b], self.peers[a])] {
                 let (sent, lost) = self.scene.lost(mark, x, y);
@@ -161,6 +169,11 @@ impl Evening {
             }
         }
     }
+}
+
+/// Few, or as many as `EVENING_PEERS` asks for: up to 12.
+fn most_peers() -> usize {
+    std::env::var("EVENING_PEERS").ok().and_then(|n| n.parse().ok()).unwrap_or(5)
 }
 
 /// A dozen, or as many as `PROPTEST_CASES` asks for.
