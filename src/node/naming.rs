@@ -183,6 +183,8 @@ impl Node {
         let v4 = self.bind_v4(now, id, claim);
         self.router.insert(*id, self.naming.derived(id, v4));
         self.cache_changed = true;
+        // Only now that this one waits for nothing itself: two that wait would bind each other for ever.
+        self.rebind_freed(now, id);
         if let Some(loser) = loser.filter(|loser| *loser != self.my_id()) {
             self.bind(now, &loser);
         }
@@ -197,7 +199,6 @@ impl Node {
         self.naming.addresses.release_all_but(id, addr.as_ref());
         let subject = id.to_string();
         self.warnings.clear("address-taken", &subject);
-        self.rebind_freed(now, id);
         let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a))?;
         let wall_ms = self.wall_ms(now);
         match self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id }) {
@@ -324,7 +325,7 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         let waits = |id: &PeerId, peer: &Peer| {
             let lacks = self.router.owned(id).is_some_and(|owned| owned.v4.is_none());
-            let free = |a| self.naming.addresses.holder(&a, wall_ms).is_none();
+            let free = |a| self.naming.overlay.is_host_v4(a) && self.naming.addresses.holder(&a, wall_ms).is_none();
             id != freed_by && lacks && peer.session.is_established(now) && peer.signed.v4.addr().is_some_and(free)
         };
         let waiting: Vec<PeerId> = self.peers.iter().filter(|(id, p)| waits(id, p)).map(|(id, _)| *id).collect();

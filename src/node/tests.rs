@@ -509,6 +509,26 @@ fn a_member_cannot_shut_newcomers_out_with_invented_devices() {
 }
 
 #[test]
+fn claims_of_addresses_outside_the_subnet_bind_nothing_and_harm_nobody() {
+    let outside = |device, name, addr| {
+        let mut setup = Setup::new(device, name);
+        setup.address = AddressChoice::Configured(addr);
+        setup
+    };
+    let mallory = outside(2, "mallory", Ipv4Addr::new(192, 0, 2, 1));
+    let mallet = outside(3, "mallet", Ipv4Addr::new(192, 0, 2, 2));
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), mallory, mallet, Setup::new(4, "bob")]);
+    lan.run(Duration::from_secs(5));
+    for name in ["mallory", "mallet", "bob"] {
+        assert_eq!(lan.peer(0, name).state, status::PeerState::Direct, "{name}");
+    }
+    assert!(lan.peer(0, "mallory").addresses.iter().all(IpAddr::is_ipv6));
+    let packet = udp(&lan.v4(0), &lan.v4(3));
+    lan.send(0, &packet);
+    assert_eq!(lan.hosts[3].2.last(), Some(&packet));
+}
+
+#[test]
 fn garbage_initiations_do_not_put_members_under_load() {
     let mut lan = pair();
     let to = lan.hosts[0].0;
