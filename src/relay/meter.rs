@@ -88,16 +88,14 @@ impl Meters {
         id
     }
 
-    /// One user of both is gone.
-    pub(super) fn release(&mut self, prefix: MeterId, network: MeterId) {
-        for id in [prefix, network] {
-            let Some(meter) = &mut self.meters[id.0] else { continue };
-            meter.users -= 1;
-            if meter.users == 0 {
-                self.by_owner.remove(&meter.whose);
-                self.meters[id.0] = None;
-                self.free.push(id);
-            }
+    /// One user is gone.
+    pub(super) fn release(&mut self, id: MeterId) {
+        let Some(meter) = &mut self.meters[id.0] else { return };
+        meter.users -= 1;
+        if meter.users == 0 {
+            self.by_owner.remove(&meter.whose);
+            self.meters[id.0] = None;
+            self.free.push(id);
         }
     }
 
@@ -120,9 +118,11 @@ mod tests {
         assert!(meters.allow(Instant::ZERO, a, 250));
         assert!(!meters.allow(Instant::ZERO, b, 1));
         let again = meters.of_network(NetworkId([1; 32]));
-        meters.release(a, network);
+        meters.release(a);
+        meters.release(network);
         assert!(!meters.allow(Instant::ZERO, b, 1));
-        meters.release(b, again);
+        meters.release(b);
+        meters.release(again);
         assert!(meters.by_owner.is_empty());
         let fresh = meters.of_prefix(prefix);
         assert!(meters.allow(Instant::ZERO, fresh, 250));

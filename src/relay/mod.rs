@@ -190,9 +190,11 @@ impl Table {
         self.ends[index] = Some(Box::new(end));
     }
 
-    /// It has new keys and perhaps a new address; its channels stay.
-    pub fn renew(&mut self, slot: u32, remote: SocketAddr, receive: RelayKey, send: RelayKey) {
+    /// It has new keys and perhaps a new address, from where its traffic counts from now on; its channels stay.
+    pub fn renew(&mut self, slot: u32, remote: SocketAddr, receive: RelayKey, send: RelayKey, prefix: IpNet) {
         let Some(end) = end_mut(&mut self.ends, slot) else { return };
+        let former = std::mem::replace(&mut end.prefix, self.meters.of_prefix(prefix));
+        self.meters.release(former);
         let old = std::mem::replace(&mut end.remote, remote);
         end.previous = Some(std::mem::replace(&mut end.receive, receive));
         end.send = send;
@@ -218,7 +220,8 @@ impl Table {
             self.forget_end(*other, slot);
         }
         if let Some(end) = self.ends[slot as usize].take() {
-            self.meters.release(end.prefix, end.network);
+            self.meters.release(end.prefix);
+            self.meters.release(end.network);
         }
         facing
     }

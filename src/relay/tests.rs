@@ -25,10 +25,14 @@ fn to_peer(slot: u32) -> RelayKey {
 fn table(limits: Limits) -> Table {
     let mut table = Table::new(limits);
     for slot in [A, B, C] {
-        let prefix = IpNet::new(addr(slot).ip(), 32).expect("prefix");
+        let prefix = prefix(addr(slot));
         table.attach(slot, addr(slot), to_server(slot), to_peer(slot), NetworkId([1; 32]), prefix);
     }
     table
+}
+
+fn prefix(addr: SocketAddr) -> IpNet {
+    IpNet::new(addr.ip(), 32).expect("prefix")
 }
 
 fn frame(key: &RelayKey, channel: u32, payload: &[u8]) -> Vec<u8> {
@@ -104,7 +108,7 @@ fn channels_survive_new_keys_and_a_new_address_without_a_lost_frame() {
     table.open(A, B, 5).expect("room");
     table.open(B, A, 7).expect("room");
     let moved = "198.51.100.3:9".parse().expect("address");
-    table.renew(A, moved, key(50), key(51));
+    table.renew(A, moved, key(50), key(51), prefix(moved));
     assert_eq!(
         table.forward(Instant::ZERO, moved, &mut frame(&to_server(A), 5, b"old key")),
         Verdict::Forward { to: B }
@@ -130,6 +134,22 @@ fn limits_are_counted_and_told_once_in_a_while() {
     assert_eq!(table.counters().over_prefix, 8);
     assert_eq!(told[..2], [Verdict::Throttled { tell: Some(A) }, Verdict::Throttled { tell: None }]);
     // Others are not concerned.
+    assert_eq!(table.forward(Instant::ZERO, addr(B), &mut frame(&to_server(B), 7, b"x")), Verdict::Forward { to: A });
+}
+
+#[test]
+fn who_moved_spends_what_its_new_prefix_may_and_nobody_elses() {
+    let mut table = table(Limits { prefix_bytes: 10_000, ..Limits::default() });
+    table.open(A, B, 5).expect("room");
+    table.open(B, A, 7).expect("room");
+    // A registered beside B's router once, and moves on.
+    table.renew(A, addr(B), to_server(A), to_peer(A), prefix(addr(B)));
+    let moved = "203.0.113.77:9".parse().expect("address");
+    table.renew(A, moved, to_server(A), to_peer(A), prefix(moved));
+    for _ in 0..10 {
+        table.forward(Instant::ZERO, moved, &mut frame(&to_server(A), 5, &[0; 1000]));
+    }
+    assert_eq!(table.counters().over_prefix, 8);
     assert_eq!(table.forward(Instant::ZERO, addr(B), &mut frame(&to_server(B), 7, b"x")), Verdict::Forward { to: A });
 }
 

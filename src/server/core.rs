@@ -216,8 +216,8 @@ impl Core {
                 Event::Attached { slot, remote, keys, network, prefix } => {
                     self.relay.attach(slot.0, remote, keys.from_peer, keys.to_peer, network, prefix);
                 }
-                Event::Renewed { slot, remote, keys } => {
-                    self.relay.renew(slot.0, remote, keys.from_peer, keys.to_peer);
+                Event::Renewed { slot, remote, keys, prefix } => {
+                    self.relay.renew(slot.0, remote, keys.from_peer, keys.to_peer, prefix);
                 }
                 Event::Detached { slot, peer } => {
                     for other in self.relay.detach(slot.0) {

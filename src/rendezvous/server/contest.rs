@@ -69,7 +69,7 @@ impl Server {
         let Some(registration) = self.registrations.get_mut(holder) else { return };
         let Some(contest) = registration.contest.take() else { return };
         if let Some(route) = self.route(contest.newcomer) {
-            self.remove(now, contest.newcomer, None);
+            self.remove(now, contest.newcomer);
             self.refuse(now, route, contest.nonce, Reason::Duplicate, DUPLICATE_S);
         }
     }

@@ -27,6 +27,8 @@ struct Answer {
     refused: Vec<(Reason, u32)>,
     /// The refresh to answer.
     token: Option<u64>,
+    /// Too much was asked: refreshes are not answered, so that all of it is asked again later.
+    is_over: bool,
 }
 
 impl Answer {
@@ -62,7 +64,7 @@ impl Server {
             ToServer::Refresh { token } => answer.token = Some(token),
             ToServer::Introduce { id, peer } => self.on_introduce(now, slot, id, peer, answer),
             ToServer::Channel { id, peer, channel } => self.on_channel(now, slot, (id, &peer, channel), answer),
-            ToServer::List => self.on_list(now, slot),
+            ToServer::List => self.on_list(now, slot, answer),
             ToServer::Leave { id } => self.on_leave(now, slot, id),
             ToServer::Alive { token } => self.on_alive(now, slot, token),
         }
@@ -74,7 +76,7 @@ impl Server {
             return;
         }
         let mut frame = Frame::default();
-        if let Some(token) = answer.token {
+        if let Some(token) = answer.token.filter(|_| !answer.is_over) {
             let observed = self.route(slot).map(|route| route.remote);
             let summary = self.summary(slot);
             frame.push(|w| ToPeer::Refreshed { token, observed, summary }.write(w));
@@ -150,20 +152,22 @@ impl Server {
         answer.ack(id);
         let asker = registration.peer;
         self.count("introduction");
+        let most = self.most_news();
         for (to, about) in [(slot, peer), (other, asker)] {
             if let Some(registration) = self.registrations.get_mut(to) {
-                registration.note(now, about, |news| news.start = true);
+                registration.note(now, about, most, |news| news.start = true);
                 self.touched.push(to);
             }
         }
     }
 
-    fn on_list(&mut self, now: Instant, slot: Slot) {
+    fn on_list(&mut self, now: Instant, slot: Slot, answer: &mut Answer) {
         let Some(registration) = self.registrations.get_mut(slot).filter(|r| r.is_listed()) else { return };
         if registration.paces.lists.allow(now, LISTS) {
             self.tell_about_members(now, slot, false);
         } else {
             self.drop("list-rate");
+            answer.is_over = true;
         }
     }
 
@@ -202,8 +206,9 @@ impl Server {
     /// The relay says that a channel changed: `number` is what the peer in `slot` calls its channel to `about`, 0 if
     /// it is closed. [`Server::flush`] tells it.
     pub fn channel_changed(&mut self, now: Instant, slot: Slot, about: PeerId, number: u32) {
+        let most = self.most_news();
         if let Some(registration) = self.registrations.get_mut(slot) {
-            registration.note(now, about, |news| news.channel = Some(number));
+            registration.note(now, about, most, |news| news.channel = Some(number));
             self.touched.push(slot);
         }
     }
@@ -225,9 +230,11 @@ impl Server {
 
     /// The answer goes out before the keys are forgotten.
     fn on_leave(&mut self, now: Instant, slot: Slot, id: u32) {
-        let Some(number) = self.registrations.get(slot).filter(|r| r.seated).map(|r| r.number) else { return };
+        if !self.registrations.get(slot).is_some_and(|registration| registration.seated) {
+            return;
+        }
         self.channel_answer(slot, id, Ok(()));
         self.count("left");
-        self.remove(now, slot, Some(number));
+        self.remove(now, slot);
     }
 }

@@ -44,8 +44,9 @@ impl Server {
     }
 
     fn note_listing(&mut self, now: Instant, slot: Slot, about: PeerId, start: bool) {
+        let most = self.most_news();
         if let Some(registration) = self.registrations.get_mut(slot) {
-            registration.note(now, about, |news| {
+            registration.note(now, about, most, |news| {
                 news.listing = true;
                 news.start |= start;
             });
@@ -82,11 +83,11 @@ impl Server {
         Summary { pending, count, digest }
     }
 
-    /// Ends a registration and tells the others. `left_with`: it said so, under this number.
-    pub(super) fn remove(&mut self, now: Instant, slot: Slot, left_with: Option<u64>) {
+    /// Ends a registration and tells the others.
+    pub(super) fn remove(&mut self, now: Instant, slot: Slot) {
         let was_listed = self.registrations.get(slot).is_some_and(|registration| registration.is_listed());
         let others = if was_listed { self.others(slot) } else { Vec::new() };
-        let Some(removed) = self.take_out(now, slot, left_with) else { return };
+        let Some(removed) = self.take_out(now, slot) else { return };
         for other in others {
             self.note_listing(now, other, removed.peer, false);
         }
@@ -98,12 +99,12 @@ impl Server {
     /// Ends a registration because another of the same device takes its seat: the others hear of that one.
     pub(super) fn vacate(&mut self, now: Instant, slot: Slot) {
         self.count("replaced");
-        if let Some(contest) = self.take_out(now, slot, None).and_then(|removed| removed.contest) {
+        if let Some(contest) = self.take_out(now, slot).and_then(|removed| removed.contest) {
             self.seat(now, contest.newcomer);
         }
     }
 
-    fn take_out(&mut self, now: Instant, slot: Slot, left_with: Option<u64>) -> Option<Box<Registration>> {
+    fn take_out(&mut self, now: Instant, slot: Slot) -> Option<Box<Registration>> {
         let removed = self.registrations.remove(slot)?;
         self.by_handle.remove(&(removed.route.remote, removed.handle));
         self.leave_prefix(&self.limits.prefix(removed.route.remote.ip()));
@@ -112,20 +113,22 @@ impl Server {
             self.agenda.remove(&(at, slot));
         }
         if removed.seated {
-            self.leave_network(now, &removed, left_with);
+            self.leave_network(now, &removed);
             self.events.push_back(Event::Detached { slot, peer: removed.peer });
         }
         Some(removed)
     }
 
-    fn leave_network(&mut self, now: Instant, removed: &Registration, left_with: Option<u64>) {
+    /// However it ended: a Register that is let in twice would have the same keys twice, and they count from 0.
+    fn leave_network(&mut self, now: Instant, removed: &Registration) {
+        let number = Some(removed.number).filter(|_| now - removed.registered < LEFT_REMEMBERED);
         let Some(network) = self.networks.get_mut(&removed.network) else { return };
         if removed.is_listed() {
             network.relist(Some(removed.digest()), None);
         }
-        network.stand_up(&removed.peer, left_with.map(|number| (number, removed.paces)));
-        if left_with.is_some() {
-            self.left.push_back((now + LEFT_REMEMBERED, removed.network, removed.peer));
+        network.stand_up(&removed.peer, number.map(|number| (number, removed.paces)));
+        if let Some(number) = number {
+            self.left.push_back((now + LEFT_REMEMBERED, removed.network, removed.peer, number));
             if self.left.len() > self.limits.registrations {
                 self.forget_left();
             }
@@ -136,9 +139,9 @@ impl Server {
 
     /// Forgets whoever left first.
     pub(super) fn forget_left(&mut self) {
-        let Some((_, id, peer)) = self.left.pop_front() else { return };
+        let Some((_, id, peer, number)) = self.left.pop_front() else { return };
         let Some(network) = self.networks.get_mut(&id) else { return };
-        network.forget(&peer);
+        network.forget(&peer, number);
         if network.is_empty() {
             self.networks.remove(&id);
         }

@@ -64,6 +64,8 @@ pub enum Event {
         remote: SocketAddr,
         /// Its keys for relay frames.
         keys: RelayKeys,
+        /// Where its address comes from.
+        prefix: IpNet,
     },
     /// It ended. Its place may be used again right after this.
     Detached {
@@ -122,8 +124,8 @@ pub struct Server {
     agenda: BTreeSet<(Instant, Slot)>,
     /// Those who are to be told something now.
     touched: Vec<Slot>,
-    /// Who left, oldest first.
-    left: VecDeque<(Instant, NetworkId, PeerId)>,
+    /// Whose registration ended, and its number, oldest first.
+    left: VecDeque<(Instant, NetworkId, PeerId, u64)>,
     hellos: RateLimit,
     hellos_of: RateTable,
     registers: RateLimit,
@@ -273,7 +275,7 @@ impl Server {
             self.expiries.insert((end, slot));
         } else {
             self.count("expired");
-            self.remove(now, slot, None);
+            self.remove(now, slot);
             self.tell_touched(now);
         }
     }

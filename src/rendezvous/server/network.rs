@@ -23,7 +23,7 @@ pub(super) struct Network {
 pub(super) enum Seat {
     /// Its registration.
     Taken(Slot),
-    /// It left with this number: whatever it signed before cannot bring it back while its cookie is good.
+    /// Its registration with this number ended: whatever it signed before cannot bring it back while its cookie is good.
     Left { number: u64, paces: Paces },
 }
 
@@ -68,9 +68,9 @@ impl Network {
         self.taken -= usize::from(matches!(before, Some(Seat::Taken(_))));
     }
 
-    /// Forgets with which number `peer` left.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
-        if matches!(self.seats.get(peer), Some(Seat::Left { .. })) {
+    /// Forgets that `peer` left with `number`, unless it came and left again since.
+    pub(super) fn forget(&mut self, peer: &PeerId, number: u64) {
+        if matches!(self.seats.get(peer), Some(Seat::Left { number: left, .. }) if *left == number) {
             self.seats.remove(peer);
         }
     }
@@ -92,5 +92,23 @@ impl Network {
     /// Count and digest of the list as a member with this digest should see it.
     pub(super) fn seen_by(&self, own: Option<u64>) -> (u32, u64) {
         (self.listed - u32::from(own.is_some()), self.digest ^ own.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_left_twice_is_remembered_as_long_as_the_second_time_asks_for() {
+        let (mut network, peer) = (Network::new(Rate::new(1, 1)), PeerId([1; 32]));
+        network.sit(peer, Slot(0));
+        network.stand_up(&peer, Some((5, Paces::default())));
+        network.sit(peer, Slot(0));
+        network.stand_up(&peer, Some((9, Paces::default())));
+        network.forget(&peer, 5);
+        assert!(matches!(network.seat(&peer), Some(Seat::Left { number: 9, .. })));
+        network.forget(&peer, 9);
+        assert!(network.seat(&peer).is_none() && network.is_empty());
     }
 }

@@ -18,6 +18,12 @@ const WINDOW: usize = 64;
 const QUIET: Duration = Duration::from_secs(25);
 
 impl Server {
+    /// News of one peer that are kept: of all members, and of as many who came and went meanwhile. What is lost
+    /// beyond that the next summary shows.
+    pub(super) const fn most_news(&self) -> usize {
+        self.limits.per_network.saturating_mul(2)
+    }
+
     /// Sends to everybody who was touched what is due, and enters the rest on the agenda.
     pub(super) fn tell_touched(&mut self, now: Instant) {
         let mut touched = std::mem::take(&mut self.touched);

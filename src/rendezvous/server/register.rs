@@ -203,7 +203,7 @@ impl Server {
             network.relist(before, after);
         }
         self.count("renewed");
-        self.events.push_back(Event::Renewed { slot, remote: route.remote, keys });
+        self.events.push_back(Event::Renewed { slot, remote: route.remote, keys, prefix: to });
         if old != route.remote {
             self.tell_members_about(now, slot, true);
         }

@@ -52,6 +52,8 @@ pub(super) struct Registration {
     pub(super) seated: bool,
     pub(super) route: Route,
     pub(super) keys: Keys,
+    /// When its newest Register came.
+    pub(super) registered: Instant,
     pub(super) heard: Instant,
     /// When it is looked at whether it was heard since.
     pub(super) expires: Instant,
@@ -123,6 +125,7 @@ impl Registration {
             seated: false,
             route,
             keys,
+            registered: now,
             heard: now,
             expires: now + EXPIRY,
             announcement: None,
@@ -141,7 +144,7 @@ impl Registration {
     /// The same run of the same device registered again: new keys and perhaps another address, all else stays.
     pub(super) fn renew(&mut self, now: Instant, claim: &Claim, route: Route, keys: Keys) {
         (self.number, self.handle, self.fresh) = (claim.number, claim.handle, false);
-        (self.route, self.keys, self.heard) = (route, keys, now);
+        (self.route, self.keys, self.registered, self.heard) = (route, keys, now, now);
         (self.sent, self.seen) = (0, ReplayWindow::new());
         let (peer, observed) = (self.peer, self.route.remote);
         if let Some(announcement) = &mut self.announcement {
@@ -190,8 +193,16 @@ impl Registration {
         self.last_id
     }
 
-    /// Notes what the peer is to be told about `about`, on top of what it is still to be told.
-    pub(super) fn note(&mut self, now: Instant, about: PeerId, what: impl FnOnce(&mut News)) {
+    /// Notes what the peer is to be told about `about`, on top of what it is still to be told, which is about `most`
+    /// members at most.
+    pub(super) fn note(&mut self, now: Instant, about: PeerId, most: usize, what: impl FnOnce(&mut News)) {
+        if self.news.len() >= most && !self.news.contains_key(&about) {
+            // What becomes of a channel no summary would show.
+            let dispensable = self.news.iter().find(|(_, news)| news.channel.is_none()).or(self.news.iter().next());
+            if let Some(peer) = dispensable.map(|(peer, _)| *peer) {
+                self.news.remove(&peer);
+            }
+        }
         let id = self.fresh_id();
         let repeat = Repeat::new(now);
         let news = self.news.entry(about).or_insert(News { id, repeat, listing: false, start: false, channel: None });
@@ -264,9 +275,45 @@ impl Registrations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::dh::Secret;
+    use crate::id::{Epoch, ServerKey};
+    use crate::sans::Seed;
+
+    fn registration() -> Registration {
+        let secret = Secret::generate(&mut Seed::from_u64(1).rng());
+        let claim = Claim {
+            version: 1,
+            nonce: [0; 16],
+            cookie: [0; 16],
+            asked: None,
+            server: ServerKey(secret.public()),
+            ephemeral: secret.public(),
+            network: NetworkId([1; 32]),
+            peer: PeerId([1; 32]),
+            number: 1,
+            boot: 1,
+            epoch: Epoch::default(),
+            handle: 1,
+        };
+        let route = Route { socket: SocketId(0), local: None, remote: "192.0.2.1:1".parse().expect("address") };
+        let keys = Keys::derive(&secret, &secret.public(), &[]).expect("keys");
+        Registration::new(Instant::ZERO, &claim, route, keys)
+    }
 
     #[test]
     fn a_registration_stays_small() {
         assert!(size_of::<Registration>() <= 480, "{}", size_of::<Registration>());
+    }
+
+    #[test]
+    fn members_who_come_and_go_do_not_fill_the_memory_of_one_who_never_acknowledges() {
+        let mut registration = registration();
+        registration.note(Instant::ZERO, PeerId([0; 32]), 8, |news| news.channel = Some(5));
+        for n in 1..=255 {
+            registration.note(Instant::ZERO, PeerId([n; 32]), 8, |news| news.listing = true);
+            assert!(registration.news.len() <= 8);
+        }
+        assert!(registration.news.contains_key(&PeerId([0; 32])), "no summary would show this one");
+        assert!(registration.news.contains_key(&PeerId([255; 32])), "the newest is kept");
     }
 }

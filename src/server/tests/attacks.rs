@@ -270,6 +270,28 @@ fn who_left_is_not_brought_back_by_a_replay() {
 }
 
 #[test]
+fn who_fell_silent_is_not_brought_back_by_a_replay_under_keys_that_were_used() {
+    let mut world = World::new();
+    let (a, b) = (world.join(1, 1), world.join(1, 2));
+    world.run(S * 3);
+    let captured: Vec<_> = world.wire.iter().filter(|p| p.from == world.peers[b].addr).cloned().collect();
+    world.peers[b].alive = false;
+    world.run(S * 62);
+    assert_eq!(world.core.as_ref().expect("runs").registrations(), 1, "it expired");
+    world.peers[a].events.clear();
+    // Its cookie is good for some seconds more.
+    for _ in 0..40 {
+        for packet in &captured {
+            world.inject(packet.from, packet.to, packet.bytes.clone());
+        }
+        world.run(S * 2);
+        assert_eq!(world.core.as_ref().expect("runs").registrations(), 1);
+    }
+    assert!(world.peers[a].events.is_empty(), "{:?}", world.peers[a].events);
+    assert!(world.counter("stale") > 0);
+}
+
+#[test]
 fn a_number_that_does_not_grow_is_stale() {
     let mut world = World::new();
     let device = identity(1, 1);
@@ -455,6 +477,33 @@ fn a_channel_that_is_opened_and_closed_all_the_time_is_no_flood() {
     }
     assert!(bytes < 20_000, "5,000 wishes in 3 s: {bytes} bytes to the other");
     assert!(world.counter("channel-rate") > 4000);
+}
+
+#[test]
+fn the_list_is_not_told_as_often_as_somebody_asks() {
+    let mut world = World::new();
+    for device in 1..=5 {
+        world.join(1, device);
+    }
+    world.run(S * 3);
+    let keys = register(&mut world, mallory(), &identity(1, 9), 5);
+    say(&mut world, mallory(), &keys, 0, &[ToServer::Announce { id: 1, sealed: &[1; 512] }]);
+    world.run(S);
+    let (mut asked, mut told) = (0, 0);
+    for counter in 1..500_u32 {
+        let lists = [ToServer::List; 300];
+        told += say(&mut world, mallory(), &keys, counter.into(), &lists).iter().map(Vec::len).sum::<usize>();
+        asked += lists.len() * 3 + 30;
+    }
+    assert!(told < asked / 2, "{told} bytes for {asked}");
+    assert!(world.counter("list-rate") > 100_000);
+    // Once it asks less it is answered: a refresh beside a list that was not told waits for it.
+    world.run(S * 3);
+    let both = [ToServer::List, ToServer::Refresh { token: 5 }];
+    let answers = say(&mut world, mallory(), &keys, 1000, &both);
+    let mut refreshed = 0;
+    heard(&keys, &answers, |item| refreshed += usize::from(matches!(item, ToPeer::Refreshed { .. })));
+    assert_eq!(refreshed, 1);
 }
 
 #[test]
