@@ -8,6 +8,8 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use ipnet::IpNet;
+
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
 use crate::id::PeerId;
@@ -161,7 +163,10 @@ impl Node {
         }
         // What came by a relay has its source proven by the frame's tag.
         let within = match arrival.channel_peer {
-            Some(_) => self.relayed_initiations.allow(now),
+            Some(id) => {
+                let peer = self.peers.get_mut(&id);
+                peer.is_none_or(|peer| peer.initiations.allow(now)) && self.relayed_initiations.allow(now)
+            }
             None => self.initiations.allow(now) || self.proves_its_source(now, arrival, bytes),
         };
         if !within {
@@ -226,6 +231,13 @@ impl Node {
         self.dropped_as(refusal_word(refusal))
     }
 
+    /// As if it had come through a relay channel to `peer`.
+    #[cfg(test)]
+    pub(super) fn handle_relayed(&mut self, now: Instant, peer: PeerId, bytes: &mut [u8]) -> Inbound {
+        let via = Via::Relay { server: crate::id::ServerId(0) };
+        self.handle_from_peer(now, Arrival { via, local: None, channel_peer: Some(peer) }, bytes)
+    }
+
     fn dropped_as(&mut self, word: &'static str) -> Inbound {
         self.drops.count(word);
         Inbound::Dropped
@@ -238,7 +250,7 @@ impl Node {
         let mut source = Writer::default();
         let source = source.socket_addr(Some(remote)).as_slice();
         match prove_source(&shared.identity, &self.cookies, now, source, bytes, &mut shared.rng) {
-            Proof::Given => true,
+            Proof::Given => self.proven_initiations.allow(now, &site(remote.ip())),
             Proof::Demand(reply) => {
                 self.send_plain(arrival.via, reply);
                 false
@@ -253,6 +265,11 @@ impl Arrival {
     fn is_foreign(&self, id: &PeerId) -> bool {
         self.channel_peer.is_some_and(|peer| peer != *id)
     }
+}
+
+/// What one source of handshakes can have of the address space.
+fn site(ip: IpAddr) -> IpNet {
+    IpNet::new(ip, if ip.is_ipv4() { 32 } else { 64 }).expect("no longer than the address").trunc()
 }
 
 /// A refusal's word in `status`.

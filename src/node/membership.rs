@@ -15,7 +15,7 @@ use crate::crypto::probe::ProbeKeys;
 use crate::crypto::{Identity, ReplayWindow, Signed};
 use crate::id::{PeerId, ServerId};
 use crate::punch::{Family, Punch};
-use crate::sans::Instant;
+use crate::sans::{Instant, RateLimit};
 use crate::session::Session;
 use crate::wire::VERSION;
 use crate::wire::announcement::{Announcement, Candidate};
@@ -27,6 +27,11 @@ const MAX_PEERS: usize = 1_024;
 const SEARCH_FOR: Duration = Duration::from_secs(30);
 /// Our announcement changes no faster than this.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+/// Changes of one peer's announcement that are taken in, a second and at once: more than an honest one makes. Each
+/// costs a search at new addresses, and the budget for that is everybody's.
+const CHANGES: (u32, u32) = (2, 20);
+/// Initiations through one peer's channels, a second and at once: more than all its copies through all servers.
+const INITIATIONS: (u32, u32) = (8, 16);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
 pub(super) const ANNOUNCE_BURST: u32 = 5;
 
@@ -209,7 +214,12 @@ impl Node {
         let full = self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&id) && !self.evict_a_rumour(now);
         match self.peers.get_mut(&id) {
             Some(peer) if peer.signed.seq >= signed.seq => return,
-            Some(peer) => peer.signed = signed,
+            Some(peer) => {
+                if !peer.changes.allow(now) {
+                    return self.drops.count("announcement-rate");
+                }
+                peer.signed = signed;
+            }
             None if full => return self.drops.count("too-many-peers"),
             None => self.add_peer(now, signed),
         }
@@ -254,6 +264,8 @@ impl Node {
             met: false,
             seen_ms: 0,
             told: 0,
+            changes: RateLimit::new(CHANGES.0, CHANGES.1),
+            initiations: RateLimit::new(INITIATIONS.0, INITIATIONS.1),
             tx_bytes: 0,
             rx_bytes: 0,
             signed,

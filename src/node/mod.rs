@@ -54,6 +54,7 @@ use crate::crypto::{CookieJar, Identity, Signed};
 use crate::gather::Gather;
 use crate::id::{PeerId, SocketId};
 use crate::punch::Budget;
+use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
@@ -84,6 +85,10 @@ const RESERVE_SELDOM: Duration = Duration::from_secs(30);
 const REREGISTER_EVERY: Duration = Duration::from_secs(2);
 /// Handshake initiations a second that are read without proof of address; more is "under load".
 const CALM_INITIATIONS: u32 = 40;
+/// The same from one source whose address is proven: members can prove theirs as often as they like.
+const PROVEN_INITIATIONS: Rate = Rate::new(4, 16);
+/// Sources that are told apart: more than a network has members.
+const PROVEN_SOURCES: usize = 512;
 
 /// What became of a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +170,8 @@ pub struct Node {
     initiations: RateLimit,
     /// The same for those that come through relays.
     relayed_initiations: RateLimit,
+    /// The same for each source that proves its address under load.
+    proven_initiations: RateTable,
     reregistrations: RateLimit,
     leaving: bool,
     cache_rejected: bool,
@@ -228,6 +235,7 @@ impl Node {
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
         let servers = config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
         let cookies = CookieJar::new(&mut rng);
+        let proven_initiations = RateTable::with_cells(PROVEN_SOURCES, PROVEN_INITIATIONS, &mut rng);
         let sockets: Vec<_> = config.sockets.iter().map(|s| (s.id, s.addr)).collect();
         let gather = Gather::new(&sockets, &[config.overlay.v4.into(), config.overlay.v6.into()]);
         let announcement = membership::compose(&config.identity, &naming, 0, Vec::new());
@@ -246,6 +254,7 @@ impl Node {
             gather,
             budget: Budget::default(),
             cookies,
+            proven_initiations,
             initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
             relayed_initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
             reregistrations: RateLimit::every(REREGISTER_EVERY),

@@ -10,7 +10,7 @@ use crate::crypto::Signed;
 use crate::crypto::probe::ProbeKeys;
 use crate::id::{PeerId, ServerId};
 use crate::punch::Punch;
-use crate::sans::Instant;
+use crate::sans::{Instant, RateLimit};
 use crate::session::Session;
 
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
@@ -63,6 +63,10 @@ pub(super) struct Peer {
     pub(super) seen_ms: u64,
     /// The sequence number of ours that it was last told in the session.
     pub(super) told: u64,
+    /// Its announcements that are taken in.
+    pub(super) changes: RateLimit,
+    /// Initiations through its relay channels that are read.
+    pub(super) initiations: RateLimit,
     /// Inner bytes sent.
     pub(super) tx_bytes: u64,
     /// Inner bytes received.

@@ -55,6 +55,16 @@ impl Setup {
     }
 
     fn node(&self, met: &[Vec<u8>]) -> Node {
+        self.node_at(met, Vec::new())
+    }
+
+    fn node_with(&self, rendezvous: &str) -> Node {
+        let addr: SocketAddr = rendezvous.parse().expect("address");
+        let config = RendezvousConfig { host: addr.ip().to_string(), port: addr.port(), pin: None };
+        self.node_at(&[], vec![config])
+    }
+
+    fn node_at(&self, met: &[Vec<u8>], rendezvous: Vec<RendezvousConfig>) -> Node {
         let known = |bytes: &Vec<u8>| cache::Known { seen_ms: WALL_MS, announcement: bytes.clone() };
         let cache = cache::Cache { peers: met.iter().map(known).collect(), ..Default::default() };
         let identity = Arc::new(identity(self.network_key, self.device));
@@ -65,7 +75,7 @@ impl Setup {
             name: self.name.into(),
             overlay: OverlayNet { v4: "10.77.0.0/24".parse().expect("prefix"), v6 },
             address: self.address,
-            rendezvous: Vec::new(),
+            rendezvous,
             deny: self.deny.clone(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling: 0,
@@ -537,6 +547,120 @@ fn garbage_initiations_do_not_put_members_under_load() {
     }
     // Nothing of this was from a member, so a member still needs no cookie.
     assert_eq!(lan.node(0).dropped("unauthentic"), 60, "under-load: {}", lan.node(0).dropped("under-load"));
+}
+
+/// A member's handshake beside the one that its node keeps.
+struct Handshake(crate::session::Session);
+
+impl Handshake {
+    fn new(lan: &mut Lan, from: usize, to: usize) -> Self {
+        let (me, peer) = (lan.node(from).my_id(), lan.node(to).shared.identity.clone());
+        let mut session = crate::session::Session::new(me, peer.device.id(), peer.device.x25519());
+        session.connect(lan.now);
+        Self(session)
+    }
+
+    /// Its newest initiation.
+    fn initiation(&mut self, lan: &mut Lan, from: usize) -> Vec<u8> {
+        let now = lan.now;
+        self.0.handle_timeout(now, &mut lan.node(from).shared.env());
+        self.0.poll_transmit().expect("it is due")
+    }
+}
+
+fn three() -> Lan {
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "mallory"), Setup::new(3, "carol")]);
+    lan.run(Duration::from_secs(5));
+    lan
+}
+
+#[test]
+fn a_member_who_floods_a_relay_with_initiations_keeps_no_other_from_a_handshake() {
+    let mut lan = three();
+    let (mallory, carol) = (lan.node(1).my_id(), lan.node(2).my_id());
+    let flood = Handshake::new(&mut lan, 1, 0).initiation(&mut lan, 1);
+    let now = lan.now;
+    for _ in 0..200 {
+        lan.node(0).handle_relayed(now, mallory, &mut flood.clone());
+    }
+    assert!(lan.node(0).dropped("under-load") > 150);
+    let mut honest = Handshake::new(&mut lan, 2, 0).initiation(&mut lan, 2);
+    assert_eq!(lan.node(0).handle_relayed(now, carol, &mut honest), Inbound::Taken);
+}
+
+#[test]
+fn a_member_who_proves_its_address_cannot_have_handshakes_without_end() {
+    let mut lan = three();
+    let (to, from) = (lan.hosts[0].0, "198.51.100.66:666".parse().expect("address"));
+    let mut handshake = Handshake::new(&mut lan, 1, 0);
+    let unproven = handshake.initiation(&mut lan, 1);
+    let mut cookies = 0;
+    for _ in 0..60 {
+        lan.deliver(from, to, unproven.clone());
+        while let Some(reply) = lan.node(0).poll_transmit() {
+            assert!(reply.payload.len() < unproven.len());
+            cookies += usize::from(handshake.0.handle_cookie_reply(T0, &reply.payload));
+        }
+    }
+    assert_eq!(cookies, 20, "what is beyond the calm is asked for proof");
+    // All in one moment, so that nothing refills.
+    let proven = handshake.0.poll_timeout().map(|due| due.at).map(|at| {
+        let mut env = lan.hosts[1].1.shared.env();
+        handshake.0.handle_timeout(at, &mut env);
+        handshake.0.poll_transmit().expect("it goes out again")
+    });
+    let (proven, before) = (proven.expect("it is due"), lan.node(0).dropped("under-load"));
+    for _ in 0..500 {
+        lan.deliver(from, to, proven.clone());
+    }
+    assert!(lan.node(0).dropped("under-load") - before >= 480, "{}", lan.node(0).dropped("under-load"));
+}
+
+#[test]
+fn a_member_cannot_have_others_search_new_addresses_all_the_time() {
+    let mut lan = pair();
+    let (now, alice) = (lan.now, lan.node(0).my_id());
+    for n in 0..500_u16 {
+        let sprayed =
+            (0..16).map(|port| SocketAddr::new(Ipv4Addr::from(0xC633_0000 + u32::from(n)).into(), 1000 + port));
+        let identity = identity(1, 2);
+        let text = Announcement {
+            seq: (1 << 60) + u64::from(n),
+            candidates: sprayed.map(|addr| Candidate { kind: CandidateKind::Host, addr }).collect(),
+            ..lan.node(1).shared.announcement.announcement().clone()
+        };
+        let signed = announcement::sign(&identity.device, &identity.network.id(), &text);
+        lan.node(1).send_control(now, &alice, &Control::Announcement(signed.bytes()));
+        let mut sent = Vec::new();
+        while let Some(t) = lan.node(1).poll_transmit() {
+            sent.push(t);
+        }
+        for t in sent {
+            lan.deliver(lan.hosts[1].0, t.to, t.payload);
+        }
+    }
+    assert_eq!(lan.node(0).dropped("announcement-rate"), 480);
+    // It is told no more than that, and what stood still stands.
+    lan.run(Duration::from_secs(10));
+    assert_eq!(lan.peer(0, "bob").state, status::PeerState::Direct);
+}
+
+#[test]
+fn what_comes_from_a_servers_address_and_proves_nothing_is_counted() {
+    let mut node = Setup::new(1, "alice").node_with("198.51.100.1:3478");
+    let server: SocketAddr = "198.51.100.1:3478".parse().expect("address");
+    node.handle_done(T0, Done::Resolved { server: crate::id::ServerId(0), result: Ok(vec![server]) });
+    let mut sent = 0;
+    for second in 0..=255_u8 {
+        for len in [2, 16, 22, 30, 86, 96, 334, 1232] {
+            let mut payload = vec![0x5A; len];
+            (payload[0], payload[1]) = (0xE7, second);
+            let datagram = Datagram { socket: SocketId(0), local: None, from: server, payload: &mut payload };
+            assert_eq!(node.handle_datagram(T0, datagram), Inbound::Dropped);
+            sent += 1;
+        }
+    }
+    assert_eq!(node.dropped("unknown-rendezvous"), sent);
 }
 
 #[test]

@@ -176,20 +176,24 @@ impl Client {
         self.queue.push_back((socket_for(to), to, Hello { version: VERSION, nonce, asked: Some(to) }.encode()));
     }
 
-    pub(super) fn on_cookie(&mut self, now: Instant, identity: &Identity, from: SocketAddr, cookie: &Cookie) {
+    pub(super) fn on_cookie(&mut self, now: Instant, identity: &Identity, from: SocketAddr, cookie: &Cookie) -> bool {
         let renewed = match &self.attempt {
             Attempt::Registering(r) => r.link.server == from && r.nonce == cookie.nonce && r.sent > 1,
             _ => false,
         };
         let asked = |hello: &&mut SentHello| hello.to == from && hello.nonce == cookie.nonce;
-        let Some(hello) = self.hellos.iter_mut().find(asked).filter(|hello| renewed || !hello.answered) else { return };
+        let Some(hello) = self.hellos.iter_mut().find(asked).filter(|hello| renewed || !hello.answered) else {
+            return false;
+        };
         hello.answered = true;
         let round_trip = now - hello.at;
         if cookie.version != VERSION {
-            return self.refused(now, from, Reason::Version, 0, cookie.version);
+            self.refused(now, from, Reason::Version, 0, cookie.version);
+            return true;
         }
         if self.pin.is_some_and(|pin| pin != cookie.server) {
-            return self.wrong_key(now, from, &cookie.server);
+            self.wrong_key(now, from, &cookie.server);
+            return true;
         }
         self.observed(socket_for(from), cookie.observed);
         match &self.attempt {
@@ -205,6 +209,7 @@ impl Client {
             }
             _ => {}
         }
+        true
     }
 
     fn register(
@@ -259,7 +264,7 @@ impl Client {
         }
     }
 
-    pub(super) fn on_refused(&mut self, now: Instant, from: SocketAddr, refused: &Refused) {
+    pub(super) fn on_refused(&mut self, now: Instant, from: SocketAddr, refused: &Refused) -> bool {
         let ours = match &self.attempt {
             Attempt::Registering(registering) => registering.link.server == from && registering.nonce == refused.nonce,
             Attempt::Greeting { .. } => self.hellos.iter().any(|h| h.to == from && h.nonce == refused.nonce),
@@ -268,6 +273,7 @@ impl Client {
         if ours {
             self.refused(now, from, refused.reason, refused.retry_s, refused.version);
         }
+        ours
     }
 
     fn refused(&mut self, now: Instant, from: SocketAddr, reason: Reason, retry_s: u16, version: u8) {

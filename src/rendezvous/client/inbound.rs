@@ -15,8 +15,8 @@ use crate::wire::rendezvous::{FrameHeader, Message, Reason, UNKNOWN_LEN, Unknown
 
 impl Client {
     /// The server does not know us. Anybody could say so: we ask it, and keep what we have.
-    pub(super) fn on_unknown(&mut self, now: Instant, from: SocketAddr, unknown: &Unknown) {
-        let Some(link) = self.link.as_ref().filter(|link| link.server == from) else { return };
+    pub(super) fn on_unknown(&mut self, now: Instant, from: SocketAddr, unknown: &Unknown) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| link.server == from) else { return false };
         let mut question = unknown.question.to_vec();
         question.resize(UNKNOWN_LEN * 2, 0);
         let ours = match Message::parse(&question) {
@@ -24,7 +24,7 @@ impl Client {
             _ => relay::Header::parse(&question).is_ok_and(|(h, _)| self.wishes.peer_of(h.channel).is_some()),
         };
         if !ours || self.hint_at.is_some_and(|at| now - at < HINT_PAUSE) {
-            return;
+            return ours;
         }
         self.hint_at = Some(now);
         if self.leaving.is_some() {
@@ -32,14 +32,18 @@ impl Client {
         } else if matches!(self.attempt, Attempt::Idle | Attempt::Paused { .. }) {
             self.begin_at = Some(now);
         }
+        true
     }
 
-    pub(super) fn on_frame(&mut self, now: Instant, from: SocketAddr, header: &FrameHeader, frame: &[u8]) {
+    pub(super) fn on_frame(&mut self, now: Instant, from: SocketAddr, header: &FrameHeader, frame: &[u8]) -> bool {
         if let Some(items) = open_from(self.link.as_mut(), from, header, frame) {
             ToPeer::all(&items).for_each(|item| self.on_item(now, &item));
         } else if let Some(items) = open_from(self.attempt.link(), from, header, frame) {
             self.on_first_frame(now, &items);
+        } else {
+            return false;
         }
+        true
     }
 
     /// A frame under the keys of a Register: the first that counts says `registered`.

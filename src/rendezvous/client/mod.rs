@@ -327,7 +327,7 @@ impl Client {
         self.leaving.is_some() && self.link.is_none()
     }
 
-    /// Takes a datagram; `true` if it came from this server and was for this machine.
+    /// Takes a datagram; `true` if it is this server's word, or could be: what proves nothing and answers nothing is not.
     pub fn handle_datagram(&mut self, now: Instant, identity: &Identity, from: SocketAddr, bytes: &[u8]) -> bool {
         self.now = now;
         if !self.is_server(from) || bytes.first() != Some(&kind::RENDEZVOUS) {
@@ -338,9 +338,8 @@ impl Client {
             Ok(Message::Refused(refused)) => self.on_refused(now, from, &refused),
             Ok(Message::Unknown(unknown)) => self.on_unknown(now, from, &unknown),
             Ok(Message::Frame(header)) => self.on_frame(now, from, &header, bytes),
-            Ok(Message::Hello(_) | Message::Register(_)) | Err(_) => {}
+            Ok(Message::Hello(_) | Message::Register(_)) | Err(_) => false,
         }
-        true
     }
 
     /// Does what is due. `number` gives fresh registration numbers, `None` while the shell still reserves them.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::Repeat;
+use super::super::{MAX_MEMBERS, Repeat};
 use crate::id::PeerId;
 use crate::rendezvous::frame::Frame;
 use crate::sans::{Instant, RateLimit, Rng};
@@ -131,9 +131,9 @@ impl Wishes {
     pub(super) fn channel_is(&mut self, now: Instant, peer: &PeerId, number: u32) -> Option<bool> {
         let id = self.fresh_id();
         let Some(channel) = self.channels.get_mut(peer) else {
-            // A late wish opened what we closed since.
+            // A late wish opened what we closed since. A server that invents such channels is not followed for long.
             let closing = Channel { number, open: false, closing: true, id, repeat: Some(Repeat::new(now)) };
-            if number != 0 {
+            if number != 0 && self.channels.len() < MAX_MEMBERS {
                 self.channels.insert(*peer, closing);
             }
             return None;
@@ -250,5 +250,22 @@ impl Wishes {
         let introductions = self.introductions.values().map(|wish| &wish.repeat);
         let rest = channels.chain(introductions).filter(|_| registered);
         announcement.chain(rest).map(|repeat| repeat.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_that_a_server_invents_are_closed_but_only_so_many() {
+        let (mut wishes, now) = (Wishes::new(), Instant::ZERO);
+        for n in 0..10_000_u32 {
+            let mut peer = PeerId([7; 32]);
+            peer.0[..4].copy_from_slice(&n.to_be_bytes());
+            assert_eq!(wishes.channel_is(now, &peer, 5), None);
+        }
+        assert_eq!(wishes.channels.len(), MAX_MEMBERS);
+        assert!(wishes.channels.values().all(|channel| channel.closing));
     }
 }

@@ -115,9 +115,14 @@ impl RateTable {
     /// Enough that 100,000 prefixes seldom meet in one cell within a second.
     const CELLS: usize = 1 << 13;
 
-    /// A table of this rate.
+    /// A table of this rate, large enough for a server.
     pub fn new(rate: Rate, rng: &mut Rng) -> Self {
-        Self { cells: vec![rate.limit(); Self::CELLS].into(), key: rng.array() }
+        Self::with_cells(Self::CELLS, rate, rng)
+    }
+
+    /// A table of this rate with so many cells, at least one.
+    pub fn with_cells(cells: usize, rate: Rate, rng: &mut Rng) -> Self {
+        Self { cells: vec![rate.limit(); cells.max(1)].into(), key: rng.array() }
     }
 
     /// Takes one event from `prefix` if that is within the rate.
@@ -127,7 +132,7 @@ impl RateTable {
             IpNet::V4(net) => hasher.write(&net.addr().octets()),
             IpNet::V6(net) => hasher.write(&net.addr().octets()),
         }
-        let cell = usize::try_from(hasher.finish() % Self::CELLS as u64).expect("below the number of cells");
+        let cell = usize::try_from(hasher.finish() % self.cells.len() as u64).expect("below the number of cells");
         self.cells[cell].allow(now)
     }
 }
