@@ -89,13 +89,19 @@ impl Setup {
 /// Hosts on one LAN without delay, and what each got on its TUN.
 struct Lan {
     now: Instant,
+    /// Everything sent: from, to, bytes.
+    wire: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     hosts: Vec<(SocketAddr, Node, Vec<Vec<u8>>)>,
 }
 
 impl Lan {
     fn new(setups: &[Setup]) -> Self {
         let met: Vec<Vec<u8>> = setups.iter().map(Setup::signed).collect();
-        Self { now: T0, hosts: setups.iter().map(|s| (s.lan_addr(), s.node(&met), Vec::new())).collect() }
+        Self {
+            now: T0,
+            wire: Vec::new(),
+            hosts: setups.iter().map(|s| (s.lan_addr(), s.node(&met), Vec::new())).collect(),
+        }
     }
 
     fn node(&mut self, i: usize) -> &mut Node {
@@ -148,6 +154,7 @@ impl Lan {
                 return;
             }
             for (from, to, payload) in sent {
+                self.wire.push((from, to, payload.clone()));
                 self.deliver(from, to, payload);
             }
         }
@@ -643,6 +650,84 @@ fn a_member_cannot_have_others_search_new_addresses_all_the_time() {
     // It is told no more than that, and what stood still stands.
     lan.run(Duration::from_secs(10));
     assert_eq!(lan.peer(0, "bob").state, status::PeerState::Direct);
+}
+
+#[test]
+fn ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets() {
+    let mut lan = pair();
+    let victim = Ipv4Addr::new(198, 51, 100, 99);
+    let mut most = 0;
+    for round in 0..12_u16 {
+        // Every ten seconds sixteen others of its ports.
+        let sprayed = (0..16).map(|port| SocketAddr::new(victim.into(), 1000 + 16 * round + port));
+        let identity = identity(1, 2);
+        let text = Announcement {
+            seq: (1 << 60) + u64::from(round),
+            candidates: sprayed.map(|addr| Candidate { kind: CandidateKind::Reflexive, addr }).collect(),
+            ..lan.node(1).shared.announcement.announcement().clone()
+        };
+        let signed = announcement::sign(&identity.device, &identity.network.id(), &text);
+        let now = lan.now;
+        lan.node(0).learn(now, signed);
+        let bob = lan.node(1).my_id();
+        lan.node(0).handle_command(now, Command::Ping { peer: bob, id: round.into() });
+        if let Some(peer) = lan.node(0).peers.get_mut(&bob) {
+            peer.punch.introduce(now);
+        }
+        lan.wire.clear();
+        lan.run(Duration::from_secs(10));
+        most += lan.wire.iter().filter(|(_, to, _)| to.ip() == victim).count();
+    }
+    assert!(most > 0 && most <= 2 * 60 + 12, "{most} in two minutes");
+}
+
+#[test]
+fn what_is_sent_back_to_its_sender_changes_nothing() {
+    let mut lan = pair();
+    lan.run(Duration::from_secs(40));
+    lan.wire.clear();
+    let packet = udp(&lan.v4(0), &lan.v4(1));
+    lan.send(0, &packet);
+    lan.run(Duration::from_secs(130));
+    let (alice, bob) = (lan.hosts[0].0, lan.hosts[1].0);
+    let own: Vec<Vec<u8>> = lan.wire.iter().filter(|(from, ..)| *from == alice).map(|w| w.2.clone()).collect();
+    let kinds: std::collections::BTreeSet<u8> = own.iter().map(|bytes| bytes[0]).collect();
+    assert!(kinds.len() >= 3, "probes, a handshake, control: {kinds:02x?}");
+    let before = lan.peer(0, "bob");
+    for from in [bob, "198.51.100.66:666".parse().expect("address")] {
+        for bytes in own.iter().filter(|bytes| bytes.len() > 1) {
+            let (now, mut payload) = (lan.now, bytes.clone());
+            let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut payload };
+            assert_eq!(lan.node(0).handle_datagram(now, datagram), Inbound::Dropped, "{:02x}", bytes[0]);
+            assert_eq!(lan.node(0).poll_transmit(), None, "and no answer");
+        }
+    }
+    assert_eq!(lan.peer(0, "bob").path, before.path);
+    assert_eq!(lan.peer(0, "bob").state, status::PeerState::Direct);
+}
+
+#[test]
+fn a_packet_that_was_held_back_and_sent_from_elsewhere_moves_no_path() {
+    let mut lan = pair();
+    lan.run(Duration::from_secs(5));
+    let elsewhere: SocketAddr = "198.51.100.66:666".parse().expect("address");
+    let path = lan.peer(1, "alice").path;
+    let mut probes = 0;
+    for _ in 0..50 {
+        let packet = udp(&lan.v4(0), &lan.v4(1));
+        let mut buf = vec![0; HEADROOM + packet.len() + TAILROOM];
+        buf[HEADROOM..HEADROOM + packet.len()].copy_from_slice(&packet);
+        let now = lan.now;
+        let Outbound::Send { to, range, .. } = lan.node(0).handle_packet(now, &mut buf) else { panic!("not sent") };
+        lan.deliver(elsewhere, to, buf[range].to_vec());
+        lan.wire.clear();
+        lan.run(Duration::from_secs(1));
+        probes += lan.wire.iter().filter(|(_, to, _)| *to == elsewhere).count();
+        assert!(lan.wire.iter().all(|(_, to, bytes)| *to != elsewhere || bytes[0] == 0xE5 || bytes.len() == 1));
+        assert_eq!(lan.peer(1, "alice").path, path);
+    }
+    assert!(probes <= 60 + 4, "{probes}: no more than any stranger gets in a minute, and keepalives");
+    assert_eq!(lan.hosts[1].2.len(), 50, "they are genuine all the same");
 }
 
 #[test]

@@ -211,6 +211,49 @@ fn a_registration_with_a_wrong_signature_is_refused() {
 }
 
 #[test]
+fn a_member_behind_the_same_router_takes_no_seat() {
+    let mut world = World::new();
+    let (a, b) = (world.join(1, 1), world.join(1, 2));
+    world.run(S * 3);
+    let victim = world.peers[a].addr;
+    let captured = world.wire.iter().find(|p| p.from == victim && p.bytes[1] == 3).expect("a Register").bytes.clone();
+    world.peers[b].events.clear();
+    let neighbour = SocketAddr::new(victim.ip(), victim.port() + 1);
+    // The victim's own Register, from another port.
+    let answer = send(&mut world, neighbour, captured).pop().expect("answered");
+    assert!(matches!(Message::parse(&answer), Ok(Message::Cookie(_))));
+    // A claim to be the victim, signed by a member who is not, of a newer and of the same run.
+    let mallory = identity(1, 9);
+    let (genuine, _) = claim(&mut world, neighbour, &identity(1, 1), 1 << 60);
+    for boot in [0, genuine.boot] {
+        let register = signed(&Claim { boot, ..genuine }, &mallory, &mallory);
+        assert_eq!(reason(&send(&mut world, neighbour, register)), Some(Reason::Forged));
+    }
+    // Itself it may register, and nobody else's standing changes.
+    register(&mut world, neighbour, &mallory, 5);
+    world.run(S * 60);
+    assert_eq!(world.peers[a].client.state(), State::Registered);
+    assert!(world.peers[b].events.is_empty(), "{:?}", world.peers[b].events);
+    assert_eq!(world.counter("contest") + world.counter("replaced"), 0);
+}
+
+#[test]
+fn a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out() {
+    let mut world = World::new();
+    let (member, device) = (identity(1, 9), identity(1, 1));
+    let (genuine, _) = claim(&mut world, mallory(), &device, 5);
+    for handle in 0..5_000 {
+        world.inject(mallory(), server_v4(), signed(&Claim { handle, ..genuine }, &member, &member));
+    }
+    let a = world.join(1, 2);
+    world.run(S);
+    assert!((300..=321).contains(&world.counter("forged")), "{}", world.counter("forged"));
+    assert!(world.counter("busy") >= 4_600);
+    assert_eq!(world.peers[a].client.state(), State::Registered);
+    assert_eq!(world.core.as_ref().expect("runs").registrations(), 1);
+}
+
+#[test]
 fn a_cookie_is_good_for_its_address_its_server_address_and_a_short_time() {
     let mut world = World::new();
     let device = identity(1, 1);
