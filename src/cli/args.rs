@@ -249,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn the_service_in_conf_starts_a_rendezvous() {
+        let unit = include_str!("../../conf/punchlan-rendezvous.service");
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("it starts something");
+        let args = Args::try_parse_from(line.split_whitespace()).expect("understood");
+        assert!(matches!(args.command, Command::Rendezvous(RendezvousArgs { config: Some(_), .. })));
+    }
+
+    #[test]
     fn a_link_is_not_in_debug() {
         let args = Args::try_parse_from(["punchlan", "join", "punchlan://join?key=plk1-secret"]).expect("understood");
         assert!(!format!("{args:?}").contains("secret"));
