@@ -294,3 +294,16 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     assert!(child.wait().expect("ends").success());
 }
+
+#[test]
+fn a_status_that_is_watched_is_told_again_and_again_for_as_long_as_somebody_reads() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    let mut child = here.command(&["status", "--json", "--watch"]).stdout(Stdio::piped()).spawn().expect("runs");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    for line in lines.take(2) {
+        let status: Status = serde_json::from_str(&line.expect("text")).expect("the contract, in one line");
+        assert_eq!(status.network.name, "friday");
+    }
+    assert!(child.wait().expect("ends").success());
+}

@@ -65,7 +65,9 @@ pub enum Command {
     )]
     Down(Select),
     /// Show who is here, and how they are reached
-    #[command(after_help = "Examples:\n  punchlan status\n  punchlan status --json | jq '.peers[] | {name, state}'")]
+    #[command(
+        after_help = "Examples:\n  punchlan status\n  punchlan status --watch\n  punchlan status --json | jq '.peers[] | {name, state}'"
+    )]
     Status(Status),
     /// Ping a peer over the overlay, showing the path that each reply took
     #[command(
@@ -159,6 +161,9 @@ pub struct Status {
     /// Everything, for programs
     #[arg(long)]
     pub json: bool,
+    /// Show it anew every second until Ctrl-C; with --json, a line each time
+    #[arg(long)]
+    pub watch: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub select: Select,

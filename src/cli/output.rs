@@ -41,13 +41,17 @@ pub(super) fn styled(style: Style, text: &str) -> String {
 
 /// Says something on stdout. That the reader has gone is no failure.
 pub(super) fn answer(text: &str) -> Result<(), Failure> {
+    answer_reader(text).map(drop)
+}
+
+/// As [`answer`]; says whether somebody still reads.
+pub(super) fn answer_reader(text: &str) -> Result<bool, Failure> {
     let mut stdout = anstream::stdout().lock();
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     match write!(stdout, "{text}{newline}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("the answer could not be written: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(format!("the answer could not be written: {error}"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `punchlan status`: who is here, and how they are reached.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use comfy_table::presets;
 use comfy_table::{CellAlignment, Table};
@@ -10,16 +11,47 @@ use super::daemons::select;
 use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, milliseconds};
 use super::{Failure, block_on, output};
+use crate::io::signal;
 use crate::node::status::{Peer, PeerState, Rendezvous, RendezvousState, Status};
 
+/// Between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Moves to the top of an empty screen.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
 pub(super) fn run(args: &args::Status) -> Result<(), Failure> {
-    let status = block_on(async { Ok(select(&args.select).await?.status) })?;
-    if args.json {
-        let text = serde_json::to_string_pretty(&status)
-            .map_err(|error| Failure::Failed(format!("the status has no JSON form: {error}")))?;
-        return output::answer(&text);
+    block_on(async {
+        if args.watch {
+            let stop = signal::stop().map_err(|error| Failure::Failed(format!("signals cannot be caught: {error}")))?;
+            return tokio::select! {
+                ended = watch(args) => ended,
+                _ = stop => Ok(()),
+            };
+        }
+        let status = select(&args.select).await?.status;
+        output::answer(&if args.json { json(serde_json::to_string_pretty(&status))? } else { for_people(&status) })
+    })
+}
+
+/// Looks again and again, for as long as somebody reads and the daemon runs.
+async fn watch(args: &args::Status) -> Result<(), Failure> {
+    let clear = if output::is_terminal() { CLEAR } else { "" };
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        let status = select(&args.select).await?.status;
+        let text = match args.json {
+            true => json(serde_json::to_string(&status))?,
+            false => format!("{clear}{}\n", for_people(&status)),
+        };
+        if !output::answer_reader(&text)? {
+            return Ok(());
+        }
     }
-    output::answer(&for_people(&status))
+}
+
+fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
+    text.map_err(|error| Failure::Failed(format!("the status has no JSON form: {error}")))
 }
 
 fn for_people(status: &Status) -> String {
