@@ -207,11 +207,6 @@ impl RateLimit {
         self.due = next;
         true
     }
-
-    /// Whether nothing was taken lately, so that forgetting this limiter loses nothing.
-    pub fn is_idle(&self, now: Instant) -> bool {
-        self.due <= now
-    }
 }
 
 /// A datagram as it came in.

@@ -94,12 +94,6 @@ impl Gather {
         self.renew();
     }
 
-    /// What any rendezvous observed no longer holds: the machine moved to another network.
-    pub fn forget_observed(&mut self) {
-        self.observed.clear();
-        self.renew();
-    }
-
     /// Where others may try to reach us, the most promising first; at most 16.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
@@ -234,8 +228,6 @@ mod tests {
         assert_eq!(gather.poll_event(), None);
         gather.observed(ServerId(1), V4, addr("203.0.113.9:41642"));
         assert_eq!(gather.poll_event(), Some(Event::Changed));
-        gather.forget_observed();
-        assert_eq!((gather.poll_event(), gather.candidates().len()), (Some(Event::Changed), 0));
     }
 
     #[test]

@@ -40,7 +40,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Duration;
 
 pub use budget::{Budget, PER_TARGET};
 use budget::{Urgency, Verdict};
@@ -271,11 +270,6 @@ impl Punch {
     /// The path in use over the last 60 seconds.
     pub fn stats(&self, now: Instant) -> Option<PathStats> {
         self.path(self.choice?.via).map(|path| path.stats(now))
-    }
-
-    /// The round trip through the relay of `server`, as far as it was measured.
-    pub fn relay_rtt(&self, now: Instant, server: ServerId) -> Option<Duration> {
-        self.path(Via::Relay { server })?.stats(now).rtt
     }
 
     /// All paths, for people.

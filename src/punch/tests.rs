@@ -1,6 +1,7 @@
 //! One machine against forgery, floods and random events. Whole searches are in `tests/punch.rs`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
