@@ -51,7 +51,9 @@ pub fn check(text: &str) -> Result<(), String> {
 /// The variable wins, then what was typed, then what a file says.
 fn filter(verbose: u8, configured: Option<&str>, variable: Option<String>) -> Result<EnvFilter, LogError> {
     if let Some(value) = variable {
-        return EnvFilter::try_new(&value).map_err(|error| LogError { value, why: error.to_string() });
+        // A bare level means this program: the libraries' talk would drown it.
+        let ours = value.parse::<tracing::Level>().is_ok().then(|| format!("{QUIET},punchlan={value}"));
+        return EnvFilter::try_new(ours.as_ref().unwrap_or(&value)).map_err(|error| LogError { value, why: error.to_string() });
     }
     let text = match (verbose, configured) {
         (0, Some(configured)) => configured.to_owned(),
