@@ -53,7 +53,8 @@ fn filter(verbose: u8, configured: Option<&str>, variable: Option<String>) -> Re
     if let Some(value) = variable {
         // A bare level means this program: the libraries' talk would drown it.
         let ours = value.parse::<tracing::Level>().is_ok().then(|| format!("{QUIET},punchlan={value}"));
-        return EnvFilter::try_new(ours.as_ref().unwrap_or(&value)).map_err(|error| LogError { value, why: error.to_string() });
+        return EnvFilter::try_new(ours.as_ref().unwrap_or(&value))
+            .map_err(|error| LogError { value, why: error.to_string() });
     }
     let text = match (verbose, configured) {
         (0, Some(configured)) => configured.to_owned(),

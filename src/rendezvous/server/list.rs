@@ -113,6 +113,7 @@ impl Server {
             self.agenda.remove(&(at, slot));
         }
         if removed.seated {
+            tracing::debug!(network = ?removed.network, peer = ?removed.peer, "gone");
             self.leave_network(now, &removed);
             self.events.push_back(Event::Detached { slot, peer: removed.peer });
         }

@@ -180,6 +180,7 @@ impl Server {
         let rate = self.limits.registers_per_network;
         self.networks.entry(network).or_insert_with(|| Network::new(rate)).sit(peer, slot);
         self.count("registered");
+        tracing::debug!(?network, ?peer, %remote, "registered");
         self.events.push_back(Event::Attached { slot, remote, keys, network, prefix });
         self.enlist(now, slot);
         self.confirm(slot);
