@@ -110,7 +110,7 @@ impl Node {
         }
         let packet = body.start + 1..body.end;
         if let Err(reason) = self.router.guard(id, &bytes[packet.clone()]) {
-            return self.dropped_as(super::outbound::word(reason));
+            return self.dropped_as(reason.word());
         }
         if let Some(peer) = self.peers.get_mut(id) {
             peer.rx_bytes += packet.len() as u64;

@@ -11,7 +11,7 @@ use super::status::{Path, PathKind};
 use super::{Event, HEADROOM, MTU, Node, Outbound, TAILROOM};
 use crate::id::{PeerId, SocketId};
 use crate::punch::{self, Via};
-use crate::router::{Reason, Route};
+use crate::router::Route;
 use crate::sans::{Instant, Transmit};
 use crate::session::{self, Channel};
 use crate::wire::kind;
@@ -30,18 +30,6 @@ const MAX_PINGS: usize = 64;
 const SEALED_AT: usize = HEADROOM - 1 - HEADER;
 const _: () = assert!(SEALED_AT >= RELAY_HEADER && TAILROOM >= TAG);
 
-/// A drop reason's word in `status`.
-pub(super) const fn word(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NotIp => "not-ip",
-        Reason::NoSuchAddress => "no-such-address",
-        Reason::SourceNotOurs => "source-not-ours",
-        Reason::SourceNotOwned => "source-not-owned",
-        Reason::DestinationNotOurs => "destination-not-ours",
-        Reason::RouterMessage => "router-message",
-    }
-}
-
 impl Node {
     /// A packet came from the TUN: `buf` is [`HEADROOM`] free bytes, the packet, [`TAILROOM`] free bytes. It is
     /// sealed in place.
@@ -55,7 +43,7 @@ impl Node {
         match self.router.route(packet) {
             Route::Peer(id) => self.send_packet(now, &id, buf),
             Route::Everyone => self.fan_out(now, buf),
-            Route::Drop(reason) => self.not_sent(word(reason)),
+            Route::Drop(reason) => self.not_sent(reason.word()),
         }
     }
 

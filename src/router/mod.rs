@@ -43,27 +43,35 @@ pub enum Route {
     Drop(Reason),
 }
 
-/// Why a packet was dropped; the names under `counters.drop` in `status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It is not an IP packet.
-    #[error("not-ip")]
     NotIp,
     /// Nobody has the destination address.
-    #[error("no-such-address")]
     NoSuchAddress,
     /// A program here sent from an address that is not this machine's on the overlay.
-    #[error("source-not-ours")]
     SourceNotOurs,
     /// A peer sent from an address that is not its own.
-    #[error("source-not-owned")]
     SourceNotOwned,
     /// A peer sent to an address that is not ours.
-    #[error("destination-not-ours")]
     DestinationNotOurs,
     /// A peer tried to change how this machine routes.
-    #[error("router-message")]
     RouterMessage,
+}
+
+impl Reason {
+    /// Its word under `counters.drop` in `status`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotIp => "not-ip",
+            Self::NoSuchAddress => "no-such-address",
+            Self::SourceNotOurs => "source-not-ours",
+            Self::SourceNotOwned => "source-not-owned",
+            Self::DestinationNotOurs => "destination-not-ours",
+            Self::RouterMessage => "router-message",
+        }
+    }
 }
 
 /// The overlay's routing table: one entry per machine.
