@@ -286,7 +286,8 @@ impl Node {
                     "{addr} is also claimed by {holder_name}, and some members reach them there instead of this \
                      machine: one of the two should change `address` under [peer] in net.toml"
                 );
-                self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
+                // It stands until that member claims another, or leaves.
+                self.warnings.raise(wall_ms, "address-taken", holder.to_string(), text);
                 return;
             }
             AddressChoice::Auto | AddressChoice::Configured(_) => {

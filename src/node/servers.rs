@@ -119,7 +119,10 @@ impl Node {
                 self.candidates_may_have_changed(now);
             }
             Event::Registered => {
-                tracing::info!(rendezvous = %self.servers[index].config.text(), "registered");
+                let name = self.servers[index].config.text();
+                tracing::info!(rendezvous = name, "registered");
+                // Should the other be there still, it tries again, and we are told again.
+                self.warnings.clear("duplicate", &name);
                 self.naming.online(now);
                 self.announce_to(now, index);
                 self.admit_all(now);
