@@ -88,8 +88,7 @@ impl Default for PeerConfig {
 impl NetworkConfig {
     /// The overlay's prefixes.
     pub fn overlay(&self) -> OverlayNet {
-        let secrets = NetworkSecrets::derive(&self.key, Epoch::default());
-        OverlayNet { v4: self.subnet.unwrap_or_else(|| secrets.default_v4()), v6: secrets.overlay_v6() }
+        NetworkSecrets::derive(&self.key, Epoch::default()).overlay(self.subnet)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::keys::{NetworkSecrets, hkdf};
-use crate::addr;
+use crate::addr::{self, OverlayNet};
 use crate::id::PeerId;
 
 impl NetworkSecrets {
@@ -22,6 +22,11 @@ impl NetworkSecrets {
     pub fn default_v4(&self) -> Ipv4Net {
         let [x, y]: [u8; 2] = *hkdf(&[], self.addresses.as_slice(), "subnet", &[]);
         Ipv4Net::new_assert(Ipv4Addr::new(10, 64 | (x & 63), y, 0), 24)
+    }
+
+    /// The overlay's prefixes; `v4` in the place of the derived IPv4 one, if it is given.
+    pub fn overlay(&self, v4: Option<Ipv4Net>) -> OverlayNet {
+        OverlayNet { v4: v4.unwrap_or_else(|| self.default_v4()), v6: self.overlay_v6() }
     }
 
     /// The interface identifier of a peer's IPv6 addresses.

@@ -67,7 +67,7 @@ pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failur
 
     let network = NetworkSecrets::derive(&options.key, Epoch::default());
     let id = network.id();
-    let overlay = OverlayNet { v4: options.subnet.unwrap_or_else(|| network.default_v4()), v6: network.overlay_v6() };
+    let overlay = network.overlay(options.subnet);
     let folders = Folders::from_env();
     let state = StateDir::open(&folders.state, &id)?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
