@@ -194,16 +194,21 @@ impl Core {
     }
 
     fn answer_stun(&mut self, now: Instant, route: Route, request: &[u8]) -> bool {
-        let Ok(request) = BindingRequest::parse(request) else {
+        let Ok(question) = BindingRequest::parse(request) else {
             self.unclassified += 1;
             return false;
         };
+        let payload = question.answer(route.remote);
+        // Only the stock request may be answered with more bytes than it has; others are padded or go without.
+        if payload.len() > request.len() && !BindingRequest::is_stock(request) {
+            self.unclassified += 1;
+            return false;
+        }
         let prefix = self.server.limits().prefix(route.remote.ip());
         if !self.stun_of.allow(now, &prefix) || !self.stun.allow(now) {
             return false;
         }
         self.stun_answers += 1;
-        let payload = request.answer(route.remote);
         let Route { socket, local, remote } = route;
         self.transmits.push_back(Transmit { socket, src: local, to: remote, ttl: None, payload });
         true

@@ -70,6 +70,11 @@ impl BindingRequest {
         Ok(Self { transaction, not_understood })
     }
 
+    /// Whether a request is a header alone, as stock clients send it.
+    pub const fn is_stock(datagram: &[u8]) -> bool {
+        datagram.len() == HEADER
+    }
+
     /// The answer to a client at `from`: its address, or error 420 with the attribute that was not understood.
     pub fn answer(&self, from: SocketAddr) -> Vec<u8> {
         let mut body = Writer::with_capacity(MAX_GROWTH);
