@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use punchlan::node::status::PeerState;
 
 use crate::nat::NatConfig;
@@ -18,8 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Everything must be well again so long after the last trouble.
 const RECOVERY: Duration = Duration::from_secs(90);
 
-/// What a node may hold for each peer, in characters of its `Debug`: no queue or map grows without bound.
-const LARGEST_NODE: usize = 20_000;
+/// What a node may hold for each peer, in characters of its `Debug`: no queue or map grows without bound. A path with
+/// its last 32 probes is about 5,000; a peer may have 16 announced and 16 peer-reflexive ones.
+const LARGEST_NODE: usize = 160_000;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -176,13 +178,18 @@ fn most_peers() -> usize {
     std::env::var("EVENING_PEERS").ok().and_then(|n| n.parse().ok()).unwrap_or(5)
 }
 
+/// The same evenings every time, so that a change is judged and not luck; others when more are asked for.
+fn seed() -> RngSeed {
+    if std::env::var_os("PROPTEST_CASES").is_some() { RngSeed::Random } else { RngSeed::Fixed(2026) }
+}
+
 /// A dozen, or as many as `PROPTEST_CASES` asks for.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), rng_seed: seed(), max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_evening_everybody_talks_again((seed, places, steps) in evening()) {

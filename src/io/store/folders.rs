@@ -52,7 +52,7 @@ impl Folders {
         let mut found = Vec::new();
         for parent in &self.search {
             let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-            found.extend(entries.filter_map(|entry| {
+            found.extend(entries.filter(is_trusted).filter_map(|entry| {
                 let network = entry.file_name().to_str()?.parse().ok()?;
                 Some(RunDir { path: entry.path(), network })
             }));
@@ -116,6 +116,20 @@ impl RunDir {
         let _ = std::fs::remove_file(self.socket());
         let _ = std::fs::remove_dir(&self.path);
     }
+}
+
+/// Whether root or this user made a folder. What another user made where ours is looked for could lead to a daemon
+/// that only plays ours.
+#[cfg(unix)]
+fn is_trusted(entry: &std::fs::DirEntry) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = entry.metadata().map(|metadata| metadata.uid());
+    owner.is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn is_trusted(_entry: &std::fs::DirEntry) -> bool {
+    true
 }
 
 /// Makes `path` and its parents: parents that anybody may pass, the folder itself with `mode`. A state
@@ -217,6 +231,19 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_run_folder_that_another_user_made_is_not_believed() {
+        let parent = tempfile::tempdir().expect("tempdir");
+        let dir = RunDir::create(parent.path(), &NetworkId([7; 32])).expect("made");
+        let folders = Folders { state: PathBuf::new(), run: PathBuf::new(), search: vec![parent.path().to_owned()] };
+        assert_eq!(folders.run_dirs(), std::slice::from_ref(&dir));
+        if !is_root() {
+            return; // Only root can give a folder away.
+        }
+        std::os::unix::fs::chown(dir.path(), Some(65_534), None).expect("given away");
+        assert_eq!(folders.run_dirs(), []);
+    }
 
     fn choose(vars: &[(&str, &str)], is_root: bool) -> Folders {
         Folders::choose(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()), is_root)
