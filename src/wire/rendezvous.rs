@@ -18,8 +18,11 @@
 //! they find it in a datagram.
 
 pub mod items;
+mod refused;
 
 use std::net::SocketAddr;
+
+pub use self::refused::{Reason, Refused};
 
 use super::{Malformed, Reader, Writer, kind};
 use crate::id::{Epoch, NetworkId, PeerId, ServerKey};
@@ -280,119 +283,6 @@ impl<'a> Register<'a> {
         bytes.extend_from_slice(self.network_signature);
         bytes.extend_from_slice(self.device_signature);
         bytes
-    }
-}
-
-/// Why a rendezvous says no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Reason {
-    /// It speaks another version (given as detail).
-    Version = 1,
-    /// Too many requests just now.
-    Busy = 2,
-    /// It holds as many registrations as it may.
-    Full = 3,
-    /// This network has as many members as one may have.
-    NetworkFull = 4,
-    /// This source prefix has as many registrations as one may have.
-    PrefixFull = 5,
-    /// It does not serve this network.
-    NotAllowed = 6,
-    /// A signature is wrong.
-    Forged = 7,
-    /// The number did not grow: a replay, or a peer that lost its state.
-    Stale = 8,
-    /// The same device is registered and alive elsewhere.
-    Duplicate = 9,
-    /// Too many relay channels.
-    ChannelsFull = 10,
-    /// No such member in this network.
-    NoSuchMember = 11,
-    /// The limit for relayed traffic is reached: some of it is dropped.
-    RelayLimit = 12,
-    /// It is stopping.
-    Stopping = 13,
-}
-
-impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Version,
-        Self::Busy,
-        Self::Full,
-        Self::NetworkFull,
-        Self::PrefixFull,
-        Self::NotAllowed,
-        Self::Forged,
-        Self::Stale,
-        Self::Duplicate,
-        Self::ChannelsFull,
-        Self::NoSuchMember,
-        Self::RelayLimit,
-        Self::Stopping,
-    ];
-
-    /// From its number on the wire.
-    pub fn from_wire(code: u8) -> Result<Self, Malformed> {
-        Self::ALL.into_iter().find(|reason| reason.wire() == code).ok_or(Malformed::Bad("reason"))
-    }
-
-    /// Its number on the wire.
-    pub const fn wire(self) -> u8 {
-        self as u8
-    }
-
-    /// A word for counters and logs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Version => "version",
-            Self::Busy => "busy",
-            Self::Full => "full",
-            Self::NetworkFull => "network-full",
-            Self::PrefixFull => "prefix-full",
-            Self::NotAllowed => "not-allowed",
-            Self::Forged => "forged",
-            Self::Stale => "stale",
-            Self::Duplicate => "duplicate",
-            Self::ChannelsFull => "channels-full",
-            Self::NoSuchMember => "no-such-member",
-            Self::RelayLimit => "relay-limit",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// ```text
-/// 0        1        2        3        4        20       22
-/// +--------+--------+--------+--------+--------+--------+
-/// |  0xE7  |   4    |version | reason | nonce  | detail |
-/// +--------+--------+--------+--------+--------+--------+
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The server's protocol version.
-    pub version: u8,
-    /// Why.
-    pub reason: Reason,
-    /// The question's: nobody but who saw it can refuse.
-    pub nonce: [u8; 16],
-    /// Seconds after which trying again makes sense; 0: unknown.
-    pub retry_s: u16,
-}
-
-impl Refused {
-    fn parse(datagram: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(&datagram[2..]);
-        let version = r.u8()?;
-        Ok(Self { version, reason: Reason::from_wire(r.u8()?)?, nonce: r.array()?, retry_s: r.u16()? })
-    }
-
-    /// The datagram.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(REFUSED_LEN);
-        w.u8(kind::RENDEZVOUS).u8(message::REFUSED).u8(self.version).u8(self.reason.wire());
-        w.bytes(&self.nonce).u16(self.retry_s).finish()
     }
 }
 
