@@ -114,10 +114,14 @@ impl Peer {
     fn send_packets(&mut self, buf: &mut [u8], first: usize) {
         let now = clock::now();
         let mut len = first;
-        for _ in 0..TUN_BATCH {
+        for handled in 1..=TUN_BATCH {
             let end = HEADROOM + len + TAILROOM;
             if let Outbound::Send { socket, to, range } = self.node.handle_packet(now, &mut buf[..end]) {
                 self.send(socket, to, None, None, &buf[range]);
+            }
+            // What is read must be handled: the rest of a longer burst stays in the TUN.
+            if handled == TUN_BATCH {
+                return;
             }
             match self.tun.try_recv(&mut buf[HEADROOM..HEADROOM + usize::from(MTU)]) {
                 Ok(Some(next)) => len = next,
@@ -136,9 +140,6 @@ impl Peer {
         loop {
             while let Some(t) = self.node.poll_transmit() {
                 self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
-            }
-            while let Some(packet) = self.node.poll_packet() {
-                let _ = self.tun.send(&packet);
             }
             while let Some(event) = self.node.poll_event() {
                 requests.event(event);

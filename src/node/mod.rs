@@ -189,7 +189,6 @@ pub struct Node {
     cache_changed: bool,
 
     transmits: VecDeque<Transmit>,
-    packets: VecDeque<Vec<u8>>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     drops: Drops,
@@ -268,7 +267,6 @@ impl Node {
             next_save: now + SAVE_EVERY,
             cache_changed: false,
             transmits: VecDeque::new(),
-            packets: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             drops: Drops::default(),
@@ -348,12 +346,6 @@ impl Node {
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
-    }
-
-    /// The next inner packet for the TUN that did not come out of [`Self::handle_datagram`] itself.
-    #[must_use]
-    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
-        self.packets.pop_front()
     }
 
     /// The next effect to perform. Drain after every `handle_*`.

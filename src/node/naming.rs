@@ -1,8 +1,9 @@
 //! Who has which overlay address and name, ours included.
 //!
 //! Our own claims stand in the same [`Bindings`] as everybody's. A claimant that loses is told with the
-//! holder's signed announcement; if that is us, an `auto` address moves to the next derived value during the
-//! first [`SETTLE`] of a run, a configured one is given up with a warning. A second `bob` is shown as `bob-2`.
+//! holder's signed announcement; if that is us, an `auto` address moves to the next derived value until
+//! [`SETTLE`] after the others could first hear us, a configured one is given up with a warning. What is ours for
+//! longer is not given up on one member's word. A second `bob` is shown as `bob-2`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -9,8 +9,9 @@
 //! XOR-MAPPED-ADDRESS (0x0020): 0 | family | port ^ 0x2112 | address ^ (cookie | transaction)   §14.2
 //! ```
 //!
-//! Anybody may ask, and a source address can be forged, so the answer carries nothing else and is at most
-//! [`MAX_GROWTH`] bytes longer than the question.
+//! Anybody may ask, and a source address can be forged, so the answer carries nothing else. It is at most
+//! [`MAX_GROWTH`] bytes longer than the stock request, which is a header alone; any other request gets no answer that is
+//! longer than itself.
 
 use std::net::{IpAddr, SocketAddr};
 

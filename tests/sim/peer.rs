@@ -243,8 +243,6 @@ impl Peer {
         while let Some(node) = &mut self.node {
             if let Some(action) = node.poll_action() {
                 self.perform(now, action);
-            } else if let Some(packet) = node.poll_packet() {
-                self.read_tunnel(now, &packet);
             } else if let Some(Event::Pong { id, path, .. }) = node.poll_event() {
                 self.pongs.push((id, path));
             } else {
