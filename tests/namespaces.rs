@@ -14,6 +14,8 @@ mod gateways;
 mod life;
 #[path = "namespaces/meeting.rs"]
 mod meeting;
+#[path = "namespaces/night.rs"]
+mod night;
 #[path = "namespaces/table.rs"]
 mod table;
 #[path = "namespaces/traffic.rs"]

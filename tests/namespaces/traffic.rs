@@ -108,7 +108,7 @@ fn iperf(server: &Peer<'_>, client: &Peer<'_>, args: &[&str]) -> Result<serde_js
 }
 
 /// 10 MB from `sender` to `receiver` by TCP; the digest of what arrived.
-fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Result<Vec<u8>> {
+pub(crate) fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Result<Vec<u8>> {
     let listener = receiver.host.netns.enter(|| TcpListener::bind(address))?.context("the overlay address is local")?;
     std::thread::scope(|scope| {
         let arrived = scope.spawn(move || -> Result<Vec<u8>> {
@@ -126,12 +126,12 @@ fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Res
 }
 
 /// 10 MB that do not compress and do not repeat.
-fn file() -> Vec<u8> {
+pub(crate) fn file() -> Vec<u8> {
     let mut bytes = vec![0; 10_000_000];
     punchlan::sans::Seed::from_u64(10).rng().fill(&mut bytes);
     bytes
 }
 
-fn digest(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
     ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
 }
