@@ -16,6 +16,8 @@ mod life;
 mod meeting;
 #[path = "namespaces/night.rs"]
 mod night;
+#[path = "namespaces/seamless.rs"]
+mod seamless;
 #[path = "namespaces/table.rs"]
 mod table;
 #[path = "namespaces/traffic.rs"]
