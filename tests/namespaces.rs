@@ -8,6 +8,8 @@
 
 mod lab;
 
+#[path = "namespaces/events.rs"]
+mod events;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
 #[path = "namespaces/life.rs"]

@@ -18,6 +18,7 @@
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
 //! - [`delay`]: makes ways long.
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
+//! - [`pulse`]: pings ten a second, and the silences between their answers.
 //! - [`programs`]: the rendezvous, daemons and pings.
 //! - [`wire`]: what crossed the core, counted and kept: the only witness of "direct".
 
@@ -33,6 +34,7 @@ pub mod nat_router;
 pub mod netns;
 pub mod probe;
 pub mod programs;
+pub mod pulse;
 pub mod wire;
 
 use std::fmt;
@@ -63,12 +65,13 @@ pub struct SitePlan {
     hosts: u8,
     ipv6: bool,
     lan: Option<[u8; 3]>,
+    mappings: Option<Duration>,
 }
 
 impl SitePlan {
     /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
     pub const fn new(gateway: Gateway) -> Self {
-        Self { gateway, hosts: 1, ipv6: matches!(gateway, Gateway::Ipv6Firewall), lan: None }
+        Self { gateway, hosts: 1, ipv6: matches!(gateway, Gateway::Ipv6Firewall), lan: None, mappings: None }
     }
 
     /// That many hosts on its LAN.
@@ -79,6 +82,11 @@ impl SitePlan {
     /// IPv6 beside IPv4, behind a stateful firewall.
     pub const fn with_ipv6(self) -> Self {
         Self { ipv6: true, ..self }
+    }
+
+    /// The router forgets a mapping so long after the last packet.
+    pub const fn mappings(self, lifetime: Duration) -> Self {
+        Self { mappings: Some(lifetime), ..self }
     }
 
     /// This private /24 for its LAN, in place of one of its own.
@@ -124,6 +132,7 @@ pub struct Site {
     pub nat: Option<NatRouter>,
     /// The router.
     pub router: Namespace,
+    plan: Plan,
 }
 
 /// A machine.
@@ -189,6 +198,21 @@ impl Lab {
     /// Whether the core loses packets.
     pub fn loses(&self) -> bool {
         self.loses
+    }
+
+    /// From now on the core drops what matches one of `rules` (nft, the part before `drop`), and nothing else.
+    pub fn block(&self, rules: &[&str]) -> Result<()> {
+        let rules: String = rules.iter().map(|rule| format!("{rule} drop\n")).collect();
+        self.core.nft(&format!(
+            "table inet block {{}}
+             delete table inet block
+             table inet block {{
+               chain forward {{
+                 type filter hook forward priority filter;
+                 {rules}
+               }}
+             }}"
+        ))
     }
 
     /// From now on the core loses so many packets in a thousand.
@@ -294,11 +318,64 @@ impl Site {
         }
         let hosts = (0..site.hosts).map(|host| Host::new(lab, &router, plan, host)).collect::<Result<_>>()?;
         router.nft(&site.gateway.rules())?;
+        if let Some(lifetime) = site.mappings {
+            let seconds = lifetime.as_secs().to_string();
+            router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds)?;
+            router.sysctl("netfilter/nf_conntrack_udp_timeout_stream", &seconds)?;
+        }
         let nat = match site.gateway.nat_config() {
-            Some(config) => Some(NatRouter::start(&router, config, plan.wan(3))?),
+            Some(config) => {
+                let lifetime = site.mappings.unwrap_or(config.lifetime);
+                let config = nat::NatConfig { lifetime, ..config };
+                Some(NatRouter::start(&router, config, plan.wan(3))?)
+            }
             None => None,
         };
-        Ok(Self { gateway: site.gateway, hosts, nat, router })
+        Ok(Self { gateway: site.gateway, hosts, nat, router, plan })
+    }
+
+    /// The router loses all mappings, as one that was restarted.
+    pub fn forget(&self) -> Result<()> {
+        match &self.nat {
+            Some(nat) => nat.forget(),
+            None => drop(netns::run(self.router.command("conntrack").arg("-F"))?),
+        }
+        Ok(())
+    }
+
+    /// The provider gives the router another public address.
+    pub fn redial(&self, core: &Namespace) -> Result<()> {
+        let (old, new) = (self.plan.wan(2), self.plan.wan(4));
+        match &self.nat {
+            Some(nat) => {
+                core.ip(&format!("route add {new}/32 via {old}"))?;
+                nat.set_public(&self.router, new)
+            }
+            None => self.router.ip(&format!(
+                "addr del {old}/29 dev wan
+                 addr add {new}/29 dev wan
+                 route replace default via {}",
+                self.plan.wan(1)
+            )),
+        }
+    }
+
+    /// A host unplugs its interface and gets another one, with another address on the same LAN.
+    pub fn rewire(&self, host: usize) -> Result<()> {
+        let (netns, router) = (&self.hosts[host].netns, &self.router);
+        let (address, gateway) = (self.plan.lan(100), self.plan.lan(1));
+        router.ip(&format!(
+            "link add cable{host} type veth peer name eth1 netns {}
+             link set cable{host} master lan up",
+            netns.name()
+        ))?;
+        netns.ip(&format!(
+            "link set eth0 down
+             link set eth1 up
+             addr add {address}/{} dev eth1
+             route replace default via {gateway}",
+            self.plan.lan_prefix()
+        ))
     }
 }
 

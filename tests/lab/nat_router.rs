@@ -46,6 +46,16 @@ impl NatRouter {
         Ok(Self { translator, namespace: router.name().to_owned(), thread: Some(thread) })
     }
 
+    /// Gets another public address, which must be routed here, and loses all mappings.
+    pub fn set_public(&self, router: &Namespace, public: Ipv4Addr) -> Result<()> {
+        router.ip(&format!("rule add iif wan to {public} lookup 100"))?;
+        let mut translator = self.translator.lock().unwrap_or_else(PoisonError::into_inner);
+        translator.public = public;
+        translator.udp.set_external(public.into());
+        translator.echo.set_external(public.into());
+        Ok(())
+    }
+
     /// Loses all mappings, as a router that was restarted.
     pub fn forget(&self) {
         let mut translator = self.translator.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,8 @@ use nix::sched::{CloneFlags, setns};
 const PREFIX: &str = "plt-";
 /// Where iproute2 keeps names.
 const NAMES: &str = "/run/netns";
+/// Where iproute2 looks for files that stand in place of those in `/etc`.
+const FILES: &str = "/etc/netns";
 
 /// A network namespace, removed when dropped.
 #[derive(Debug)]
@@ -54,6 +56,15 @@ impl Namespace {
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{key}");
         self.enter(|| fs::write(&path, value))?.with_context(|| path.clone())
+    }
+
+    /// What programs that start from now on find in `/etc/hosts`, and nowhere else: no name server is asked, which
+    /// none could reach. Those that run see later changes.
+    pub fn set_hosts(&self, text: &str) -> Result<()> {
+        let folder = Path::new(FILES).join(&self.name);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("nsswitch.conf"), "hosts: files\n")?;
+        Ok(fs::write(folder.join("hosts"), text)?)
     }
 
     /// Runs a batch of `ip` commands, one a line.
@@ -106,6 +117,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = run(Command::new("ip").args(["netns", "delete", &self.name]));
+        let _ = fs::remove_dir_all(Path::new(FILES).join(&self.name));
     }
 }
 
@@ -123,6 +135,7 @@ pub fn sweep() -> Result<()> {
         if !Path::new("/proc").join(pid.to_string()).exists() {
             // Another run may sweep at the same time: whoever comes second finds nothing left.
             let _ = run(Command::new("ip").arg("netns").arg("delete").arg(&name));
+            let _ = fs::remove_dir_all(Path::new(FILES).join(&name));
         }
     }
     Ok(())

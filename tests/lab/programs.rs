@@ -8,11 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use punchlan::crypto::NetworkSecrets;
+use punchlan::id::Epoch;
+use punchlan::io::store::StateDir;
 use punchlan::node::status::{PeerState, RendezvousState, Status};
 use tempfile::TempDir;
 
@@ -88,6 +91,8 @@ pub struct Network {
     folder: TempDir,
     /// The text of the `[network]` section's key.
     pub key: String,
+    /// What net.toml names as rendezvous; empty: the one that runs, by an address that the host can reach.
+    pub servers: Vec<String>,
 }
 
 impl Network {
@@ -105,18 +110,23 @@ impl Network {
         netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        Ok(Self { rendezvous: None, folder, key })
+        Ok(Self { rendezvous: None, folder, key, servers: Vec::new() })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
     pub fn start_rendezvous(&mut self, machine: &Namespace) -> Result<()> {
+        self.rendezvous = Some(self.serve(machine, "rendezvous", &format!("[::]:{PORT}"))?);
+        Ok(())
+    }
+
+    /// Starts a rendezvous with a state of its own on an address, and waits until it says that it has bound it.
+    pub fn serve(&self, machine: &Namespace, name: &str, listen: &str) -> Result<Program> {
         let mut command = machine.command(PUNCHLAN);
-        command.arg("rendezvous");
-        self.set_folders(&mut command, "rendezvous");
-        let program = self.rendezvous.insert(Program::start(command, self.folder.path().join("rendezvous.log"))?);
-        await_true("the rendezvous to listen", Duration::from_secs(5), || {
-            Ok(program.said().contains(&PORT.to_string()))
-        })
+        command.args(["rendezvous", "--listen", listen]);
+        self.set_folders(&mut command, name);
+        let program = Program::start(command, self.folder.path().join(name).with_extension("log"))?;
+        await_true("the rendezvous to listen", Duration::from_secs(5), || Ok(program.said().contains("plr1-")))?;
+        Ok(program)
     }
 
     /// Starts `punchlan up` on a host and returns at once.
@@ -146,12 +156,22 @@ impl Network {
     fn net_toml(&self, host: &Host, name: &str, address: Ipv4Addr) -> String {
         let v4 = host.v4.map(|_| IpAddr::V4(RENDEZVOUS));
         let v6 = host.v6.map(|_| IpAddr::V6(RENDEZVOUS_V6));
-        let server = SocketAddr::new(v4.or(v6).expect("a host has an address"), PORT);
+        let nearest = SocketAddr::new(v4.or(v6).expect("a host has an address"), PORT);
+        let servers = if self.servers.is_empty() { vec![nearest.to_string()] } else { self.servers.clone() };
         format!(
-            "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = [\"{server}\"]\n\
+            "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = {servers:?}\n\
              [peer]\nname = \"{name}\"\naddress = \"{address}\"\n",
             self.key
         )
+    }
+
+    /// Leaves behind what an earlier run of a peer would have that ran with a clock so far ahead: the numbers that
+    /// it used, and with them all that others will have seen of it.
+    pub fn ran_ahead(&self, name: &str, ahead: Duration) -> Result<()> {
+        let network = NetworkSecrets::derive(&self.key.parse()?, Epoch::default()).id();
+        let state = StateDir::open(&self.folder.path().join(name).join("state"), &network)?;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH)? + ahead;
+        Ok(state.reserve(u64::try_from(wall.as_millis())?)?)
     }
 
     fn set_folders(&self, command: &mut Command, name: &str) {
