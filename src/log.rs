@@ -1,11 +1,14 @@
 //! L8: where logs go: to stderr, in words, as much of them as was asked for.
 //!
 //! `-v` shows what happens, `-vv` every packet's fate; `PUNCHLAN_LOG` says it in detail, in the language of
-//! tracing (`punchlan=info,punchlan::punch=trace`), and wins. Colours are for terminals.
+//! tracing (`punchlan=info,punchlan::punch=trace`), and wins. Colours are for terminals. What a file says may change
+//! while the program runs ([`Logging::set`]).
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// The variable that says what to log.
 pub const VARIABLE: &str = "PUNCHLAN_LOG";
@@ -21,23 +24,45 @@ pub struct LogError {
     why: String,
 }
 
+/// A log that has begun.
+#[derive(Debug)]
+pub struct Logging {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// Something was typed at the start, which wins over every file.
+    typed: bool,
+}
+
 /// Begins to log. `verbose`: how many `-v` were typed; `configured`: what a file says, if it says something.
 ///
 /// # Errors
 /// `PUNCHLAN_LOG` is not understood.
-pub fn init(verbose: u8, configured: Option<&str>) -> Result<(), LogError> {
-    let typed = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
-    let filter = filter(verbose, configured, typed.map(|value| value.to_string_lossy().into_owned()))?;
+pub fn init(verbose: u8, configured: Option<&str>) -> Result<Logging, LogError> {
+    let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    let variable = variable.map(|value| value.to_string_lossy().into_owned());
+    let typed = verbose > 0 || variable.is_some();
+    let (filter, handle) = reload::Layer::new(filter(verbose, configured, variable)?);
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(verbose > 0)
         .with_ansi(std::io::stderr().is_terminal() && !no_color);
+    let registry = tracing_subscriber::registry().with(filter);
     // A second call, by a test, changes nothing.
-    let _ = if is_journal { lines.without_time().try_init() } else { lines.try_init() };
-    Ok(())
+    let _ = match is_journal {
+        true => registry.with(lines.without_time()).try_init(),
+        false => registry.with(lines).try_init(),
+    };
+    Ok(Logging { filter: handle, typed })
+}
+
+impl Logging {
+    /// Logs as a file says from now on; `false` if what was typed at the start wins.
+    pub fn set(&self, configured: Option<&str>) -> bool {
+        let filter = filter(0, configured, None).expect("without the variable there is nothing to misunderstand");
+        // The log is as old as the process: it is there.
+        !self.typed && self.filter.reload(filter).is_ok()
+    }
 }
 
 /// Whether `text` says what to log.

@@ -147,7 +147,20 @@ fn a_rendezvous_says_what_it_has_bound_and_ends_when_it_is_told_to() {
 fn every_command_has_help_with_an_example() {
     let here = Here::new();
     assert!(here.succeeds(&["--help"]).contains("punchlan init"));
-    for command in ["init", "invite", "join", "up", "down", "status", "ping", "rendezvous", "forget"] {
+    for command in [
+        "init",
+        "invite",
+        "join",
+        "up",
+        "down",
+        "status",
+        "ping",
+        "rendezvous",
+        "reload",
+        "forget",
+        "completions",
+        "man",
+    ] {
         let help = here.succeeds(&[command, "--help"]);
         assert!(help.contains("Example") && help.contains(&format!("punchlan {command}")), "{help}");
         assert!(!help.contains('\u{1b}'), "colours outside of a terminal: {help}");
@@ -262,6 +275,27 @@ fn a_member_who_is_gone_is_forgotten_by_name() {
 }
 
 #[test]
+fn a_reload_says_what_has_changed() {
+    let here = Here::new();
+    assert!(here.fails(&["reload"], 4).contains("nothing is running"));
+    let _daemon = here.daemon(1, "friday", answer);
+    assert_eq!(here.succeeds(&["reload"]), "rendezvous play.example.org:3478: added\n");
+}
+
+#[test]
+fn completions_and_the_manual_are_printed_for_their_programs() {
+    let here = Here::new();
+    for (shell, word) in
+        [("bash", "complete -F _punchlan"), ("zsh", "#compdef punchlan"), ("fish", "complete -c punchlan")]
+    {
+        assert!(here.succeeds(&["completions", shell]).contains(word), "{shell}");
+    }
+    assert!(here.fails(&["completions", "basic"], 2).contains("possible values"));
+    let page = here.succeeds(&["man"]);
+    assert!(page.contains(".SH \"PUNCHLAN RELOAD\"") && page.contains("\\-\\-network"), "{page}");
+}
+
+#[test]
 fn a_daemon_that_stays_although_it_was_told_to_end_is_a_failure() {
     let here = Here::new();
     let _daemon = here.daemon(1, "friday", answer);
@@ -279,7 +313,7 @@ fn others_may_look_but_change_nothing() {
     }
     let status = here.as_nobody(&["status"]);
     assert!(status.status.success(), "{}", text(&status.stderr));
-    for words in [&["down"][..], &["forget", "dave"]] {
+    for words in [&["down"][..], &["reload"], &["forget", "dave"]] {
         let output = here.as_nobody(words);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("sudo"), "{}", text(&output.stderr));

@@ -15,6 +15,8 @@ mod events;
 mod members;
 #[path = "simulation/paths.rs"]
 mod paths;
+#[path = "simulation/reload.rs"]
+mod reload;
 #[path = "simulation/table.rs"]
 mod table;
 #[path = "simulation/world.rs"]

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,73 @@ fn what_a_crash_left_is_taken_over() {
     here.up("punchlan up");
     let after: Status = serde_json::from_str(&here.ok("punchlan status --json")).expect("the contract");
     assert_eq!((before.me.id, before.me.addresses), (after.me.id, after.me.addresses));
+}
+
+#[test]
+fn a_reload_changes_what_may_change_and_names_the_rest() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24 --network friday --name alice --rendezvous 192.0.2.1");
+    here.up("punchlan up");
+    assert_eq!(here.ok("punchlan reload"), "Nothing has changed.\n");
+    here.ok("sed -i -e 's/192.0.2.1:3478/192.0.2.2:3478/' -e 's/alice/bob/' -e 's/10.77/10.78/' net.toml");
+    let said = here.ok("punchlan reload");
+    for part in ["192.0.2.2:3478: added", "192.0.2.1:3478: removed", "bob from now on", "at the next start"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let status: Status = serde_json::from_str(&here.ok("punchlan status --json")).expect("the contract");
+    assert_eq!((status.me.name.as_str(), status.rendezvous[0].address.as_str()), ("bob", "192.0.2.2:3478"));
+
+    here.ok("sed -i -e 's/friday/Friday!/' net.toml");
+    let refused = here.fails("punchlan reload", 2);
+    assert!(refused.contains("net.toml:5") && refused.contains("Friday!"), "{refused}");
+    assert!(here.ok("punchlan status").contains("nothing has changed"));
+    here.ok("sed -i -e 's/Friday!/sunday/' net.toml; kill -HUP $up");
+    here.ok("for i in $(seq 100); do punchlan status | grep -q '^sunday: ' && break; sleep 0.05; done");
+    let status = here.ok("punchlan status");
+    assert!(status.contains("sunday: you are bob") && !status.contains("nothing has changed"), "{status}");
+    assert!(here.ok("cat up.err").contains("net.toml: the network's name: sunday from now on"));
+}
+
+#[test]
+fn what_is_logged_changes_with_a_reload_unless_it_was_typed() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24 && printf '[peer]\\nlog = \"punchlan=error\"\\n' >>net.toml");
+    for (typed, quiet) in [("", true), ("-v ", false)] {
+        here.up(&format!("punchlan {typed}up"));
+        assert_eq!(here.ok("cat up.err").is_empty(), quiet, "{}", here.ok("cat up.err"));
+        here.ok("sed -i 's/punchlan=error/punchlan=debug/' net.toml");
+        let said = here.ok("punchlan reload");
+        assert_eq!(said.contains("punchlan=debug from now on"), quiet, "{said}");
+        assert_eq!(said.contains("which wins"), !quiet, "{said}");
+        assert!(here.ok("punchlan down; cat up.err").contains("stopping"));
+        here.ok("sed -i 's/punchlan=debug/punchlan=error/' net.toml");
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_is_ready_reloads_and_stops() {
+    let mut here = Shell::new();
+    let manager = UnixDatagram::bind(here.folder.path().join("notify")).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let next = || {
+        let mut text = [0; 1024];
+        let len = manager.recv(&mut text).expect("it is told");
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    here.ok("export NOTIFY_SOCKET=$PWD/notify; punchlan init --subnet 10.77.0.0/24");
+    here.up("punchlan up");
+    let ready = next();
+    assert!(ready.contains("READY=1") && ready.contains("STATUS=lan is up on punch0"), "{ready}");
+    here.ok("kill -HUP $up");
+    let reloading = next();
+    assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    assert!(next().contains("READY=1"));
+    here.ok("kill -TERM $up");
+    assert!(next().contains("STOPPING=1"));
+    here.up("punchlan rendezvous --listen 127.0.0.1:0");
+    assert!(next().contains("READY=1"));
+    here.ok("kill -TERM $up");
+    assert!(next().contains("STOPPING=1"));
 }
 
 /// A shell in a network namespace and a folder of its own. Whatever it started ends with it.

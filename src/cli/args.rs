@@ -79,9 +79,24 @@ pub enum Command {
         after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000"
     )]
     Rendezvous(RendezvousArgs),
+    /// Have a running peer read its net.toml again
+    #[command(
+        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, and what is logged. The rest is named, and takes effect at the next\nstart. A file with a mistake changes nothing. SIGHUP to `punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
+    )]
+    Reload(Select),
     /// Free the address and the name of a member who is gone
     #[command(after_help = "Without it they are kept for a member for 7 days.\n\nExample:\n  sudo punchlan forget bob")]
     Forget(Forget),
+    /// Print what completes the command line in a shell
+    #[command(
+        after_help = "Examples:\n  punchlan completions bash | sudo tee /usr/share/bash-completion/completions/punchlan\n  punchlan completions fish > ~/.config/fish/completions/punchlan.fish"
+    )]
+    Completions(Completions),
+    /// Print the manual page
+    #[command(
+        after_help = "Examples:\n  punchlan man | man -l -\n  punchlan man | sudo tee /usr/local/share/man/man1/punchlan.1"
+    )]
+    Man,
 }
 
 /// `punchlan init`
@@ -192,6 +207,14 @@ pub struct Forget {
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub select: Select,
+}
+
+/// `punchlan completions`
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
 /// `punchlan rendezvous`

@@ -39,6 +39,7 @@ impl Failure {
         match code {
             Refusal::NotPermitted => Self::NotPermitted(text),
             Refusal::NoSuchPeer => Self::Nothing(text),
+            Refusal::Config => Self::Usage(text),
             Refusal::Malformed | Refusal::Failed => Self::Failed(text),
         }
     }

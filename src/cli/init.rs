@@ -34,7 +34,7 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
                 .into(),
         ));
     };
-    let peer = PeerConfig { name: args.name, address: args.address, listen: 0 };
+    let peer = PeerConfig { name: args.name, address: args.address, ..PeerConfig::default() };
     let network =
         NetworkConfig { name: args.network, key, subnet: Some(subnet), rendezvous: args.rendezvous, deny: Vec::new() };
     if let AddressChoice::Configured(address) = peer.address {

@@ -13,8 +13,10 @@ mod forget;
 mod init;
 mod invite;
 mod join;
+mod manual;
 mod output;
 mod ping;
+mod reload;
 mod rendezvous;
 mod status;
 mod up;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::log::Logging;
 use args::{Args, Command};
 pub use failure::Failure;
 
@@ -42,24 +45,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(args: Args) -> Result<(), Failure> {
     let verbose = args.verbose;
-    // A rendezvous' file may say what to log.
-    if !matches!(args.command, Command::Rendezvous(_)) {
+    // The files of a peer and of a rendezvous may say what to log.
+    if !matches!(args.command, Command::Up(_) | Command::Rendezvous(_)) {
         begin_to_log(verbose, None)?;
     }
     match args.command {
         Command::Init(args) => init::run(args),
         Command::Invite(args) => invite::run(&args),
         Command::Join(args) => join::run(&args),
-        Command::Up(args) => up::run(&args),
+        Command::Up(args) => up::run(verbose, &args),
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Rendezvous(args) => rendezvous::run(verbose, &args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man => manual::man(),
     }
 }
 
-fn begin_to_log(verbose: u8, configured: Option<&str>) -> Result<(), Failure> {
+fn begin_to_log(verbose: u8, configured: Option<&str>) -> Result<Logging, Failure> {
     crate::log::init(verbose, configured).map_err(|error| Failure::Usage(error.to_string()))
 }
 

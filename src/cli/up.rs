@@ -1,15 +1,36 @@
 //! `punchlan up`: this machine as a peer, in the foreground.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::Up;
-use super::{Failure, block_on, output};
+use super::{Failure, begin_to_log, block_on, output};
 use crate::config::{self, ConfigError, DEFAULT_FILE, NetConfig};
 use crate::daemon;
+use crate::log::Logging;
 
-pub(super) fn run(args: &Up) -> Result<(), Failure> {
-    let config = load(args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE)))?;
-    block_on(async { Ok(daemon::up(options(config), ready).await?) })
+pub(super) fn run(verbose: u8, args: &Up) -> Result<(), Failure> {
+    let path = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    let config = load(path)?;
+    let logging = begin_to_log(verbose, config.peer.log.as_deref())?;
+    // Whatever becomes of the folder that we were started in.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    block_on(async { Ok(daemon::up(options(config), File { path, logging }, ready).await?) })
+}
+
+/// The net.toml that `up` was started with.
+struct File {
+    path: PathBuf,
+    logging: Logging,
+}
+
+impl daemon::Source for File {
+    fn read(&self) -> Result<daemon::Options, String> {
+        load(&self.path).map(options).map_err(|failure| failure.to_string())
+    }
+
+    fn set_log(&self, log: Option<&str>) -> bool {
+        self.logging.set(log)
+    }
 }
 
 /// What the program runs on.
@@ -24,6 +45,7 @@ fn options(config: NetConfig) -> daemon::Options {
         name: peer.name_or_host(),
         address: peer.address,
         listen: peer.listen,
+        log: peer.log,
     }
 }
 

@@ -94,7 +94,14 @@ fn peer(problems: &mut Problems, typed: &Peer, network: Option<&NetworkConfig>) 
             (format!("{port} is no UDP port"), "a port is a number from 0 to 65535; 0 takes any free one".to_owned())
         })
     });
-    PeerConfig { name, address: address.unwrap_or(AddressChoice::Auto), listen: listen.unwrap_or(0) }
+    let log = problems.take(typed.log.as_ref(), |text| check_log(text));
+    PeerConfig { name, address: address.unwrap_or(AddressChoice::Auto), listen: listen.unwrap_or(0), log }
+}
+
+/// What to log, in the language of `PUNCHLAN_LOG`.
+pub(super) fn check_log(text: &str) -> Result<String, Wrong> {
+    let help = || "for example: log = \"punchlan=debug\"".to_owned();
+    crate::log::check(text).map(|()| text.to_owned()).map_err(|why| (why, help()))
 }
 
 /// Whether `text` can be a name: `[a-z0-9-]{1,32}`.

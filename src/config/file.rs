@@ -41,6 +41,7 @@ pub(super) struct Peer {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<String>>,
     pub(super) listen: Option<Spanned<i64>>,
+    pub(super) log: Option<Spanned<String>>,
 }
 
 /// The text of a key: not in `Debug`, and wiped when dropped.

@@ -77,11 +77,13 @@ pub struct PeerConfig {
     pub address: AddressChoice,
     /// Its UDP port, 0: any.
     pub listen: u16,
+    /// What it logs; `None`: what a user would notice.
+    pub log: Option<String>,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        Self { name: None, address: AddressChoice::Auto, listen: 0 }
+        Self { name: None, address: AddressChoice::Auto, listen: 0, log: None }
     }
 }
 

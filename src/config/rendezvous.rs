@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::Problems;
+use super::check::{Problems, check_log};
 use super::names::{self, Names};
 use super::report::{ConfigError, Problem};
 use super::{DEFAULT_PORT, Wrong, file};
@@ -125,10 +125,7 @@ fn check(typed: &Typed) -> Result<RendezvousFile, Vec<Problem>> {
     let listen = typed.listen.iter().filter_map(|text| problems.take(Some(text), |text| parse_listen(text))).collect();
     let allow = typed.allow.iter().filter_map(|id| problems.take(Some(id), |id| parse_network_id(id))).collect();
     limits.registrations.allow = allow;
-    let log = problems.take(typed.log.as_ref(), |text| {
-        let help = || "for example: log = \"punchlan=debug\"".to_owned();
-        crate::log::check(text).map(|()| text.clone()).map_err(|why| (why, help()))
-    });
+    let log = problems.take(typed.log.as_ref(), |text| check_log(text));
     if problems.0.is_empty() { Ok(RendezvousFile { listen, log, limits }) } else { Err(problems.0) }
 }
 

@@ -57,7 +57,12 @@ fn what_is_written_is_read_back() {
     config.network.rendezvous = ["a.example", "[2001:db8::1]:7"].map(|t| parse_rendezvous(t).expect("place")).to_vec();
     config.network.rendezvous[0].pin = Some(ServerKey([9; 32]));
     config.network.deny = vec![PeerId([3; 32])];
-    config.peer = PeerConfig { name: Some("bob".into()), address: AddressChoice::Auto, listen: 7 };
+    config.peer = PeerConfig {
+        name: Some("bob".into()),
+        address: AddressChoice::Auto,
+        listen: 7,
+        log: Some("punchlan=warn".into()),
+    };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }

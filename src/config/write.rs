@@ -57,4 +57,7 @@ fn write_peer(text: &mut String, config: &NetConfig) {
     if peer.listen != 0 {
         let _ = writeln!(text, "listen  = {}", peer.listen);
     }
+    if let Some(log) = &peer.log {
+        let _ = writeln!(text, "log     = {log:?}");
+    }
 }

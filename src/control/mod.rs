@@ -55,6 +55,8 @@ pub enum Request {
         /// To tell pings apart; different in each.
         id: u64,
     },
+    /// Read net.toml again.
+    Reload,
     /// Free the address and name of a member who is gone.
     Forget {
         /// Its name.
@@ -65,7 +67,7 @@ pub enum Request {
 impl Request {
     /// Whether it changes something.
     pub const fn is_change(&self) -> bool {
-        matches!(self, Self::Down | Self::Forget { .. })
+        matches!(self, Self::Down | Self::Reload | Self::Forget { .. })
     }
 }
 
@@ -80,6 +82,11 @@ pub enum Response {
     },
     /// It is done, or begun ([`Request::Down`]).
     Done,
+    /// To [`Request::Reload`].
+    Reloaded {
+        /// What is otherwise from now on, or will be at the next start; a sentence each.
+        changes: Vec<String>,
+    },
     /// To [`Request::Ping`]: the peer answered. If it does not, nothing comes.
     Pong {
         /// The way the answer took.
@@ -113,6 +120,8 @@ pub enum Refusal {
     NoSuchPeer,
     /// Not a question of this version.
     Malformed,
+    /// net.toml cannot be used.
+    Config,
     /// It could not be done.
     Failed,
 }

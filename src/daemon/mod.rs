@@ -9,6 +9,8 @@
 //! Whatever was made is gone when `up` returns, whichever way it does.
 
 mod failure;
+mod notify;
+mod reload;
 mod requests;
 mod run;
 mod writer;
@@ -20,18 +22,22 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::sync::mpsc;
 
 pub use failure::Failure;
+pub(crate) use notify::{NotifyState, notify};
+pub use reload::Source;
 
 use crate::addr::OverlayNet;
 use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
 use crate::io::net::{Addresses, Clash, Network};
+use crate::io::signal::{self, Reloads};
 use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
-use crate::io::{clock, entropy, permission, signal};
+use crate::io::{clock, entropy, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::router::Owned;
+use requests::Requests;
 use run::Peer;
 use writer::Writer;
 
@@ -54,16 +60,20 @@ pub struct Options {
     pub address: AddressChoice,
     /// UDP port, 0: any.
     pub listen: u16,
+    /// What to log, if net.toml says it.
+    pub log: Option<String>,
 }
 
 /// Runs a peer in the foreground until it is told to stop. Calls `ready` once, when interface and control
-/// socket answer, with the line to print. Must be called inside a tokio `current_thread` runtime.
+/// socket answer, with the line to print. What of net.toml may change meanwhile is read again from `source`. Must be called inside a tokio `current_thread` runtime.
 ///
 /// # Errors
 /// [`Failure`] carries the exit code and the sentence.
-pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failure> {
+pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str)) -> Result<(), Failure> {
     permission::check().map_err(|error| Failure::NotPermitted(error.to_string()))?;
-    let stop = signal::stop().map_err(|error| Failure::Failed(format!("cannot catch signals: {error}")))?;
+    let no_signals = |error| Failure::Failed(format!("cannot catch signals: {error}"));
+    let stop = signal::stop().map_err(no_signals)?;
+    let reloads = Reloads::catch().map_err(no_signals)?;
 
     let network = NetworkSecrets::derive(&options.key, Epoch::default());
     let id = network.id();
@@ -88,8 +98,8 @@ pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failur
         name: options.name.clone(),
         overlay,
         address: options.address,
-        rendezvous: options.rendezvous,
-        deny: options.deny,
+        rendezvous: options.rendezvous.clone(),
+        deny: options.deny.clone(),
         sockets: local_sockets(&v4, v6.as_ref()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,
@@ -117,12 +127,15 @@ pub async fn up(options: Options, ready: impl FnOnce(&str)) -> Result<(), Failur
     let run_dir = RunDir::create(&folders.run, &id)
         .map_err(|error| Failure::Failed(format!("{}: {error}", folders.run.display())))?;
     let control = control::Server::bind(&run_dir)?;
-    ready(&ready_line(&options.network_name, tun.name(), &node.me()));
+    let line = ready_line(&options.network_name, tun.name(), &node.me());
+    ready(&line);
+    notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
 
     let (effects, news) = mpsc::unbounded_channel();
     let writer = Writer::start(state, effects.clone());
-    let peer = Peer { node, writer, net, tun, v4, v6, overlay };
-    let ended = peer.run(control, (effects, news), stop).await;
+    let (v4_on_tun, requests) = (node.me().v4, Requests::default());
+    let peer = Peer { node, writer, net, tun, v4, v6, overlay, v4_on_tun, requests, effects, options, source };
+    let ended = peer.run(control, news, reloads, stop).await;
     run_dir.remove();
     ended
 }

@@ -18,33 +18,45 @@ pub(super) struct Requests {
     pings: BTreeMap<u64, oneshot::Sender<Response>>,
 }
 
+/// What the loop is to do after a question.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing but go on.
+    GoOn,
+    /// Read net.toml again, and answer here.
+    Reload(oneshot::Sender<Response>),
+    /// End.
+    End,
+}
+
 impl Requests {
-    /// Answers or begins one; says whether the daemon is to end.
-    pub(super) fn handle(&mut self, node: &mut Node, interface: &str, incoming: Incoming) -> bool {
+    /// Answers or begins one.
+    pub(super) fn handle(&mut self, node: &mut Node, interface: &str, incoming: Incoming) -> Next {
         let Incoming { request, reply } = incoming;
-        let down = request == Request::Down;
-        let answer = match request {
+        let (answer, next) = match request {
             Request::Status => {
                 let mut status = Box::new(node.status(clock::now()));
                 status.network.interface = Some(interface.to_owned());
-                Some(Response::Status { status })
+                (Response::Status { status }, Next::GoOn)
             }
-            Request::Down => Some(Response::Done),
-            Request::Ping { peer, .. } => return self.ping(node, &peer, reply),
-            Request::Forget { name } => Some(forget(node, &name)),
+            Request::Down => (Response::Done, Next::End),
+            Request::Forget { name } => (forget(node, &name), Next::GoOn),
+            Request::Reload => return Next::Reload(reply),
+            Request::Ping { peer, .. } => {
+                self.ping(node, &peer, reply);
+                return Next::GoOn;
+            }
         };
-        if let Some(answer) = answer {
-            // A client that went away needs no answer.
-            let _ = reply.send(answer);
-        }
-        down
+        // A client that went away needs no answer.
+        let _ = reply.send(answer);
+        next
     }
 
     /// Clients count their pings as they like; the node's ids are ours.
-    fn ping(&mut self, node: &mut Node, peer: &str, reply: oneshot::Sender<Response>) -> bool {
+    fn ping(&mut self, node: &mut Node, peer: &str, reply: oneshot::Sender<Response>) {
         let Some(peer) = node.find_peer(clock::now(), peer) else {
             let _ = reply.send(no_such_peer(node, peer));
-            return false;
+            return;
         };
         self.last_id += 1;
         if self.pings.len() >= MAX_PINGS {
@@ -52,7 +64,6 @@ impl Requests {
         }
         self.pings.insert(self.last_id, reply);
         node.handle_command(clock::now(), Command::Ping { peer, id: self.last_id });
-        false
     }
 
     /// Something that the node tells may be an answer.

@@ -7,14 +7,17 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
-use super::requests::Requests;
+use super::notify::{NotifyState, notify};
+use super::reload::Source;
+use super::requests::{Next, Requests};
 use super::writer::Writer;
-use super::{Failure, in_subnet, prefixes};
+use super::{Failure, Options, in_subnet, prefixes};
 use crate::addr::OverlayNet;
 use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
 use crate::io::net::{Changes, Network};
+use crate::io::signal::Reloads;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
 use crate::io::{interfaces, resolve};
@@ -27,7 +30,7 @@ const TUN_BATCH: usize = 64;
 const FAREWELL: Duration = Duration::from_millis(600);
 
 /// A running peer.
-pub(super) struct Peer {
+pub(super) struct Peer<S> {
     pub(super) node: Node,
     pub(super) writer: Writer,
     pub(super) net: Network,
@@ -35,25 +38,32 @@ pub(super) struct Peer {
     pub(super) v4: Socket,
     pub(super) v6: Option<Socket>,
     pub(super) overlay: OverlayNet,
+    /// The overlay address that the TUN has.
+    pub(super) v4_on_tun: Option<Ipv4Addr>,
+    pub(super) requests: Requests,
+    /// What becomes of effects that run beside the loop is told here.
+    pub(super) effects: mpsc::UnboundedSender<Effect>,
+    /// net.toml as it was read last, and where it is read again.
+    pub(super) options: Options,
+    pub(super) source: S,
 }
 
-impl Peer {
+impl<S: Source> Peer<S> {
     /// Runs until `stop` or `down`.
     pub(super) async fn run(
         mut self,
         mut control: control::Server,
-        (done_tx, mut done_rx): (mpsc::UnboundedSender<Effect>, mpsc::UnboundedReceiver<Effect>),
+        mut news: mpsc::UnboundedReceiver<Effect>,
+        mut reloads: Reloads,
         stop: impl Future<Output = &'static str>,
     ) -> Result<(), Failure> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut changes = watch_network();
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
         let mut packet = vec![0; HEADROOM + usize::from(MTU) + TAILROOM];
-        let mut requests = Requests::default();
-        let mut v4_on_tun = self.node.me().v4;
         let mut stop = std::pin::pin!(stop);
         loop {
-            self.drain(&done_tx, &mut requests, &mut v4_on_tun).await;
+            self.drain().await;
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
             let v6 = self.v6.as_ref();
             tokio::select! {
@@ -72,19 +82,23 @@ impl Peer {
                     self.node.handle_timeout(clock::now());
                 }
                 Some(()) = changes.recv() => self.list_interfaces(),
-                Some(effect) = done_rx.recv() => match effect {
+                Some(effect) = news.recv() => match effect {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
                 },
-                request = control.next() => {
-                    if requests.handle(&mut self.node, self.tun.name(), request) {
+                () = reloads.next() => drop(self.reload()),
+                request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
+                    Next::GoOn => {}
+                    Next::Reload(reply) => drop(reply.send(self.reload())),
+                    Next::End => {
                         tracing::info!("stopping: punchlan down");
                         break;
                     }
-                }
+                },
             }
         }
-        self.say_goodbye(&done_tx, &mut requests, &mut v4_on_tun, &mut alarm, (&mut batch4, &mut batch6)).await?;
+        notify(&[NotifyState::Stopping]);
+        self.say_goodbye(&mut alarm, (&mut batch4, &mut batch6)).await?;
         self.writer.finish().await;
         Ok(())
     }
@@ -131,36 +145,26 @@ impl Peer {
     }
 
     /// Performs everything that the node wants.
-    async fn drain(
-        &mut self,
-        done: &mpsc::UnboundedSender<Effect>,
-        requests: &mut Requests,
-        v4_on_tun: &mut Option<Ipv4Addr>,
-    ) {
+    async fn drain(&mut self) {
         loop {
             while let Some(t) = self.node.poll_transmit() {
                 self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
             }
             while let Some(event) = self.node.poll_event() {
-                requests.event(event);
+                self.requests.event(event);
             }
             let Some(action) = self.node.poll_action() else { return };
-            self.perform(action, done, v4_on_tun).await;
+            self.perform(action).await;
         }
     }
 
-    async fn perform(
-        &mut self,
-        action: Action,
-        done: &mpsc::UnboundedSender<Effect>,
-        v4_on_tun: &mut Option<Ipv4Addr>,
-    ) {
+    async fn perform(&mut self, action: Action) {
         match action {
             Action::Resolve { server, host, port } => {
-                let done = done.clone();
+                let effects = self.effects.clone();
                 tokio::spawn(async move {
                     let result = resolve::resolve(&host, port).await;
-                    let _ = done.send(Effect::Done(Done::Resolved { server, result }));
+                    let _ = effects.send(Effect::Done(Done::Resolved { server, result }));
                 });
             }
             Action::ListInterfaces => self.list_interfaces(),
@@ -168,8 +172,8 @@ impl Peer {
             Action::SaveCache(snapshot) => self.writer.save_cache(snapshot),
             Action::SetOverlayV4(new) => {
                 let net = |addr| in_subnet(&self.overlay, addr);
-                let (old, new_net): (Option<Ipv4Net>, _) = (v4_on_tun.map(net), new.map(net));
-                *v4_on_tun = new;
+                let (old, new_net): (Option<Ipv4Net>, _) = (self.v4_on_tun.map(net), new.map(net));
+                self.v4_on_tun = new;
                 if let Err(error) = self.net.replace_v4(&self.tun, old, new_net).await {
                     self.node.warn(clock::now(), "interface", String::new(), error.to_string());
                 }
@@ -200,16 +204,13 @@ impl Peer {
     /// Tells everybody that we leave, and the servers again until they say that they know.
     async fn say_goodbye(
         &mut self,
-        done: &mpsc::UnboundedSender<Effect>,
-        requests: &mut Requests,
-        v4_on_tun: &mut Option<Ipv4Addr>,
         alarm: &mut Alarm,
         (batch4, batch6): (&mut Batch, &mut Batch),
     ) -> Result<(), Failure> {
         let end = clock::now() + FAREWELL;
         self.node.handle_command(clock::now(), Command::Leave);
         loop {
-            self.drain(done, requests, v4_on_tun).await;
+            self.drain().await;
             if self.node.has_left() || clock::now() >= end {
                 return Ok(());
             }

@@ -94,6 +94,12 @@ impl Gather {
         self.renew();
     }
 
+    /// `server` is asked no longer: what it saw is hearsay from now on.
+    pub fn forget(&mut self, server: ServerId) {
+        self.observed.retain(|seen| seen.server != server);
+        self.renew();
+    }
+
     /// Where others may try to reach us, the most promising first; at most 16.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates

@@ -40,6 +40,36 @@ pub fn stop() -> io::Result<impl Future<Output = &'static str> + Send + 'static>
     })
 }
 
+/// Requests to read the configuration again: SIGHUP.
+#[derive(Debug)]
+pub struct Reloads {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Reloads {
+    /// Catches them from now on. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The system refused the handler.
+    #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "as on unix"))]
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one; never, where there is no such signal. Cancel-safe.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use nix::sys::signal::{Signal, raise};

@@ -54,7 +54,7 @@ pub(super) fn compose(identity: &Identity, naming: &Naming, seq: u64, candidates
 impl Node {
     /// Begins a run: the servers, and the peers of earlier runs at the addresses they had.
     pub(super) fn start(&mut self, now: Instant, cache: Cache) {
-        self.start_servers(now);
+        self.warn_without_rendezvous(now);
         for known in &cache.peers {
             let age = Duration::from_millis(self.wall_at_start_ms.saturating_sub(known.seen_ms));
             let Ok(signed) = announcement::verify_member(&known.announcement, &self.shared.identity.network) else {
@@ -179,7 +179,9 @@ impl Node {
             self.appeared(now, id);
         }
         self.admit_candidates(now, id);
-        self.servers[usize::from(server.0)].client.open_channel(now, *id);
+        if let Some(server) = self.server_mut(server) {
+            server.client.open_channel(now, *id);
+        }
     }
 
     /// A peer that was not here is listed.
@@ -373,7 +375,7 @@ impl Node {
         self.peers.get(id).is_some_and(|peer| peer.offline.is_none())
     }
 
-    fn remove_peer(&mut self, now: Instant, id: &PeerId) {
+    pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
         let Some(mut peer) = self.peers.remove(id) else { return };
         peer.session.close(now, &mut self.shared.env());
         self.tags.remove(&peer.probe_keys.rx_tag);

@@ -34,6 +34,7 @@ mod membership;
 mod naming;
 mod outbound;
 mod peer;
+mod reconfigure;
 mod report;
 mod servers;
 mod waiting;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
+pub use reconfigure::Changeable;
 
 use crate::crypto::{CookieJar, Identity, Signed};
 use crate::gather::Gather;
@@ -133,6 +135,8 @@ pub enum Command {
     },
     /// Free the address and name of a peer that is gone.
     Forget(PeerId),
+    /// Run on as this says.
+    Reconfigure(Changeable),
 }
 
 /// What happened.
@@ -165,6 +169,10 @@ pub struct Node {
     /// Whose probes carry which tag.
     tags: BTreeMap<u64, PeerId>,
     servers: Vec<Server>,
+    /// Those that are used no longer, until they know.
+    departing: Vec<Server>,
+    /// The next one's id: none is used twice in a run.
+    next_server: u16,
     gather: Gather,
     budget: Budget,
     initiations: RateLimit,
@@ -232,7 +240,9 @@ impl Node {
         let naming = Naming::new(&config, now, &cache);
         let router = Router::new(config.overlay, naming.me());
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
-        let servers = config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
+        let servers: Vec<Server> =
+            config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
+        let next_server = u16::try_from(servers.len()).expect("net.toml is read up to a size that holds fewer");
         let cookies = CookieJar::new(&mut rng);
         let proven_initiations = RateTable::with_cells(PROVEN_SOURCES, PROVEN_INITIATIONS, &mut rng);
         let sockets: Vec<_> = config.sockets.iter().map(|s| (s.id, s.addr)).collect();
@@ -250,6 +260,8 @@ impl Node {
             peers: BTreeMap::new(),
             tags: BTreeMap::new(),
             servers,
+            departing: Vec::new(),
+            next_server,
             gather,
             budget: Budget::default(),
             cookies,
@@ -309,6 +321,7 @@ impl Node {
             Command::Leave => self.leave(now),
             Command::Ping { peer, id } => self.ping(now, &peer, id),
             Command::Forget(peer) => self.forget(now, &peer),
+            Command::Reconfigure(wanted) => self.reconfigure(now, wanted),
         }
         self.drain(now);
     }
@@ -367,10 +380,10 @@ impl Node {
         let reserve = self.reserving.map(|(_, due, _)| Wakeup::new(due, "reserve numbers"));
         let announce = self.announce_due.map(|due| Wakeup::new(due, "announce"));
         if self.leaving {
-            return self.servers.iter().filter_map(|s| s.client.poll_timeout()).min();
+            return self.all_servers().filter_map(|s| s.client.poll_timeout()).min();
         }
         let peers = self.peers.values().flat_map(|p| [p.session.poll_timeout(), p.punch.poll_timeout()]);
-        let servers = self.servers.iter().map(|s| s.client.poll_timeout());
+        let servers = self.all_servers().map(|s| s.client.poll_timeout());
         own.into_iter().chain(announce).chain(reserve).chain(peers.flatten()).chain(servers.flatten()).min()
     }
 
@@ -388,6 +401,11 @@ impl Node {
     pub fn warn(&mut self, now: Instant, code: &'static str, subject: String, text: String) {
         let wall_ms = self.wall_ms(now);
         self.warnings.raise(wall_ms, code, subject, text);
+    }
+
+    /// That is no longer so.
+    pub fn clear_warning(&mut self, code: &'static str, subject: &str) {
+        self.warnings.clear(code, subject);
     }
 
     /// What was dropped so far for `reason`, a word of `counters.drop`.

@@ -137,6 +137,17 @@ impl Naming {
         let _ = self.names.claim(now, wall_ms, self.my_name.clone(), me);
     }
 
+    /// This machine is called otherwise from now on; whether that is news.
+    pub(super) fn rename_me(&mut self, now: Instant, wall_ms: u64, name: String) -> bool {
+        let news = self.my_name != name;
+        if news {
+            self.my_name = name;
+            self.names.release_all_but(&self.id(), Some(&self.my_name));
+            self.claim_mine(now, wall_ms);
+        }
+        news
+    }
+
     /// Whether `addr` may be routed to a peer that has claimed it but has no session yet.
     fn is_free_for(&self, wall_ms: u64, addr: &Ipv4Addr, id: &PeerId) -> bool {
         self.overlay.is_host_v4(*addr)
@@ -149,6 +160,10 @@ impl Naming {
         let me = Claim { strength: Strength::Auto, peer: *id };
         for n in 1..=u32::MAX {
             let wanted = numbered(name, n);
+            if wanted == self.my_name {
+                // On this machine it is this machine's, whoever else goes by it.
+                continue;
+            }
             if let Ok(loser) = self.names.claim(now, wall_ms, wanted.clone(), me) {
                 self.names.release_all_but(id, Some(&wanted));
                 return (wanted, loser);

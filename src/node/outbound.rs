@@ -175,7 +175,7 @@ impl Node {
             }
             punch::Event::PathLost => self.introduce_again(now, id),
             punch::Event::RelayDoubtful { server } => {
-                if let Some(server) = self.servers.get_mut(usize::from(server.0)) {
+                if let Some(server) = self.server_mut(*server) {
                     server.client.check(now);
                 }
             }
@@ -260,7 +260,7 @@ impl Node {
                 (kind, remote, socket, None)
             }
             Via::Relay { server } => {
-                let server = self.servers.get(usize::from(server.0))?;
+                let server = self.server(server)?;
                 let addr = server.client.server_addr()?;
                 (PathKind::Relay, addr, socket_for(addr), Some(server.config.text()))
             }

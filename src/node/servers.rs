@@ -33,13 +33,29 @@ impl Server {
 }
 
 impl Node {
-    pub(super) fn start_servers(&mut self, now: Instant) {
+    /// The server with this id, if it is used.
+    pub(super) fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.iter().find(|server| server.id == id)
+    }
+
+    pub(super) fn server_mut(&mut self, id: ServerId) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.id == id)
+    }
+
+    /// Those that are used, and those that are being left.
+    pub(super) fn all_servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().chain(&self.departing)
+    }
+
+    pub(super) fn warn_without_rendezvous(&mut self, now: Instant) {
         if self.servers.is_empty() {
             let text = "net.toml names no rendezvous: only peers met before, at the addresses they had then, can be \
                         found; add `rendezvous = [\"HOST:PORT\"]` under [network]"
                 .to_owned();
             let wall_ms = self.wall_ms(now);
             self.warnings.raise(wall_ms, "no-rendezvous", "", text);
+        } else {
+            self.warnings.clear("no-rendezvous", "");
         }
     }
 
@@ -47,7 +63,7 @@ impl Node {
         // The same rendezvous under two names is one: its datagrams could not be told apart.
         let taken: Vec<SocketAddr> =
             self.servers.iter().filter(|s| s.id < id).flat_map(|s| s.addresses.iter().copied()).collect();
-        let Some(server) = self.servers.get_mut(usize::from(id.0)) else { return };
+        let Some(server) = self.server_mut(id) else { return };
         match result {
             Ok(addresses) if addresses.iter().any(|a| taken.contains(a)) => {
                 let text = "net.toml names this rendezvous twice; remove one of the two".to_owned();
@@ -62,14 +78,18 @@ impl Node {
     }
 
     pub(super) fn servers_timeout(&mut self, now: Instant) {
-        for server in &mut self.servers {
+        for server in self.servers.iter_mut().chain(&mut self.departing) {
             server.client.handle_timeout(now, || self.shared.numbers.take());
         }
     }
 
     pub(super) fn handle_from_server(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Inbound {
         let identity = &self.shared.identity;
-        let known = self.servers.iter_mut().any(|s| s.client.handle_datagram(now, identity, from, bytes));
+        let known = self
+            .servers
+            .iter_mut()
+            .chain(&mut self.departing)
+            .any(|s| s.client.handle_datagram(now, identity, from, bytes));
         if known {
             self.drain(now);
             Inbound::Taken
@@ -93,7 +113,7 @@ impl Node {
         peer: &PeerId,
         payload: &[u8],
     ) -> Option<([u8; crate::wire::relay::HEADER], SocketId, SocketAddr)> {
-        let client = &self.servers.get(usize::from(server.0))?.client;
+        let client = &self.server(server)?.client;
         let to = client.server_addr()?;
         Some((client.relay_header(peer, payload)?, socket_for(to), to))
     }
@@ -108,6 +128,14 @@ impl Node {
             }
             self.warn_of_server(now, index);
         }
+        for index in 0..self.departing.len() {
+            // What it still has to say concerns nobody any more.
+            while self.departing[index].client.poll_event().is_some() {}
+            while let Some((socket, to, payload)) = self.departing[index].client.poll_transmit() {
+                self.transmit(socket, to, payload, None);
+            }
+        }
+        self.departing.retain(|server| !server.client.has_left());
     }
 
     fn handle_server_event(&mut self, now: Instant, index: usize, event: Event) {

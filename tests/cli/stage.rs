@@ -175,6 +175,7 @@ pub(crate) fn answer(status: &Status, request: &Request) -> Option<Response> {
         Request::Forget { name } if name != "dave" => {
             Response::refused(Refusal::NoSuchPeer, format!("nobody is called {name}"))
         }
+        Request::Reload => Response::Reloaded { changes: vec!["rendezvous play.example.org:3478: added".into()] },
         Request::Down | Request::Forget { .. } => Response::Done,
     })
 }

@@ -14,8 +14,8 @@ use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
-    AddressChoice, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RendezvousConfig,
-    TAILROOM,
+    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound,
+    RendezvousConfig, TAILROOM,
 };
 use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
 
@@ -88,6 +88,13 @@ pub struct Peer {
     pub dropped: u64,
 }
 
+const NETWORK: &str = "friday";
+
+/// The rendezvous of this name.
+pub fn rendezvous(host: &str) -> RendezvousConfig {
+    RendezvousConfig { host: host.to_owned(), port: 3478, pin: None }
+}
+
 impl Peer {
     /// A peer that has not been started.
     pub fn new(host: HostId, profile: Profile, interfaces: Vec<IpNet>, ledger: ledger::Shared, names: Names) -> Self {
@@ -131,14 +138,13 @@ impl Peer {
         let v4: Ipv4Net = "10.77.0.0/24".parse().expect("a prefix");
         let overlay = OverlayNet { v4, v6: identity.network.overlay_v6() };
         let socket = |id, ip: IpAddr| LocalSocket { id: SocketId(id), addr: SocketAddr::new(ip, port) };
-        let server = |host: &String| RendezvousConfig { host: host.clone(), port: 3478, pin: None };
         let config = NodeConfig {
             identity,
-            network_name: "friday".to_owned(),
+            network_name: NETWORK.to_owned(),
             name: self.profile.name.clone(),
             overlay,
             address: self.profile.address,
-            rendezvous: self.profile.rendezvous.iter().map(server).collect(),
+            rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
@@ -148,6 +154,16 @@ impl Peer {
         let seed = Seed::from_u64((self.host.0 as u64 + 1) << 32 | self.lives);
         self.node = Some(Node::new(config, &seed, now));
         self.settle(now);
+    }
+
+    /// What may change while it runs, as it is.
+    pub fn changeable(&self) -> Changeable {
+        Changeable {
+            network_name: NETWORK.to_owned(),
+            name: self.profile.name.clone(),
+            rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
+            deny: self.profile.deny.clone(),
+        }
     }
 
     fn wall_ms(&self, now: Instant) -> u64 {

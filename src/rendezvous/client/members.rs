@@ -107,6 +107,14 @@ impl Members {
         }
     }
 
+    /// Asks for the whole list, in which `peer` is news; `false` if it is not listed.
+    pub(super) fn doubt(&mut self, peer: &PeerId) -> bool {
+        let Some(entry) = self.entries.get_mut(peer) else { return false };
+        entry.digest = !entry.digest;
+        self.sync = Sync::Wanted { list: true };
+        true
+    }
+
     /// The server starts from nothing, with ids too.
     pub(super) fn start_over(&mut self) {
         self.entries.retain(|_, entry| !matches!(entry.standing, Standing::Gone(_)));

@@ -257,6 +257,14 @@ impl Client {
         self.wishes.announce(now, sealed);
     }
 
+    /// What the server said of `peer` was not listened to, and is wanted after all.
+    pub fn list_again(&mut self, now: Instant, peer: &PeerId) {
+        self.now = now;
+        if self.members.doubt(peer) {
+            self.refresh.due = now;
+        }
+    }
+
     /// Asks the server to tell both sides to start now.
     pub fn introduce(&mut self, now: Instant, peer: PeerId) {
         self.now = now;

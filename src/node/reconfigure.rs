@@ -1,0 +1,87 @@
+//! What may change while the node runs: the rendezvous, who is refused, and the names of machine and network.
+//!
+//! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
+//! kept until it knows; one that comes registers at once, under an id that was never used before.
+
+use std::collections::BTreeSet;
+
+use super::servers::Server;
+use super::{Node, RendezvousConfig};
+use crate::id::PeerId;
+use crate::sans::Instant;
+
+/// What may change while a node runs. All of it is given each time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changeable {
+    /// The network's name, for people.
+    pub network_name: String,
+    /// This machine's name.
+    pub name: String,
+    /// The servers to register with.
+    pub rendezvous: Vec<RendezvousConfig>,
+    /// Devices that are refused.
+    pub deny: Vec<PeerId>,
+}
+
+impl Node {
+    pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
+        let Changeable { network_name, name, rendezvous, deny } = wanted;
+        self.network_name = network_name;
+        self.set_rendezvous(now, &rendezvous);
+        self.set_deny(now, deny.into_iter().collect());
+        let wall_ms = self.wall_ms(now);
+        if self.naming.rename_me(now, wall_ms, name) {
+            self.cache_changed = true;
+            self.announce(now);
+        }
+    }
+
+    fn set_rendezvous(&mut self, now: Instant, wanted: &[RendezvousConfig]) {
+        let mut old = std::mem::take(&mut self.servers);
+        for config in wanted {
+            let kept = old.iter().position(|server| server.config == *config).map(|at| old.remove(at));
+            let server = kept.unwrap_or_else(|| self.new_server(config));
+            self.servers.push(server);
+        }
+        for server in old {
+            self.depart(now, server);
+        }
+        self.warn_without_rendezvous(now);
+        self.candidates_may_have_changed(now);
+        self.admit_all(now);
+    }
+
+    fn new_server(&mut self, config: &RendezvousConfig) -> Server {
+        let server = Server::new(self.next_server, config.clone(), &mut self.shared.rng);
+        self.next_server += 1;
+        server
+    }
+
+    /// A server is used no longer: its relay paths are gone at once.
+    fn depart(&mut self, now: Instant, mut server: Server) {
+        for peer in self.peers.values_mut() {
+            peer.listed.remove(&server.id);
+            peer.relays.remove(&server.id);
+            peer.punch.relay_down(now, server.id);
+        }
+        self.gather.forget(server.id);
+        for code in ["rendezvous", "duplicate"] {
+            self.warnings.clear(code, &server.config.text());
+        }
+        server.client.leave(now);
+        self.departing.push(server);
+    }
+
+    fn set_deny(&mut self, now: Instant, deny: BTreeSet<PeerId>) {
+        let old = std::mem::replace(&mut self.deny, deny);
+        let refused: Vec<PeerId> = self.deny.difference(&old).copied().collect();
+        for id in refused {
+            self.release(now, &id);
+            self.remove_peer(now, &id);
+        }
+        // Whoever is refused no longer was listed long ago.
+        for id in old.difference(&self.deny) {
+            self.servers.iter_mut().for_each(|server| server.client.list_again(now, id));
+        }
+    }
+}
