@@ -197,6 +197,11 @@ impl RateLimit {
         self.allow_n(now, 1)
     }
 
+    /// Whether [`RateLimit::allow`] would take one event.
+    pub fn would_allow(&self, now: Instant) -> bool {
+        self.due.max(now) <= now + self.tolerance
+    }
+
     /// Takes `n` events (bytes, say) at once if all are within the rate.
     pub fn allow_n(&mut self, now: Instant, n: u32) -> bool {
         let due = self.due.max(now);
@@ -292,7 +297,8 @@ mod tests {
         let mut limit = RateLimit::new(10, 3);
         let t0 = Instant::from_nanos(5_000_000_000);
         assert_eq!((0..10).filter(|_| limit.allow(t0)).count(), 3);
-        assert!(!limit.allow(t0 + Duration::from_millis(99)));
+        assert!(!limit.would_allow(t0 + Duration::from_millis(99)) && !limit.allow(t0 + Duration::from_millis(99)));
+        assert!(limit.would_allow(t0 + Duration::from_millis(101)));
         assert!(limit.allow(t0 + Duration::from_millis(101)));
     }
 

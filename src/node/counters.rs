@@ -27,8 +27,10 @@ impl Drops {
         self.0.get(word).copied().unwrap_or(0)
     }
 
-    /// All of them, for `status`.
-    pub(super) fn to_map(&self) -> BTreeMap<String, u64> {
-        self.0.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect()
+    /// All of them, for `status`; `probes`: those that the budget did not let out.
+    pub(super) fn to_map(&self, probes: u64) -> BTreeMap<String, u64> {
+        let probes = (probes > 0).then_some(("probe-budget", probes));
+        let dropped = self.0.iter().map(|(word, n)| (*word, *n)).chain(probes);
+        dropped.map(|(word, n)| (word.to_owned(), n)).collect()
     }
 }

@@ -14,7 +14,7 @@ use crate::crypto::announcement::{self, AnnouncementError};
 use crate::crypto::probe::ProbeKeys;
 use crate::crypto::{Identity, ReplayWindow, Signed};
 use crate::id::{PeerId, ServerId};
-use crate::punch::{Family, Punch};
+use crate::punch::{Family, Punch, Standing};
 use crate::sans::{Instant, RateLimit};
 use crate::session::Session;
 use crate::wire::VERSION;
@@ -23,6 +23,9 @@ use crate::wire::session::Control;
 
 /// Members that are remembered at once. A member cannot fill our memory with invented devices.
 const MAX_PEERS: usize = 1_024;
+/// So many of those who were met first keep their place and what they need for a search, whatever others do: more than
+/// most networks have members.
+const SENIORS: usize = 32;
 /// How long a peer that is gone is searched for when a packet wants it.
 const SEARCH_FOR: Duration = Duration::from_secs(30);
 /// Our announcement changes no faster than this.
@@ -67,6 +70,7 @@ impl Node {
             self.learn(now, signed);
             if let Some(peer) = self.peers.get_mut(&id) {
                 (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
+                self.grant_seniority(&id);
                 self.search(now, &id);
             }
         }
@@ -213,7 +217,7 @@ impl Node {
         if !self.may_speak(&id) {
             return;
         }
-        let full = self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&id) && !self.evict_a_rumour(now);
+        let full = self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&id) && !self.make_room(now);
         match self.peers.get_mut(&id) {
             Some(peer) if peer.signed.seq >= signed.seq => return,
             Some(peer) => {
@@ -264,6 +268,8 @@ impl Node {
             offline: None,
             searched: None,
             met: false,
+            senior: false,
+            added: now,
             seen_ms: 0,
             told: 0,
             changes: RateLimit::new(CHANGES.0, CHANGES.1),
@@ -275,11 +281,25 @@ impl Node {
         self.peers.insert(id, peer);
     }
 
-    /// Room for a new peer: of those who never proved that they exist one goes.
-    fn evict_a_rumour(&mut self, now: Instant) -> bool {
-        let rumour = self.peers.iter().find(|(_, peer)| peer.is_rumour()).map(|(id, _)| *id);
-        rumour.iter().for_each(|id| self.remove_peer(now, id));
-        rumour.is_some()
+    /// Room for a new peer: the one that can be done without best goes.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let dispensable = self.peers.iter().filter_map(|(id, peer)| Some((peer.dispensable()?, *id)));
+        let goes = dispensable.max().map(|(_, id)| id);
+        if let Some(id) = &goes {
+            self.unbind(now, id);
+            self.remove_peer(now, id);
+            self.drops.count("evicted-peer");
+        }
+        goes.is_some()
+    }
+
+    /// A peer that was met is a senior while there is room for one more.
+    pub(super) fn grant_seniority(&mut self, id: &PeerId) {
+        let seniors = self.peers.values().filter(|peer| peer.senior).count();
+        if let Some(peer) = self.peers.get_mut(id).filter(|peer| !peer.senior && seniors < SENIORS) {
+            peer.senior = true;
+            peer.punch.set_standing(Standing::Known);
+        }
     }
 
     pub(super) fn warn_of_version(&mut self, now: Instant, name: &str, theirs: u8) {

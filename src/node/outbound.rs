@@ -141,6 +141,7 @@ impl Node {
             self.naming.online(now);
             self.warnings.clear("version", &peer.name);
         }
+        self.grant_seniority(id);
         self.bind(now, id);
         self.tell_announcement(now, id);
         self.flush_waiting(now, id);

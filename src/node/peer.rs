@@ -22,6 +22,14 @@ pub(super) const SILENCE: Duration = Duration::from_secs(45);
 /// After its goodbye, what a peer sent before may still arrive for this long: it does not bring the peer back.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
+/// See [`Peer::dispensable`]; the greatest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Dispensable {
+    Unlisted,
+    Gone,
+    Rumour,
+}
+
 /// One peer.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -59,6 +67,10 @@ pub(super) struct Peer {
     pub(super) searched: Option<Instant>,
     /// Whether it ever had a session with us: only such peers are remembered between runs.
     pub(super) met: bool,
+    /// One of those who were met first: nobody takes its place.
+    pub(super) senior: bool,
+    /// When it was put on the list of peers.
+    pub(super) added: Instant,
     /// When it was last seen, milliseconds of wall time; what an earlier run stored, until it is seen in this one.
     pub(super) seen_ms: u64,
     /// The sequence number of ours that it was last told in the session.
@@ -87,9 +99,18 @@ impl Peer {
         self.searched = None;
     }
 
-    /// Whether nobody lists it, and it never proved that it exists.
-    pub(super) fn is_rumour(&self) -> bool {
-        !self.met && self.listed.is_empty() && self.received.is_none()
+    /// How well it can be done without when there is no more room; `None`: not at all. Most of all a rumour, that
+    /// nobody lists and that never proved that it exists; then who is gone; then who is listed nowhere. Of equals the
+    /// one that came last: whoever crowds us out came after those who are crowded out.
+    pub(super) fn dispensable(&self) -> Option<(Dispensable, Instant)> {
+        let how = match () {
+            () if self.senior => return None,
+            () if !self.met && self.listed.is_empty() && self.received.is_none() => Dispensable::Rumour,
+            () if self.offline.is_some() => Dispensable::Gone,
+            () if self.listed.is_empty() => Dispensable::Unlisted,
+            () => return None,
+        };
+        Some((how, self.added))
     }
 
     /// Whether it answered lately.

@@ -31,7 +31,7 @@ impl Node {
             rendezvous: self.servers.iter().map(rendezvous_report).collect(),
             peers,
             warnings: self.warnings.to_vec(),
-            counters: Counters { drop: self.drops.to_map() },
+            counters: Counters { drop: self.drops.to_map(self.budget.refused()) },
         }
     }
 

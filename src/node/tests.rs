@@ -495,28 +495,86 @@ fn a_settled_configured_address_is_not_lost_to_one_members_word() {
     assert_eq!(lan.hosts[0].1.me().v4, Some(wanted));
 }
 
+/// The `n`-th device that a member has invented, with these candidates.
+fn invented(n: u32, candidates: Vec<Candidate>) -> Signed {
+    let mut seed = [0; 32];
+    seed[..4].copy_from_slice(&n.to_be_bytes());
+    seed[31] = 0xAA;
+    let device = DeviceSecrets::from_seed(&seed);
+    let text = Announcement {
+        version: crate::wire::VERSION,
+        epoch: Epoch::default(),
+        seq: 1,
+        peer: device.id(),
+        x25519: device.x25519(),
+        features: 0,
+        name: format!("x{n}"),
+        v4: V4Claim::None,
+        candidates,
+    };
+    announcement::sign(&device, &identity(1, 1).network.id(), &text)
+}
+
+#[test]
+fn devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out() {
+    let mut lan = pair();
+    let now = lan.now;
+    for n in 0..1_100 {
+        let device = invented(n, Vec::new());
+        let id = device.peer;
+        lan.node(0).learn(now, device);
+        // As after a session and a goodbye.
+        lan.node(0).grant_seniority(&id);
+        let peer = lan.node(0).peers.get_mut(&id).expect("there is always room");
+        (peer.met, peer.received, peer.offline) = (true, Some(now), Some(now));
+    }
+    let carol = announcement::verify(&claim(3, 7, "carol", V4Claim::None), &identity(1, 1).network.id());
+    lan.node(0).learn(now, carol.expect("signed"));
+    let names: Vec<String> = lan.node(0).status(now).peers.into_iter().map(|p| p.name).collect();
+    assert!(names.iter().any(|name| name == "bob") && names.iter().any(|name| name == "carol"));
+    assert_eq!(names.len(), 1_024);
+    assert!(lan.node(0).dropped("evicted-peer") > 70);
+}
+
+#[test]
+fn a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices() {
+    let mut lan = pair();
+    let target = |n: u32, i: u32| SocketAddr::new(Ipv4Addr::from(0xC633_0000 + n * 16 + i).into(), 4000);
+    let mut rogues = Vec::new();
+    for n in 0..256 {
+        let candidates = (0..16).map(|i| Candidate { kind: CandidateKind::Host, addr: target(n, i) });
+        let device = invented(n, candidates.collect());
+        rogues.push(device.peer);
+        let now = lan.now;
+        lan.node(0).learn(now, device);
+    }
+    let moved: SocketAddr = "192.168.1.77:4000".parse().expect("address");
+    for second in 0..8 {
+        let now = lan.now;
+        for id in &rogues {
+            if let Some(peer) = lan.node(0).peers.get_mut(id) {
+                peer.punch.introduce(now);
+            }
+        }
+        lan.node(0).handle_timeout(now);
+        if second == 3 {
+            lan.hosts[1].0 = moved;
+            let packet = udp(&lan.v4(1), &lan.v4(0));
+            lan.send(1, &packet);
+        }
+        lan.run(Duration::from_secs(2));
+    }
+    assert!(lan.node(0).budget.refused() > 1_000, "the search for rogues is at its limits");
+    let path = lan.peer(0, "bob").path.expect("a path");
+    assert_eq!((lan.peer(0, "bob").state, path.remote), (status::PeerState::Direct, moved));
+}
+
 #[test]
 fn a_member_cannot_shut_newcomers_out_with_invented_devices() {
     let mut lan = pair();
     let now = lan.now;
-    for n in 0..1_100_u32 {
-        let mut seed = [0; 32];
-        seed[..4].copy_from_slice(&n.to_be_bytes());
-        seed[31] = 0xAA;
-        let device = DeviceSecrets::from_seed(&seed);
-        let text = Announcement {
-            version: crate::wire::VERSION,
-            epoch: Epoch::default(),
-            seq: 1,
-            peer: device.id(),
-            x25519: device.x25519(),
-            features: 0,
-            name: format!("x{n}"),
-            v4: V4Claim::None,
-            candidates: Vec::new(),
-        };
-        let signed = announcement::sign(&device, &identity(1, 1).network.id(), &text);
-        lan.node(0).learn(now, signed);
+    for n in 0..1_100 {
+        lan.node(0).learn(now, invented(n, Vec::new()));
     }
     let carol = announcement::verify(&claim(3, 7, "carol", V4Claim::None), &identity(1, 1).network.id());
     lan.node(0).learn(now, carol.expect("signed"));

@@ -3,7 +3,12 @@
 //! A member can name any address as its candidate, so the addresses that a search tries may belong to
 //! somebody who never heard of us. Whatever members announce, however often a search starts again, such a
 //! target receives at most [`PER_TARGET`] probes in any 60 seconds from this node, and all of them together
-//! at most 500 a second. An address that echoed a fresh nonce has agreed to be probed: it is free.
+//! at most 500 a second. An address that echoed a fresh nonce has agreed to be probed: it is free. What a member
+//! asks for itself counts too: an echo to an address that never answered may go to somebody who was named as its
+//! sender.
+//!
+//! No member can use up what the others need: each has a pace of its own, and a part of everything is left for
+//! those who were met long before ([`Standing`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +23,12 @@ const RESERVED: u32 = 12;
 /// Probes a second and at once: any second holds at most 500 together.
 const NODE_RATE: u32 = 250;
 const NODE_BURST: u32 = 250;
+/// The part of these that is for everybody; the rest is for those who are known.
+const STRANGERS_RATE: u32 = 150;
+/// Probes a second and at once for one peer. A whole search at 16 addresses needs about 200; 32 peers that never stop
+/// searching leave some of what is for those who are known.
+const PEER_RATE: u32 = 3;
+const PEER_BURST: u32 = 240;
 /// The minute is counted in slots of this length.
 const SLOT: Duration = Duration::from_secs(5);
 /// Slots that any 60 seconds can touch.
@@ -26,6 +37,30 @@ const SLOTS: usize = 13;
 const ANSWER_HOLDS: Duration = Duration::from_secs(600);
 /// Targets remembered at once. When all are in use a new one is refused: the limit holds, the search waits.
 const MAX_TARGETS: usize = 4096;
+/// The part of these that is for everybody.
+const STRANGERS_TARGETS: usize = 3072;
+
+/// Whose searches come first when there is not enough for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// One of those who were met long before.
+    Known,
+    /// Anybody.
+    Stranger,
+}
+
+/// A peer as it uses the budget.
+#[derive(Debug)]
+pub(super) struct Payer {
+    pub(super) standing: Standing,
+    pace: RateLimit,
+}
+
+impl Payer {
+    pub(super) fn new(standing: Standing) -> Self {
+        Self { standing, pace: RateLimit::new(PEER_RATE, PEER_BURST) }
+    }
+}
 
 /// Why a probe is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +69,8 @@ pub(super) enum Urgency {
     Search,
     /// A verified probe came from there a moment ago.
     Answer,
+    /// The echo of such a probe.
+    Echo,
 }
 
 /// Whether a probe may leave.
@@ -51,6 +88,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub struct Budget {
     node: RateLimit,
+    strangers: RateLimit,
     targets: BTreeMap<IpAddr, Target>,
     swept: u64,
     refused: u64,
@@ -73,7 +111,13 @@ impl Default for Budget {
 impl Budget {
     /// Nothing sent yet.
     pub fn new() -> Self {
-        Self { node: RateLimit::new(NODE_RATE, NODE_BURST), targets: BTreeMap::new(), swept: 0, refused: 0 }
+        Self {
+            node: RateLimit::new(NODE_RATE, NODE_BURST),
+            strangers: RateLimit::new(STRANGERS_RATE, STRANGERS_RATE),
+            targets: BTreeMap::new(),
+            swept: 0,
+            refused: 0,
+        }
     }
 
     /// Probes that were not sent because a limit was reached.
@@ -82,33 +126,38 @@ impl Budget {
     }
 
     /// Asks to send one probe to `ip`.
-    pub(super) fn take(&mut self, now: Instant, ip: IpAddr, urgency: Urgency) -> Verdict {
-        let verdict = self.decide(now, ip, urgency);
+    pub(super) fn take(&mut self, now: Instant, ip: IpAddr, urgency: Urgency, payer: &mut Payer) -> Verdict {
+        let verdict = self.decide(now, ip, urgency, payer);
         self.refused += u64::from(verdict != Verdict::Granted);
         verdict
     }
 
     /// `ip` echoed a fresh nonce of ours.
     pub(super) fn answered(&mut self, now: Instant, ip: IpAddr) {
-        if let Some(target) = self.target(now, ip) {
+        if let Some(target) = self.target(now, ip, Standing::Known) {
             target.answered = Some(now);
         }
     }
 
-    fn decide(&mut self, now: Instant, ip: IpAddr, urgency: Urgency) -> Verdict {
+    fn decide(&mut self, now: Instant, ip: IpAddr, urgency: Urgency, payer: &mut Payer) -> Verdict {
         let limit = match urgency {
             Urgency::Search => PER_TARGET - RESERVED,
-            Urgency::Answer => PER_TARGET,
+            Urgency::Answer | Urgency::Echo => PER_TARGET,
         };
-        let Some(target) = self.target(now, ip) else { return Verdict::TargetFull };
+        let Some(target) = self.target(now, ip, payer.standing) else { return Verdict::TargetFull };
         if target.is_free(now) {
             return Verdict::Granted;
         }
-        if target.count(now) >= limit {
+        if target.count(now) >= limit || !payer.pace.would_allow(now) {
             return Verdict::TargetFull;
         }
-        if !self.node.allow(now) {
+        let is_stranger = payer.standing == Standing::Stranger;
+        if is_stranger && !self.strangers.would_allow(now) || !self.node.allow(now) {
             return Verdict::NodeFull;
+        }
+        payer.pace.allow(now);
+        if is_stranger {
+            self.strangers.allow(now);
         }
         if let Some(target) = self.targets.get_mut(&ip) {
             target.add(now);
@@ -117,10 +166,14 @@ impl Budget {
     }
 
     /// The entry of `ip`, made if there is room.
-    fn target(&mut self, now: Instant, ip: IpAddr) -> Option<&mut Target> {
+    fn target(&mut self, now: Instant, ip: IpAddr, standing: Standing) -> Option<&mut Target> {
+        let most = match standing {
+            Standing::Known => MAX_TARGETS,
+            Standing::Stranger => STRANGERS_TARGETS,
+        };
         if !self.targets.contains_key(&ip) {
-            self.make_room(now);
-            if self.targets.len() >= MAX_TARGETS {
+            self.make_room(now, most);
+            if self.targets.len() >= most {
                 return None;
             }
         }
@@ -128,8 +181,8 @@ impl Budget {
     }
 
     /// Forgets targets about which there is nothing to remember; at most once a slot, for it looks at all.
-    fn make_room(&mut self, now: Instant) {
-        if self.targets.len() >= MAX_TARGETS && self.swept != slot(now) {
+    fn make_room(&mut self, now: Instant, most: usize) {
+        if self.targets.len() >= most && self.swept != slot(now) {
             self.swept = slot(now);
             self.targets.retain(|_, target| target.is_free(now) || target.count(now) > 0);
         }
@@ -179,6 +232,11 @@ mod tests {
 
     const VICTIM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
 
+    /// Somebody who has asked for nothing yet, so that only what all share is in the way.
+    fn anybody() -> Payer {
+        Payer::new(Standing::Known)
+    }
+
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
     }
@@ -188,7 +246,7 @@ mod tests {
         let mut budget = Budget::new();
         let granted: Vec<u64> = (0..300_000)
             .step_by(37)
-            .filter(|ms| budget.take(at(*ms), VICTIM, Urgency::Answer) == Verdict::Granted)
+            .filter(|ms| budget.take(at(*ms), VICTIM, Urgency::Answer, &mut anybody()) == Verdict::Granted)
             .collect();
         for first in &granted {
             let minute = granted.iter().filter(|ms| (*first..first + 60_000).contains(ms)).count();
@@ -200,8 +258,12 @@ mod tests {
     #[test]
     fn a_search_leaves_room_for_answers() {
         let mut budget = Budget::new();
-        let searched = (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Search) == Verdict::Granted).count();
-        let answered = (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Answer) == Verdict::Granted).count();
+        let searched = (0..100)
+            .filter(|_| budget.take(at(0), VICTIM, Urgency::Search, &mut anybody()) == Verdict::Granted)
+            .count();
+        let answered = (0..100)
+            .filter(|_| budget.take(at(0), VICTIM, Urgency::Answer, &mut anybody()) == Verdict::Granted)
+            .count();
         assert_eq!((searched, answered), (48, 12));
     }
 
@@ -209,9 +271,11 @@ mod tests {
     fn an_address_that_answered_is_free_while_the_answer_holds() {
         let mut budget = Budget::new();
         budget.answered(at(0), VICTIM);
-        assert!((0..1000).all(|_| budget.take(at(1), VICTIM, Urgency::Search) == Verdict::Granted));
+        assert!((0..1000).all(|_| budget.take(at(1), VICTIM, Urgency::Search, &mut anybody()) == Verdict::Granted));
         let late = at(601_000);
-        let granted = (0..1000).filter(|_| budget.take(late, VICTIM, Urgency::Search) == Verdict::Granted).count();
+        let granted = (0..1000)
+            .filter(|_| budget.take(late, VICTIM, Urgency::Search, &mut anybody()) == Verdict::Granted)
+            .count();
         assert_eq!(granted, 48);
     }
 
@@ -221,7 +285,9 @@ mod tests {
         let mut sent = Vec::new();
         for i in 0..30_000_u32 {
             let now = at(u64::from(i) / 10);
-            if budget.take(now, IpAddr::V4(Ipv4Addr::from(i % 2000)), Urgency::Search) == Verdict::Granted {
+            if budget.take(now, IpAddr::V4(Ipv4Addr::from(i % 2000)), Urgency::Search, &mut anybody())
+                == Verdict::Granted
+            {
                 sent.push(now);
             }
         }
@@ -236,10 +302,60 @@ mod tests {
     fn memory_is_bounded_and_a_full_table_refuses_rather_than_forgets() {
         let mut budget = Budget::new();
         for i in 0..5_000_u32 {
-            budget.take(at(5 * u64::from(i)), IpAddr::V4(Ipv4Addr::from(i)), Urgency::Search);
+            budget.take(at(5 * u64::from(i)), IpAddr::V4(Ipv4Addr::from(i)), Urgency::Search, &mut anybody());
         }
         assert!(budget.targets.len() <= MAX_TARGETS);
-        assert_eq!(budget.take(at(25_001), VICTIM, Urgency::Search), Verdict::TargetFull);
-        assert_eq!(budget.take(at(120_000), VICTIM, Urgency::Search), Verdict::Granted, "room after a minute");
+        assert_eq!(budget.take(at(25_001), VICTIM, Urgency::Search, &mut anybody()), Verdict::TargetFull);
+        assert_eq!(
+            budget.take(at(120_000), VICTIM, Urgency::Search, &mut anybody()),
+            Verdict::Granted,
+            "room after a minute"
+        );
+    }
+
+    /// Probes that one payer gets at once, each to an address of its own.
+    fn granted(budget: &mut Budget, first: u32, payer: &mut Payer) -> u32 {
+        let mut ips = (first..first + 1_000).map(|n| IpAddr::V4(Ipv4Addr::from(n)));
+        ips.by_ref()
+            .take_while(|ip| budget.take(at(0), *ip, Urgency::Search, payer) == Verdict::Granted)
+            .count()
+            .try_into()
+            .expect("few")
+    }
+
+    #[test]
+    fn one_peer_cannot_use_up_what_others_need_and_strangers_not_what_the_known_need() {
+        let mut budget = Budget::new();
+        let mut greedy = Payer::new(Standing::Stranger);
+        assert_eq!(granted(&mut budget, 0, &mut greedy), STRANGERS_RATE, "strangers have their part");
+        assert_eq!(granted(&mut budget, 10_000, &mut Payer::new(Standing::Stranger)), 0);
+        assert_eq!(granted(&mut budget, 20_000, &mut Payer::new(Standing::Known)), NODE_BURST - STRANGERS_RATE);
+        let mut budget = Budget::new();
+        let mut known = Payer::new(Standing::Known);
+        assert_eq!(granted(&mut budget, 0, &mut known), PEER_BURST);
+        assert_eq!(granted(&mut budget, 10_000, &mut Payer::new(Standing::Known)), NODE_BURST - PEER_BURST);
+    }
+
+    #[test]
+    fn targets_that_strangers_name_leave_room_for_those_of_the_known() {
+        let mut budget = Budget::new();
+        for i in 0..4_000_u32 {
+            budget.take(
+                at(10 * u64::from(i)),
+                IpAddr::V4(Ipv4Addr::from(i)),
+                Urgency::Search,
+                &mut Payer::new(Standing::Stranger),
+            );
+        }
+        assert_eq!(budget.targets.len(), STRANGERS_TARGETS);
+        assert_eq!(budget.take(at(40_000), VICTIM, Urgency::Search, &mut anybody()), Verdict::Granted);
+    }
+
+    #[test]
+    fn echoes_to_an_address_that_never_answered_are_limited_too() {
+        let mut budget = Budget::new();
+        let sent =
+            (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Echo, &mut anybody()) == Verdict::Granted).count();
+        assert_eq!(sent, 60);
     }
 }

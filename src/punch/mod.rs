@@ -41,8 +41,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-pub use budget::{Budget, PER_TARGET};
-use budget::{Urgency, Verdict};
+pub use budget::{Budget, PER_TARGET, Standing};
+use budget::{Payer, Urgency, Verdict};
 use path::{Ask, Path};
 use search::{Search, Step};
 pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
@@ -80,6 +80,7 @@ pub struct Punch {
     chosen_at: Instant,
     /// A path that seems better than the one in use, and is measured as often to see whether it is.
     rival: Option<Via>,
+    payer: Payer,
     echo_rate: RateLimit,
     echoes: VecDeque<ProbeOut>,
     keepalives: VecDeque<Via>,
@@ -101,6 +102,7 @@ impl Punch {
             choice: None,
             chosen_at: now,
             rival: None,
+            payer: Payer::new(Standing::Stranger),
             echo_rate: RateLimit::new(ECHO_RATE, ECHO_BURST),
             echoes: VecDeque::new(),
             keepalives: VecDeque::new(),
@@ -117,6 +119,11 @@ impl Punch {
         let known = |via| matches!(via, Via::Direct { socket, .. } if !sockets.iter().any(|(id, _)| *id == socket));
         self.paths.retain(|path| !known(path.via));
         self.renew_paths(now);
+    }
+
+    /// Whether the peer's searches come first.
+    pub const fn set_standing(&mut self, standing: Standing) {
+        self.payer.standing = standing;
     }
 
     /// The peer's candidates, already admitted, the most promising first. Those that are new join the search
@@ -238,8 +245,7 @@ impl Punch {
         for ip in self.answered.drain(..) {
             budget.answered(now, ip);
         }
-        self.echoes
-            .pop_front()
+        self.poll_echo(now, budget)
             .or_else(|| self.poll_request(now, budget, |ask| ask == Ask::Prime))
             .or_else(|| self.poll_primed(now))
             .or_else(|| self.poll_request(now, budget, |ask| ask != Ask::Prime))
@@ -314,13 +320,25 @@ impl Punch {
 // ---- inside: what goes out ----
 
 impl Punch {
+    /// The next echo that is within the budget: who is named as a probe's sender need not be.
+    fn poll_echo(&mut self, now: Instant, budget: &mut Budget) -> Option<ProbeOut> {
+        while let Some(echo) = self.echoes.pop_front() {
+            let remote = echo.via.remote();
+            let mut take = |ip| budget.take(now, ip, Urgency::Echo, &mut self.payer);
+            if remote.map_or(Verdict::Granted, |remote| take(remote.ip())) == Verdict::Granted {
+                return Some(echo);
+            }
+        }
+        None
+    }
+
     /// The next due request that is `wanted` and within the budget.
     fn poll_request(&mut self, now: Instant, budget: &mut Budget, wanted: fn(Ask) -> bool) -> Option<ProbeOut> {
         for i in 0..self.paths.len() {
             let role = self.role(&self.paths[i]);
             while let Some(ask) = self.paths[i].due(now, role).filter(|ask| wanted(*ask)) {
                 let path = &mut self.paths[i];
-                match within(budget, now, path) {
+                match within(budget, now, path, &mut self.payer) {
                     Verdict::Granted => return Some(Self::ask(&mut self.rng, now, path, ask)),
                     Verdict::NodeFull => path.hold(now),
                     Verdict::TargetFull => path.forgo(now, ask),
@@ -373,7 +391,7 @@ impl Punch {
 }
 
 /// Whether a request on `path` may leave; relays and proven paths are free.
-fn within(budget: &mut Budget, now: Instant, path: &Path) -> Verdict {
+fn within(budget: &mut Budget, now: Instant, path: &Path, payer: &mut Payer) -> Verdict {
     let urgency = if path.was_heard(now) { Urgency::Answer } else { Urgency::Search };
-    path.via.remote().map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency))
+    path.via.remote().map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency, payer))
 }

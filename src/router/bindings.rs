@@ -18,6 +18,8 @@ use crate::sans::Instant;
 pub const KEEP: Duration = Duration::from_hours(7 * 24);
 /// How long a new binding is open to a better claim; as long as an `auto` claimant may still move.
 pub const SETTLE: Duration = Duration::from_secs(10);
+/// Bindings that are kept at once: those of all peers that can be here, and as many again.
+pub const MOST: usize = 2_048;
 
 /// How strongly something is claimed; the smaller wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,9 +104,22 @@ impl<K: Ord + Clone> Bindings<K> {
                 Ok(loser)
             }
             None => {
+                self.make_room();
                 self.holders.insert(key, fresh);
                 Ok(None)
             }
+        }
+    }
+
+    /// Of those who are gone the one that came last is not kept, if there are too many: devices are invented easily.
+    fn make_room(&mut self) {
+        if self.holders.len() < MOST {
+            return;
+        }
+        let gone = self.holders.iter().filter(|(_, holder)| !holder.live);
+        let last = gone.max_by_key(|(_, holder)| holder.settled).map(|(key, _)| key.clone());
+        if let Some(key) = last {
+            self.holders.remove(&key);
         }
     }
 
@@ -199,6 +214,25 @@ mod tests {
         let mut b = Bindings::restore([Stored { key: "bob", claim: claim(Strength::Configured, 1), seen_ms: 0 }]);
         assert_eq!(b.claim(T0, 8 * DAY_MS, "bob", claim(Strength::Auto, 9)), Ok(None));
         assert_eq!(b.holder(&"bob", 8 * DAY_MS), Some(PeerId([9; 32])));
+    }
+
+    #[test]
+    fn devices_that_come_and_go_without_end_crowd_nobody_out() {
+        let mut b: Bindings<u32> = Bindings::default();
+        let (friend, stranger) = (claim(Strength::Auto, 1), |n: u32| {
+            let mut id = [2; 32];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            Claim { strength: Strength::Configured, peer: PeerId(id) }
+        });
+        assert_eq!(b.claim(T0, 0, 0, friend), Ok(None));
+        b.gone(&friend.peer, 0);
+        for n in 1..5_000_u32 {
+            assert_eq!(b.claim(T0 + Duration::from_millis(n.into()), 0, n, stranger(n)), Ok(None));
+            b.gone(&stranger(n).peer, 0);
+        }
+        assert!(b.holders.len() <= MOST, "{}", b.holders.len());
+        assert_eq!(b.holder(&0, 0), Some(friend.peer), "who was here before keeps what it had");
+        assert_eq!(b.holder(&4_999, 0), Some(stranger(4_999).peer));
     }
 
     #[test]
