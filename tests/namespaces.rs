@@ -20,6 +20,8 @@ mod meeting;
 mod night;
 #[path = "namespaces/seamless.rs"]
 mod seamless;
+#[path = "namespaces/storm.rs"]
+mod storm;
 #[path = "namespaces/table.rs"]
 mod table;
 #[path = "namespaces/traffic.rs"]

@@ -31,7 +31,7 @@ use crate::node::{AddressChoice, RendezvousConfig};
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
-pub use rendezvous::{RendezvousFile, load_rendezvous, parse_listen};
+pub use rendezvous::{RendezvousFile, load_rendezvous, parse_listen, parse_rendezvous_file};
 pub use report::{ConfigError, mask_keys};
 pub use write::to_toml;
 

@@ -101,10 +101,14 @@ fn scale(rate: &mut Rate, per_second: u32) {
 /// Everything that is wrong with it: exit code 2.
 pub fn load_rendezvous(path: &Path) -> Result<RendezvousFile, ConfigError> {
     let text = file::read(path)?;
-    parse(&path.display().to_string(), &text)
+    parse_rendezvous_file(&path.display().to_string(), &text)
 }
 
-fn parse(shown_path: &str, text: &str) -> Result<RendezvousFile, ConfigError> {
+/// Understands the text of a rendezvous.toml; `shown_path` appears in errors.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_rendezvous_file(shown_path: &str, text: &str) -> Result<RendezvousFile, ConfigError> {
     let complain = |problems| ConfigError::in_text(shown_path, text, problems);
     let limits: Vec<&str> = LIMITS.iter().map(|limit| limit.key).collect();
     let names = Names { top: &["listen", "allow", "log"], sections: &[("limits", &limits)], later: &[] };
@@ -163,19 +167,19 @@ mod tests {
     #[test]
     fn the_example_shows_every_key_with_its_default() {
         let example = include_str!("../../conf/rendezvous.toml");
-        let file = parse("conf/rendezvous.toml", example).expect("the example");
+        let file = parse_rendezvous_file("conf/rendezvous.toml", example).expect("the example");
         assert_eq!(file.limits, server::Config::default());
         assert_eq!(file.listen, ["[::]:3478".parse().expect("address")]);
         for key in LIMITS.iter().map(|limit| limit.key).chain(["listen", "allow", "log"]) {
             assert!(example.contains(&format!("\n{key} =")), "the example does not show `{key}`");
         }
-        assert_eq!(parse("empty", "").expect("all defaults"), RendezvousFile::default());
+        assert_eq!(parse_rendezvous_file("empty", "").expect("all defaults"), RendezvousFile::default());
     }
 
     #[test]
     fn what_is_wrong_is_shown_with_its_remedy() {
         let complains = |text: &str, parts: &[&str]| {
-            let said = parse("r.toml", text).expect_err(text).to_string();
+            let said = parse_rendezvous_file("r.toml", text).expect_err(text).to_string();
             assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
         };
         complains("listen = [\"here\"]", &["r.toml:1:11", "no address of this machine"]);
@@ -192,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_rate_keeps_its_burst_in_proportion() {
-        let file = parse("r.toml", "[limits]\nrelay_mbit = 8\nregisters_per_second_per_prefix = 40").expect("good");
+        let file = parse_rendezvous_file("r.toml", "[limits]\nrelay_mbit = 8\nregisters_per_second_per_prefix = 40")
+            .expect("good");
         let default = server::Config::default();
         assert_eq!(file.limits.relay.total_bytes, 1_000_000);
         let rate = file.limits.registrations.registers_per_prefix;

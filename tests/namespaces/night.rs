@@ -141,7 +141,7 @@ fn churn<'a>(lab: &'a Lab, network: &Network, guests: &mut Vec<Peer<'a>>, round:
 }
 
 /// Nothing was said that somebody must act on, but for what files through a relay cause.
-fn assert_quiet(name: &str, said: &str) {
+pub(crate) fn assert_quiet(name: &str, said: &str) {
     let relayed = |line: &str| line.contains("has reached its limit for relayed traffic");
     let loud = |line: &&str| ["WARN", "ERROR", "panicked"].iter().any(|word| line.contains(word)) && !relayed(line);
     let lines: Vec<&str> = said.lines().filter(loud).collect();
@@ -149,7 +149,7 @@ fn assert_quiet(name: &str, said: &str) {
 }
 
 /// What one process held, from the beginning to the end.
-struct Diary {
+pub(crate) struct Diary {
     name: String,
     pid: Pid,
     /// Resident, kB.
@@ -158,13 +158,13 @@ struct Diary {
 }
 
 impl Diary {
-    const HEADINGS: &str = "process      begin kB     end kB   growth    files      memory";
+    pub(crate) const HEADINGS: &str = "process      begin kB     end kB   growth    files      memory";
 
-    fn of(name: &str, pid: Pid) -> Self {
+    pub(crate) fn of(name: &str, pid: Pid) -> Self {
         Self { name: name.to_owned(), pid, memory: Vec::new(), descriptors: Vec::new() }
     }
 
-    fn note(&mut self) -> Result<()> {
+    pub(crate) fn note(&mut self) -> Result<()> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).context(self.name.clone())?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         self.memory.push(resident.context("VmRSS in kB")?.parse()?);
@@ -180,7 +180,7 @@ impl Diary {
     }
 
     /// Percent.
-    fn growth(&self) -> f64 {
+    pub(crate) fn growth(&self) -> f64 {
         let (begin, end) = self.ends();
         #[allow(clippy::cast_precision_loss, reason = "kilobytes of a process")]
         let growth = (end as f64 / begin as f64 - 1.0) * 100.0;

@@ -118,11 +118,18 @@ impl Peer {
         }
     }
 
-    /// Its keys.
-    pub fn identity(&self) -> Identity {
-        let network = NetworkSecrets::derive(&NetworkKey::new([self.profile.network_key; 32]), Epoch::default());
-        let device = DeviceSecrets::from_seed(&[self.profile.device; 32]);
-        Identity { network, device, suites: Suites::ALL, features: 0 }
+    /// Its keys; made once, for tests ask for ids all the time.
+    pub fn identity(&self) -> Arc<Identity> {
+        thread_local! {
+            static KNOWN: RefCell<BTreeMap<(u8, u8), Arc<Identity>>> = const { RefCell::new(BTreeMap::new()) };
+        }
+        let Profile { network_key, device, .. } = self.profile;
+        let derive = || {
+            let network = NetworkSecrets::derive(&NetworkKey::new([network_key; 32]), Epoch::default());
+            let device = DeviceSecrets::from_seed(&[device; 32]);
+            Arc::new(Identity { network, device, suites: Suites::ALL, features: 0 })
+        };
+        KNOWN.with_borrow_mut(|known| known.entry((network_key, device)).or_insert_with(derive).clone())
     }
 
     /// Its id.
@@ -134,7 +141,7 @@ impl Peer {
     pub fn start(&mut self, now: Instant, port: u16) {
         self.lives += 1;
         self.flows.iter_mut().for_each(|flow| flow.next = now);
-        let identity = Arc::new(self.identity());
+        let identity = self.identity();
         let v4: Ipv4Net = "10.77.0.0/24".parse().expect("a prefix");
         let overlay = OverlayNet { v4, v6: identity.network.overlay_v6() };
         let socket = |id, ip: IpAddr| LocalSocket { id: SocketId(id), addr: SocketAddr::new(ip, port) };

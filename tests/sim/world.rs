@@ -381,7 +381,7 @@ impl Drop for World {
         }
         match self.diagram {
             Some(name) => {
-                let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+                let file = Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or(".")).join(name);
                 let _ = std::fs::write(&file, self.recorder.draw());
                 eprintln!("the diagram is in {}", file.display());
             }

@@ -103,6 +103,9 @@ fn put_announcement(w: &mut Writer, signed: &[u8]) {
 /// What [`put_announcement`] put.
 fn take_announcement<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let len = usize::from(r.u16()?);
+    if len > MAX_SIGNED {
+        return Err(Malformed::Bad("announcement length"));
+    }
     r.bytes(len)
 }
 
@@ -113,6 +116,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn an_announcement_longer_than_any_is_refused(len in MAX_SIGNED + 1..=600) {
+            let text = [&len.to_be_bytes()[6..], &vec![0; len]].concat();
+            prop_assert!(take_announcement(&mut Reader::new(&text)).is_err());
+        }
+
         #[test]
         fn random_bytes_never_panic(first in 0xdf..=0xe8_u8, bytes in prop::collection::vec(any::<u8>(), 0..700)) {
             for bytes in [bytes.clone(), [&[first], &bytes[..]].concat()] {
