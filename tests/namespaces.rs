@@ -18,8 +18,12 @@ mod life;
 mod meeting;
 #[path = "namespaces/night.rs"]
 mod night;
+#[path = "namespaces/rogue.rs"]
+mod rogue;
 #[path = "namespaces/seamless.rs"]
 mod seamless;
+#[path = "namespaces/secrets.rs"]
+mod secrets;
 #[path = "namespaces/storm.rs"]
 mod storm;
 #[path = "namespaces/table.rs"]

@@ -147,6 +147,22 @@ fn what_is_logged_changes_with_a_reload_unless_it_was_typed() {
 }
 
 #[test]
+fn another_user_may_look_and_no_more() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24 && chmod 711 . && cp $P other && chmod 755 other");
+    here.up("punchlan up");
+    here.ok("other() { setpriv --reuid=65534 --regid=65534 --clear-groups ./other \"$@\"; }");
+    assert!(here.ok("other status").contains("punch0"));
+    for words in ["down", "reload", "forget bob"] {
+        let said = here.fails(&format!("other {words}"), 3);
+        assert!(said.contains("sudo"), "{said}");
+    }
+    here.ok("! setpriv --reuid=65534 --regid=65534 --clear-groups cat net.toml");
+    here.ok("! setpriv --reuid=65534 --regid=65534 --clear-groups ls state/*");
+    assert!(here.ok("punchlan status").contains("punch0"), "it still runs");
+}
+
+#[test]
 fn a_service_manager_is_told_when_it_is_ready_reloads_and_stops() {
     let mut here = Shell::new();
     let manager = UnixDatagram::bind(here.folder.path().join("notify")).expect("a socket");

@@ -93,6 +93,8 @@ pub struct Network {
     pub key: String,
     /// What net.toml names as rendezvous; empty: the one that runs, by an address that the host can reach.
     pub servers: Vec<String>,
+    /// What its programs log, if not what they log by themselves: `PUNCHLAN_LOG`.
+    pub log: Option<String>,
 }
 
 impl Network {
@@ -110,7 +112,7 @@ impl Network {
         netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        Ok(Self { rendezvous: None, folder, key, servers: Vec::new() })
+        Ok(Self { rendezvous: None, folder, key, servers: Vec::new(), log: None })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
@@ -176,6 +178,9 @@ impl Network {
 
     fn set_folders(&self, command: &mut Command, name: &str) {
         set_folders(command, &self.folder.path().join(name));
+        if let Some(log) = &self.log {
+            command.env("PUNCHLAN_LOG", log);
+        }
     }
 }
 

@@ -102,7 +102,7 @@ fn storm(datagrams: u32) -> Result<()> {
 }
 
 /// Where the internet reaches a peer.
-fn door(peer: &Peer<'_>) -> Result<SocketAddrV4> {
+pub(crate) fn door(peer: &Peer<'_>) -> Result<SocketAddrV4> {
     let public = peer.host.public_v4.context("it has IPv4")?;
     let candidates = peer.status()?.me.candidates;
     let found = candidates.iter().find(|candidate| candidate.address.ip() == IpAddr::V4(public));
@@ -178,13 +178,13 @@ fn udp_payload(packet: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn raw_socket() -> Result<OwnedFd> {
+pub(crate) fn raw_socket() -> Result<OwnedFd> {
     let raw = socket::socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Raw)?;
     Ok(raw)
 }
 
 /// Writes a datagram with any source.
-fn send(raw: &OwnedFd, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Result<()> {
+pub(crate) fn send(raw: &OwnedFd, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Result<()> {
     let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), 64).udp(from.port(), to.port());
     let mut packet = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut packet, payload)?;

@@ -1,0 +1,247 @@
+//! What has been thought of that somebody might do, what stands against it, and the tests that do it. Every test that
+//! is named here must exist, so the list stays true.
+//!
+//! Who might do it: *a stranger*, who reads and writes the wire but has no key; *a member*, who has the network's key;
+//! *a user*, who is somebody else on the same machine.
+
+/// One row.
+struct Attack {
+    what: &'static str,
+    against: &'static str,
+    /// `file: test`.
+    tests: &'static [&'static str],
+}
+
+const fn attack(what: &'static str, against: &'static str, tests: &'static [&'static str]) -> Attack {
+    Attack { what, against, tests }
+}
+
+const ATTACKS: &[Attack] = &[
+    attack(
+        "a stranger registers in a member's name",
+        "two signatures over cookie, server key and a fresh key; no state before the address is proven",
+        &[
+            "src/server/tests/attacks.rs: a_registration_with_a_wrong_signature_is_refused",
+            "src/server/tests/attacks.rs: a_cookie_is_good_for_its_address_its_server_address_and_a_short_time",
+        ],
+    ),
+    attack(
+        "a registration is overwritten",
+        "numbers only grow; frames are sealed under keys of that registration; the older run is asked whether it lives",
+        &[
+            "src/server/tests/attacks.rs: a_number_that_does_not_grow_is_stale",
+            "src/server/tests/attacks.rs: frames_of_another_registration_are_not_accepted",
+            "tests/simulation/events.rs: a_copied_state_folder_is_reported_and_the_first_keeps_working",
+        ],
+    ),
+    attack(
+        "a member behind the same router takes another's seat",
+        "a seat belongs to a device, not to an address",
+        &["src/server/tests/attacks.rs: a_member_behind_the_same_router_takes_no_seat"],
+    ),
+    attack(
+        "a flood of registrations",
+        "rates by source prefix, by network and in all; seats by prefix, by network and in all",
+        &[
+            "src/server/tests/attacks.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
+            "src/server/tests/limits.rs: a_flood_from_one_prefix_leaves_room_for_others",
+            "src/server/tests/limits.rs: memory_is_bounded_by_registrations_in_all_of_a_network_and_of_a_prefix",
+        ],
+    ),
+    attack(
+        "reflection: answers sent to somebody who asked nothing",
+        "before an address is proven no answer is longer than its question, whatever the message",
+        &[
+            "src/server/tests/attacks.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
+            "src/server/tests/attacks.rs: mutated_datagrams_are_not_reflected",
+            "tests/simulation/attacks.rs: every_datagram_replayed_from_anywhere_changes_nothing",
+            "tests/simulation/attacks.rs: rubbish_of_every_kind_changes_nothing",
+        ],
+    ),
+    attack(
+        "a member announces addresses of others as its own",
+        "60 probes a minute and address, 500 a second in all, a pace of each member's own",
+        &[
+            "src/node/tests.rs: a_member_cannot_have_others_search_new_addresses_all_the_time",
+            "src/punch/budget.rs: no_minute_holds_more_than_sixty_probes_to_a_silent_address",
+            "src/punch/budget.rs: no_second_holds_more_than_five_hundred_probes_of_the_node",
+            "tests/namespaces/rogue.rs: a_member_cannot_turn_the_others_on_somebody",
+        ],
+    ),
+    attack(
+        "a member sprays ports over one address",
+        "the budget is of the address, whatever the port",
+        &["src/node/tests.rs: ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets"],
+    ),
+    attack(
+        "a member's probes name somebody else as their sender",
+        "echoes to an address that never answered are in the same budget",
+        &[
+            "src/punch/budget.rs: echoes_to_an_address_that_never_answered_are_limited_too",
+            "tests/namespaces/rogue.rs: a_member_cannot_turn_the_others_on_somebody",
+        ],
+    ),
+    attack(
+        "a member invents devices",
+        "those who were met first keep their place and their part of the probes; bindings are bounded",
+        &[
+            "src/node/tests.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
+            "src/node/tests.rs: a_member_cannot_shut_newcomers_out_with_invented_devices",
+            "src/node/tests.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
+            "src/node/tests.rs: an_invented_device_does_not_take_a_bound_name",
+            "src/router/bindings.rs: devices_that_come_and_go_without_end_crowd_nobody_out",
+        ],
+    ),
+    attack(
+        "a handshake is replayed",
+        "one number that only grows; an answer proves nothing until a packet under the new keys is opened",
+        &[
+            "src/session/tests/attacks.rs: old_handshake_messages_change_nothing",
+            "src/session/tests/attacks.rs: an_old_initiation_after_a_restart_unseats_nobody",
+            "src/session/tests/attacks.rs: an_initiation_again_gets_the_same_response_until_it_is_proven_and_then_none",
+        ],
+    ),
+    attack(
+        "a probe is replayed",
+        "a window over its counters; an echo counts only for a nonce that waits, from where it was sent",
+        &[
+            "src/node/tests.rs: replayed_and_random_datagrams_are_counted_and_change_nothing",
+            "tests/simulation/attacks.rs: every_datagram_replayed_from_anywhere_changes_nothing",
+        ],
+    ),
+    attack(
+        "data is replayed",
+        "a window of 32,768 counters",
+        &["src/session/tests/attacks.rs: replayed_and_forged_data_is_refused_and_moves_nothing"],
+    ),
+    attack(
+        "a registration is replayed",
+        "its number was used; its cookie is of a short time; its keys are not the replayer's",
+        &[
+            "src/server/tests/attacks.rs: a_replayed_registration_changes_nothing",
+            "src/server/tests/attacks.rs: who_left_is_not_brought_back_by_a_replay",
+            "src/server/tests/attacks.rs: who_fell_silent_is_not_brought_back_by_a_replay_under_keys_that_were_used",
+        ],
+    ),
+    attack(
+        "what a peer sent is sent back to it",
+        "keys, tags and indices are of one direction",
+        &["src/node/tests.rs: what_is_sent_back_to_its_sender_changes_nothing"],
+    ),
+    attack(
+        "a leave or an introduction is forged from the server's address",
+        "everything after the registration is sealed in both directions",
+        &[
+            "src/server/tests/attacks.rs: nobody_but_the_server_can_speak_for_it",
+            "src/node/tests.rs: what_comes_from_a_servers_address_and_proves_nothing_is_counted",
+        ],
+    ),
+    attack(
+        "a peer is moved by replayed packets",
+        "a path is proven by the echo of a fresh nonce alone",
+        &["src/node/tests.rs: a_packet_that_was_held_back_and_sent_from_elsewhere_moves_no_path"],
+    ),
+    attack(
+        "a session or a registration is reset without a key",
+        "a hint that something is unknown only has us ask, beside what stands",
+        &[
+            "src/server/tests/attacks.rs: an_unknown_from_nobody_resets_nothing_and_costs_little",
+            "src/session/tests/attacks.rs: a_forged_response_does_not_cost_the_right_one",
+        ],
+    ),
+    attack(
+        "a flood of handshakes",
+        "mac1 before any computation; cookies under load; a rate for each member, also by relay",
+        &[
+            "src/node/tests.rs: garbage_initiations_do_not_put_members_under_load",
+            "src/node/tests.rs: a_member_who_floods_a_relay_with_initiations_keeps_no_other_from_a_handshake",
+            "src/node/tests.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
+            "src/session/tests/attacks.rs: under_load_an_address_is_proven_first",
+        ],
+    ),
+    attack(
+        "inner packets with a foreign source or destination",
+        "the guard: the source must be the sender's, the destination ours or everybody's",
+        &[
+            "src/node/tests.rs: inner_packets_from_foreign_sources_are_dropped_on_both_sides",
+            "src/router/mod.rs: a_peer_sends_only_from_its_own_addresses",
+            "src/router/mod.rs: a_peer_sends_only_to_us_or_to_everyone",
+        ],
+    ),
+    attack(
+        "the relay is used by somebody who is no member",
+        "channels join registrations of one network; each frame has a tag; bytes are limited by source, network, in all",
+        &[
+            "src/server/tests/attacks.rs: channels_lead_to_members_of_the_own_network_alone",
+            "src/server/tests/limits.rs: relayed_traffic_over_the_limit_is_dropped_counted_and_said",
+        ],
+    ),
+    attack(
+        "a member has the rendezvous flood others",
+        "announcements, introductions, channels and lists each have a pace",
+        &[
+            "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
+            "src/server/tests/attacks.rs: a_member_that_moves_to_and_fro_tells_others_once_a_second_at_most",
+            "src/server/tests/attacks.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
+            "src/server/tests/attacks.rs: the_list_is_not_told_as_often_as_somebody_asks",
+        ],
+    ),
+    attack(
+        "a member speaks for another, or takes its address",
+        "announcements are signed by their device; bindings hold for a week",
+        &[
+            "src/node/tests.rs: a_member_cannot_speak_for_another",
+            "src/node/tests.rs: a_settled_configured_address_is_not_lost_to_one_members_word",
+            "src/session/tests/attacks.rs: nobody_speaks_in_anothers_name",
+        ],
+    ),
+    attack(
+        "logs, answers and processes are searched for secrets",
+        "secrets have no Debug, and travel in no argument",
+        &[
+            "tests/namespaces/secrets.rs: at_trace_level_no_log_and_no_answer_contains_a_secret",
+            "src/session/tests/attacks.rs: no_secret_is_in_debug",
+            "src/cli/args.rs: a_link_is_not_in_debug",
+        ],
+    ),
+    attack(
+        "the wire is searched for names and contents",
+        "announcements are sealed and padded, data is sealed",
+        &[
+            "tests/namespaces/life.rs: a_capture_of_a_whole_run_shows_no_name_no_overlay_address_and_no_inner_byte",
+            "tests/simulation/attacks.rs: the_wire_shows_no_name_no_overlay_address_and_no_inner_byte",
+        ],
+    ),
+    attack(
+        "a user of the same machine asks, changes or floods",
+        "the system says who asks; only root and the owner change something; a share of connections for each user",
+        &[
+            "tests/up.rs: another_user_may_look_and_no_more",
+            "tests/cli.rs: others_may_look_but_change_nothing",
+            "src/control/tests.rs: garbage_and_silent_and_greedy_clients_harm_nobody",
+        ],
+    ),
+    attack(
+        "rubbish, a million times",
+        "nothing that does not authenticate changes anything, and everything is counted",
+        &[
+            "tests/namespaces/storm.rs: a_storm_of_mutated_datagrams_of_a_live_session_costs_no_ping",
+            "src/server/tests/attacks.rs: mutated_datagrams_of_a_live_session_harm_nobody",
+            "tests/corpus.rs: of_a_live_node",
+            "tests/corpus.rs: of_a_live_rendezvous",
+        ],
+    ),
+];
+
+#[test]
+fn every_test_on_the_list_exists() {
+    for Attack { what, against, tests } in ATTACKS {
+        assert!(!tests.is_empty() && !against.is_empty(), "{what}");
+        for test in *tests {
+            let (file, name) = test.split_once(": ").expect("file: test");
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(text.contains(&format!("fn {name}(")), "{what}: {test} does not exist");
+        }
+    }
+}
