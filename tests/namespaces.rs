@@ -24,6 +24,8 @@ mod rogue;
 mod seamless;
 #[path = "namespaces/secrets.rs"]
 mod secrets;
+#[path = "namespaces/several.rs"]
+mod several;
 #[path = "namespaces/storm.rs"]
 mod storm;
 #[path = "namespaces/table.rs"]

@@ -1,7 +1,8 @@
 //! From the gateway of the sender over the core to the gateway of the receiver.
 
+use super::recorder;
 use super::topology::{Flight, Gateway, Line};
-use super::world::{LAN_DELAY, Stage, World};
+use super::world::{GatewayId, HostId, LAN_DELAY, Stage, World};
 
 impl World {
     /// The sender's gateway: one hop, translation, the line up.
@@ -38,6 +39,10 @@ impl World {
         let Some(gateway) = self.gateways.iter().enumerate().find_map(routed) else {
             return self.lose(&flight, "no route in the core");
         };
+        let GatewayId(from) = self.gateway_of(HostId(flight.host));
+        if self.only.is_some_and(|GatewayId(only)| only != gateway && only != from) {
+            return self.lose(&flight, "the core is shut");
+        }
         let house = &mut self.gateways[gateway];
         house.carried.1 += flight.payload.len() as u64;
         let line = house.down;
@@ -47,6 +52,7 @@ impl World {
     fn over_the_line(&mut self, line: Line, flight: &Flight, next: impl Fn() -> Stage) {
         let arrivals = line.cross(self.now, &mut self.rng);
         if arrivals.is_empty() {
+            self.line_lost += usize::from(recorder::carries_data(&flight.payload));
             self.lose(flight, if line.dead { "dead line" } else { "the line" });
         }
         for at in arrivals {

@@ -172,6 +172,11 @@ impl Label {
     }
 }
 
+/// Whether there is an inner packet in it.
+pub fn carries_data(payload: &[u8]) -> bool {
+    ["data", "relayed data"].contains(&kind(payload))
+}
+
 /// What a datagram is, and what is in a relay frame.
 fn kind(payload: &[u8]) -> &'static str {
     use wire::Class;

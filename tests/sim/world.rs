@@ -72,6 +72,10 @@ pub struct World {
     pub recorder: Recorder,
     /// Data datagrams that went straight from host to host.
     straight: BTreeMap<(HostId, HostId), u64>,
+    /// The core carries only what comes from this house or goes there.
+    pub only: Option<GatewayId>,
+    /// Datagrams with an inner packet that a line has lost.
+    pub line_lost: usize,
     /// Everything that was delivered, for those who listen on the wire: receiver and datagram.
     pub tap: Option<Vec<(HostId, Vec<u8>)>>,
     /// Where a failing run leaves its diagram, below cargo's folder for tests; none: on stderr.
@@ -93,6 +97,8 @@ impl World {
             gateways: Vec::new(),
             recorder: Recorder::default(),
             straight: BTreeMap::new(),
+            only: None,
+            line_lost: 0,
             tap: None,
             diagram: None,
             errors_allowed: false,
