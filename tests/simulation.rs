@@ -19,6 +19,8 @@ mod members;
 mod paths;
 #[path = "simulation/reload.rs"]
 mod reload;
+#[path = "simulation/strangers.rs"]
+mod strangers;
 #[path = "simulation/table.rs"]
 mod table;
 #[path = "simulation/world.rs"]

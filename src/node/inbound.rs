@@ -126,6 +126,7 @@ impl Node {
             }
             Ok(Control::Pong(ping)) => self.pong(now, arrival.via, id, ping),
             Ok(Control::Announcement(bytes)) => self.handle_announcement(now, bytes),
+            Ok(Control::Stranger(bytes)) => self.told_of(now, id, bytes),
             Ok(Control::Goodbye) => self.peer_left(now, id),
             Ok(Control::AddressTaken { what, holder }) => self.told_taken(now, what, holder),
             Err(_) => self.drops.count("malformed"),

@@ -35,6 +35,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const CHANGES: (u32, u32) = (2, 20);
 /// Initiations through one peer's channels, a second and at once: more than all its copies through all servers.
 const INITIATIONS: (u32, u32) = (8, 16);
+/// Strangers that one peer tells of, a second and at once: all that it may know, each once.
+const TELLINGS: (u32, u32) = (4, 128);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
 pub(super) const ANNOUNCE_BURST: u32 = 5;
 
@@ -179,7 +181,9 @@ impl Node {
         self.learn(now, signed);
         let Some(peer) = self.peers.get_mut(id) else { return };
         let news = peer.listed.insert(server, observed).is_none();
-        if news || peer.offline.is_some() {
+        let unheard = peer.offline.is_some();
+        self.forget_hearsay(id);
+        if news || unheard {
             self.appeared(now, id);
         }
         self.admit_candidates(now, id);
@@ -261,6 +265,7 @@ impl Node {
             waiting_pings: Default::default(),
             pings: Default::default(),
             listed: Default::default(),
+            hearsay: None,
             relays: Default::default(),
             heard: None,
             direct_after: None,
@@ -274,6 +279,7 @@ impl Node {
             told: 0,
             changes: RateLimit::new(CHANGES.0, CHANGES.1),
             initiations: RateLimit::new(INITIATIONS.0, INITIATIONS.1),
+            tellings: RateLimit::new(TELLINGS.0, TELLINGS.1),
             tx_bytes: 0,
             rx_bytes: 0,
             signed,
@@ -354,12 +360,15 @@ impl Node {
         peer.session.close(now, &mut self.shared.env());
         peer.seen_ms = wall_ms;
         self.warnings.clear("address-taken", &id.to_string());
+        self.forget_hearsay(id);
         self.unbind(now, id);
     }
 
     pub(super) fn expire_peers(&mut self, now: Instant) {
         self.end_searches(now);
-        let silent = |p: &Peer| p.received.or(p.heard).is_none_or(|at| now - at >= SILENCE);
+        self.warn_of_strangers(now);
+        let last_sign = |p: &Peer| p.received.or(p.heard).max(p.hearsay.map(|hearsay| hearsay.told));
+        let silent = |p: &Peer| last_sign(p).is_none_or(|at| now - at >= SILENCE);
         let gone = |id: &PeerId, p: &Peer| p.offline.is_none() && silent(p) && !self.is_listed(id);
         let gone: Vec<PeerId> = self.peers.iter().filter(|(id, p)| gone(id, p)).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| self.set_offline(now, id));
@@ -396,6 +405,7 @@ impl Node {
     }
 
     pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
+        self.forget_hearsay(id);
         let Some(mut peer) = self.peers.remove(id) else { return };
         peer.session.close(now, &mut self.shared.env());
         self.tags.remove(&peer.probe_keys.rx_tag);

@@ -2,7 +2,7 @@
 //!
 //! # What it decides
 //!
-//! * **Who is a member** ([`membership`]): a sealed announcement opens only with the network key, is signed by
+//! * **Who is a member** ([`membership`], [`matchmaking`]): a sealed announcement opens only with the network key, is signed by
 //!   its device, and the highest number wins, whoever delivered it.
 //! * **Which way a datagram goes**: the peer's [`Punch`](crate::punch::Punch) chooses; before it has, handshakes
 //!   go through any relay that is open.
@@ -30,6 +30,7 @@ pub mod status;
 mod cache;
 mod counters;
 mod inbound;
+mod matchmaking;
 mod membership;
 mod naming;
 mod outbound;
@@ -336,6 +337,7 @@ impl Node {
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
+            self.introduce_strangers(now, None);
         }
         if self.announce_due.is_some_and(|due| now >= due) {
             self.announce(now);

@@ -142,8 +142,10 @@ impl Node {
             self.warnings.clear("version", &peer.name);
         }
         self.grant_seniority(id);
+        self.forget_hearsay(id);
         self.bind(now, id);
         self.tell_announcement(now, id);
+        self.introduce_strangers(now, Some(id));
         self.flush_waiting(now, id);
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::matchmaking::Hearsay;
 use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
@@ -53,6 +54,8 @@ pub(super) struct Peer {
     pub(super) pings: BTreeMap<u64, Instant>,
     /// The servers that list it, and what each saw as its address.
     pub(super) listed: BTreeMap<ServerId, Option<SocketAddr>>,
+    /// What it is known by while no server lists it and there is no session.
+    pub(super) hearsay: Option<Hearsay>,
     /// The servers whose channel to it is open.
     pub(super) relays: BTreeSet<ServerId>,
     /// When it was first heard of in this run; not by the cache.
@@ -79,6 +82,8 @@ pub(super) struct Peer {
     pub(super) changes: RateLimit,
     /// Initiations through its relay channels that are read.
     pub(super) initiations: RateLimit,
+    /// Strangers that it tells us of.
+    pub(super) tellings: RateLimit,
     /// Inner bytes sent.
     pub(super) tx_bytes: u64,
     /// Inner bytes received.

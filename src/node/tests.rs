@@ -570,6 +570,22 @@ fn a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devi
 }
 
 #[test]
+fn a_member_who_tells_of_strangers_without_end_is_not_listened_to_without_end() {
+    let mut lan = pair();
+    let (now, bob) = (lan.now, lan.node(1).my_id());
+    for n in 0..500 {
+        let told = invented(n, Vec::new());
+        lan.node(0).told_of(now, &bob, told.bytes());
+    }
+    assert_eq!(lan.node(0).peers.len(), 1 + 32);
+    assert_eq!(lan.node(0).dropped("hearsay"), 500 - 32);
+    lan.run(Duration::from_secs(60));
+    let states: Vec<_> =
+        lan.node(0).peers.values().filter(|peer| peer.offline.is_none()).map(|p| p.name.clone()).collect();
+    assert_eq!(states, ["bob"], "and what is not told again is gone");
+}
+
+#[test]
 fn a_member_cannot_shut_newcomers_out_with_invented_devices() {
     let mut lan = pair();
     let now = lan.now;

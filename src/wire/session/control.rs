@@ -23,6 +23,9 @@ pub enum Control<'a> {
         /// The holder's signed announcement.
         holder: &'a [u8],
     },
+    /// The signed announcement of a member that shares no rendezvous with the receiver, who was told of the receiver just
+    /// now.
+    Stranger(&'a [u8]),
 }
 
 /// What an [`Control::AddressTaken`] is about.
@@ -54,6 +57,10 @@ impl<'a> Control<'a> {
                 put_announcement(w.u8(5).u8(what as u8), holder);
                 &mut w
             }
+            Self::Stranger(signed) => {
+                put_announcement(w.u8(6), signed);
+                &mut w
+            }
         };
         w.finish()
     }
@@ -75,6 +82,7 @@ impl<'a> Control<'a> {
                 };
                 Self::AddressTaken { what, holder: take_announcement(&mut r)? }
             }
+            6 => Self::Stranger(take_announcement(&mut r)?),
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
@@ -86,7 +94,7 @@ mod tests {
 
     #[test]
     fn control_messages_hold_in_both_directions() {
-        let vectors: [(Control<'_>, &[u8]); 7] = [
+        let vectors: [(Control<'_>, &[u8]); 8] = [
             (Control::Nothing, &[0]),
             (Control::Ping(0x0102), &[1, 0, 0, 0, 0, 0, 0, 1, 2]),
             (Control::Pong(0x0102), &[2, 0, 0, 0, 0, 0, 0, 1, 2]),
@@ -94,6 +102,7 @@ mod tests {
             (Control::Goodbye, &[4]),
             (Control::AddressTaken { what: Taken::V4, holder: b"ab" }, &[5, 1, 0, 2, b'a', b'b']),
             (Control::AddressTaken { what: Taken::Name, holder: b"" }, &[5, 2, 0, 0]),
+            (Control::Stranger(b"ab"), &[6, 0, 2, b'a', b'b']),
         ];
         for (message, bytes) in vectors {
             assert_eq!(message.encode(), bytes);
@@ -101,7 +110,7 @@ mod tests {
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[6]), Err(Malformed::UnknownKind(6)));
+        assert_eq!(Control::decode(&[7]), Err(Malformed::UnknownKind(7)));
         assert_eq!(Control::decode(&[5, 3, 0, 0]), Err(Malformed::Bad("what is taken")));
     }
 }

@@ -47,6 +47,7 @@
 //!          3 announcement   len u16 | signed announcement
 //!          4 goodbye
 //!          5 address taken  what u8 (1 IPv4, 2 name) | len u16 | the holder's signed announcement
+//!          6 stranger       len u16 | signed announcement of a member without a rendezvous in common
 //! ```
 
 mod control;
