@@ -22,7 +22,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::sync::mpsc;
 
 pub use failure::Failure;
-pub(crate) use notify::{NotifyState, notify};
+pub(crate) use notify::{Notice, notify};
 pub use reload::Source;
 
 use crate::addr::OverlayNet;
@@ -129,7 +129,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let control = control::Server::bind(&run_dir)?;
     let line = ready_line(&options.network_name, tun.name(), &node.me());
     ready(&line);
-    notify(&[NotifyState::Ready, NotifyState::Status(&line)]);
+    notify(Notice::Ready(&line));
 
     let (effects, news) = mpsc::unbounded_channel();
     let writer = Writer::start(state, effects.clone());

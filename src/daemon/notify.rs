@@ -1,37 +1,40 @@
-//! What a service manager is told (`sd_notify`): that we are ready, read the configuration again, or stop.
+//! What a service manager is told, if there is one that wants to know (`sd_notify`).
 
-#[cfg(unix)]
-pub(crate) use sd_notify::NotifyState;
-
-/// Tells it, if there is one that wants to know.
-#[cfg(unix)]
-pub(crate) fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
+/// What it may be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notice<'a> {
+    /// We answer; in a line what we are.
+    Ready(&'a str),
+    /// The configuration is read again, until [`Notice::Reloaded`].
+    Reloading,
+    /// It was.
+    Reloaded,
+    /// We leave.
+    Stopping,
 }
 
-/// The configuration is read again, which ends with [`NotifyState::Ready`].
+/// Tells it.
 #[cfg(unix)]
-pub(crate) fn notify_reloading() {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
+pub(crate) fn notify(notice: Notice<'_>) {
+    use sd_notify::NotifyState;
+    let told = match notice {
+        Notice::Ready(line) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(line)]),
+        Notice::Reloading => {
+            NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]))
+        }
+        Notice::Reloaded => sd_notify::notify(&[NotifyState::Ready]),
+        Notice::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+    };
+    if let Err(error) = told {
+        tracing::debug!(?notice, %error, "the service manager was not told");
     }
 }
 
 /// Other systems have no such manager.
 #[cfg(not(unix))]
-#[derive(Debug)]
-pub(crate) enum NotifyState<'a> {
-    Ready,
-    Stopping,
-    Status(&'a str),
+pub(crate) fn notify(notice: Notice<'_>) {
+    tracing::trace!(?notice, "no service manager");
+    if let Notice::Ready(line) = notice {
+        tracing::trace!(line);
+    }
 }
-
-#[cfg(not(unix))]
-pub(crate) fn notify(states: &[NotifyState<'_>]) {
-    tracing::trace!(?states, "no service manager");
-}
-
-#[cfg(not(unix))]
-pub(crate) fn notify_reloading() {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::notify::{NotifyState, notify, notify_reloading};
+use super::notify::{Notice, notify};
 use super::run::Peer;
 use super::{AddressChoice, Options};
 use crate::control::{Refusal, Response};
@@ -27,7 +27,7 @@ const WARNING: &str = "configuration";
 impl<S: Source> Peer<S> {
     /// Reads net.toml again, and says what came of it: in the log, and in the answer.
     pub(super) fn reload(&mut self) -> Response {
-        notify_reloading();
+        notify(Notice::Reloading);
         let answer = match self.source.read() {
             Ok(wanted) => {
                 self.node.clear_warning(WARNING, "");
@@ -39,7 +39,7 @@ impl<S: Source> Peer<S> {
                 Response::refused(Refusal::Config, text)
             }
         };
-        notify(&[NotifyState::Ready]);
+        notify(Notice::Reloaded);
         answer
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
-use super::notify::{NotifyState, notify};
+use super::notify::{Notice, notify};
 use super::reload::Source;
 use super::requests::{Next, Requests};
 use super::writer::Writer;
@@ -97,7 +97,7 @@ impl<S: Source> Peer<S> {
                 },
             }
         }
-        notify(&[NotifyState::Stopping]);
+        notify(Notice::Stopping);
         self.say_goodbye(&mut alarm, (&mut batch4, &mut batch6)).await?;
         self.writer.finish().await;
         Ok(())

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::{Config, Core, Verdict};
-use crate::daemon::{Failure, NotifyState, notify};
+use crate::daemon::{Failure, Notice, notify};
 use crate::id::{ServerKey, SocketId};
 use crate::io::clock::{self, Alarm};
 use crate::io::entropy;
@@ -70,8 +70,9 @@ pub async fn run(
     let sockets = bind_all(&options.listen)?;
     let core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
     let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
-    ready(&Ready { addresses, key: core.key() });
-    notify(&[NotifyState::Ready]);
+    let line = Ready { addresses, key: core.key() };
+    ready(&line);
+    notify(Notice::Ready(&line.to_string().replace('\n', ", ")));
     let process = Rc::new(Process { core: RefCell::new(core), sockets, armed: Cell::new(None), rearm: Notify::new() });
     LocalSet::new().run_until(process.serve(shutdown)).await
 }
@@ -113,7 +114,7 @@ impl Process {
             }
         };
         tracing::info!(reason, "stopping");
-        notify(&[NotifyState::Stopping]);
+        notify(Notice::Stopping);
         self.core.borrow_mut().stop();
         self.drain();
         self.report();
