@@ -34,7 +34,9 @@ impl<S: Source> Peer<S> {
                 Response::Reloaded { changes: self.change(wanted) }
             }
             Err(text) => {
-                let warning = format!("net.toml was read again and cannot be used, nothing has changed: {text}");
+                // Where in the file is for whoever may read it: the answer says that.
+                let what = text.lines().next().unwrap_or_default();
+                let warning = format!("net.toml was read again and cannot be used, nothing has changed: {what}");
                 self.node.warn(clock::now(), WARNING, String::new(), warning);
                 Response::refused(Refusal::Config, text)
             }

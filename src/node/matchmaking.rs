@@ -39,9 +39,10 @@ impl Node {
         }
         let here = self.peers.iter().filter(|(_, p)| p.offline.is_none() && p.session.is_established(now));
         let here: Vec<PeerId> = here.map(|(id, _)| *id).collect();
-        let pairs = here.iter().enumerate().flat_map(|(n, a)| here[..n].iter().map(move |b| (*a, *b)));
-        let concerned = |(a, b): &(PeerId, PeerId)| about.is_none_or(|id| id == a || id == b);
-        let apart: Vec<_> = pairs.filter(concerned).filter(|(a, b)| self.are_apart(a, b)).take(MOST_PAIRS).collect();
+        let firsts = about.map_or(&here[..], std::slice::from_ref);
+        let others = |a: &PeerId| if about.is_some() { &here[..] } else { &here[..here.partition_point(|b| b < a)] };
+        let pairs = firsts.iter().flat_map(|a| others(a).iter().map(move |b| (*a, *b)));
+        let apart: Vec<_> = pairs.filter(|(a, b)| a != b && self.are_apart(a, b)).take(MOST_PAIRS).collect();
         for (a, b) in apart {
             self.tell_of(now, &a, &b);
             self.tell_of(now, &b, &a);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::servers::Server;
 use super::{Node, RendezvousConfig};
-use crate::id::PeerId;
+use crate::id::{PeerId, ServerId};
 use crate::sans::Instant;
 
 /// What may change while a node runs. All of it is given each time.
@@ -37,23 +37,31 @@ impl Node {
     }
 
     fn set_rendezvous(&mut self, now: Instant, wanted: &[RendezvousConfig]) {
-        let mut old = std::mem::take(&mut self.servers);
-        for config in wanted {
-            let kept = old.iter().position(|server| server.config == *config).map(|at| old.remove(at));
-            let server = kept.unwrap_or_else(|| self.new_server(config));
-            self.servers.push(server);
-        }
-        for server in old {
+        let (kept, gone) =
+            std::mem::take(&mut self.servers).into_iter().partition(|server| wanted.contains(&server.config));
+        self.servers = kept;
+        for server in gone {
             self.depart(now, server);
         }
+        for config in wanted {
+            if !self.servers.iter().any(|server| server.config == *config) {
+                let server = self.new_server(config);
+                self.servers.push(server);
+            }
+        }
+        self.servers.sort_by_key(|server| wanted.iter().position(|config| server.config == *config));
         self.warn_without_rendezvous(now);
         self.candidates_may_have_changed(now);
         self.admit_all(now);
     }
 
     fn new_server(&mut self, config: &RendezvousConfig) -> Server {
+        // After 65,536 changes ids come round.
+        while self.all_servers().any(|server| server.id == ServerId(self.next_server)) {
+            self.next_server = self.next_server.wrapping_add(1);
+        }
         let server = Server::new(self.next_server, config.clone(), &mut self.shared.rng);
-        self.next_server += 1;
+        self.next_server = self.next_server.wrapping_add(1);
         server
     }
 
@@ -74,7 +82,8 @@ impl Node {
 
     fn set_deny(&mut self, now: Instant, deny: BTreeSet<PeerId>) {
         let old = std::mem::replace(&mut self.deny, deny);
-        let refused: Vec<PeerId> = self.deny.difference(&old).copied().collect();
+        let me = self.my_id();
+        let refused: Vec<PeerId> = self.deny.difference(&old).copied().filter(|id| *id != me).collect();
         for id in refused {
             self.release(now, &id);
             self.remove_peer(now, &id);
