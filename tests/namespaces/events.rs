@@ -30,8 +30,9 @@ const WATCH: Duration = Duration::from_secs(10);
 /// Both pairs talk so long before anything happens: paths are settled.
 const CALM: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A search that failed is repeated after 35 s at the latest.
-const RECOVERY: Duration = Duration::from_secs(60);
+/// Until the pair is again what it was: a search that fails is repeated after 35 s, and one more may meet a router that
+/// has not forgotten the last one.
+const RECOVERY: Duration = Duration::from_secs(100);
 /// Labs side by side: most of an event is waiting.
 const AT_ONCE: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);

@@ -271,3 +271,26 @@ fn a_copied_state_folder_is_reported_and_the_first_keeps_working() {
     assert!(pair.scene.warnings(copy).contains(&"duplicate".to_owned()), "{:?}", pair.scene.warnings(copy));
     pair.watch(start);
 }
+
+/// Linux remembers what came unasked as a flow of its own, and the peer then has another port: until that is forgotten
+/// there is no way through a strict router on the other side.
+#[test]
+fn behind_linux_a_pair_is_direct_again_after_its_router_forgot() {
+    for seed in 0..12 {
+        let mut scene = Scene::new(100 + seed);
+        let alice = scene.peer("alice", House::v4(Some(DIRECT)));
+        let bob = scene.peer("bob", House::v4(Some(NatConfig::linux_masquerade())));
+        scene.up(alice);
+        scene.up(bob);
+        scene.settle(alice, bob, PeerState::Direct, SECOND * 60).expect("they meet");
+        // Pings: what comes first through the router afterwards comes from outside.
+        let to = scene.v4(bob);
+        scene.world.with(alice, |p: &mut Peer, now| p.flow(now, Kind::EchoRequest, bob, to, SECOND / 10));
+        scene.run(SECOND * 20 + SECOND / 7 * u32::try_from(seed).expect("small"));
+        let gateway = scene.world.gateway_of(bob);
+        scene.world.gate(gateway).nat.as_mut().expect("a NAT").forget();
+        scene.run(SECOND * 10);
+        let after = scene.settle(alice, bob, PeerState::Direct, SECOND * 120);
+        assert!(after.is_some_and(|after| after < SECOND * 50), "{after:?}");
+    }
+}

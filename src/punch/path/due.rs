@@ -115,6 +115,8 @@ impl Path {
         (self.usable, self.narrow) = (false, false);
         (self.proven, self.proven_full, self.waiting, self.doubt, self.unanswered) = (None, None, None, None, None);
         (self.small, self.full, self.eager) = (Ladder::STOPPED, Ladder::STOPPED, None);
+        // Nothing is kept open that leads nowhere: a Linux gateway that gave us another port has to forget it first.
+        (self.data, self.kept) = (None, None);
         self.window.forgive();
     }
 
