@@ -27,10 +27,9 @@ impl Drops {
         self.0.get(word).copied().unwrap_or(0)
     }
 
-    /// All of them, for `status`; `probes`: those that the budget did not let out.
-    pub(super) fn to_map(&self, probes: u64) -> BTreeMap<String, u64> {
-        let probes = (probes > 0).then_some(("probe-budget", probes));
-        let dropped = self.0.iter().map(|(word, n)| (*word, *n)).chain(probes);
-        dropped.map(|(word, n)| (word.to_owned(), n)).collect()
+    /// All of them, for `status`, with those that others have counted.
+    pub(super) fn to_map(&self, others: &[(&'static str, u64)]) -> BTreeMap<String, u64> {
+        let others = others.iter().copied().filter(|(_, n)| *n > 0);
+        self.0.iter().map(|(word, n)| (*word, *n)).chain(others).map(|(word, n)| (word.to_owned(), n)).collect()
     }
 }

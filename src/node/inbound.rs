@@ -87,12 +87,14 @@ impl Node {
         };
         peer.punch.received(now, arrival.via);
         peer.heard_from(now);
+        let listens = opened.channel == Channel::Data || peer.controls.allow(now);
         if peer.session.has_events() {
             // The first packet under new keys confirms them: what waited goes before this packet's answer.
             self.drain_peer(now, &id);
         }
         match opened.channel {
             Channel::Data => self.handle_packet_from(&id, bytes, opened.body),
+            Channel::Control if !listens => self.dropped_as("control-rate"),
             Channel::Control => {
                 let inner = bytes[opened.body].to_vec();
                 self.handle_control(now, arrival, &id, &inner);

@@ -35,6 +35,9 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const CHANGES: (u32, u32) = (2, 20);
 /// Initiations through one peer's channels, a second and at once: more than all its copies through all servers.
 const INITIATIONS: (u32, u32) = (8, 16);
+/// Words of one peer in the session, a second and at once: an honest one has a few a minute, and all that it tells of
+/// strangers at once.
+const CONTROLS: (u32, u32) = (100, 400);
 /// Strangers that one peer tells of, a second and at once: all that it may know, each once.
 const TELLINGS: (u32, u32) = (4, 128);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
@@ -279,6 +282,7 @@ impl Node {
             told: 0,
             changes: RateLimit::new(CHANGES.0, CHANGES.1),
             initiations: RateLimit::new(INITIATIONS.0, INITIATIONS.1),
+            controls: RateLimit::new(CONTROLS.0, CONTROLS.1),
             tellings: RateLimit::new(TELLINGS.0, TELLINGS.1),
             tx_bytes: 0,
             rx_bytes: 0,

@@ -82,6 +82,8 @@ pub(super) struct Peer {
     pub(super) changes: RateLimit,
     /// Initiations through its relay channels that are read.
     pub(super) initiations: RateLimit,
+    /// Its words in the session that are listened to.
+    pub(super) controls: RateLimit,
     /// Strangers that it tells us of.
     pub(super) tellings: RateLimit,
     /// Inner bytes sent.

@@ -31,7 +31,12 @@ impl Node {
             rendezvous: self.servers.iter().map(rendezvous_report).collect(),
             peers,
             warnings: self.warnings.to_vec(),
-            counters: Counters { drop: self.drops.to_map(self.budget.refused()) },
+            counters: Counters {
+                drop: self.drops.to_map(&[
+                    ("probe-budget", self.budget.refused()),
+                    ("echo-rate", self.peers.values().map(|peer| peer.punch.unanswered()).sum()),
+                ]),
+            },
         }
     }
 

@@ -570,6 +570,26 @@ fn a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devi
 }
 
 #[test]
+fn a_member_who_talks_without_end_is_not_listened_to_without_end() {
+    let mut lan = pair();
+    let (now, alice) = (lan.now, lan.node(0).my_id());
+    for n in 0..1_000 {
+        lan.node(1).send_control(now, &alice, &Control::Ping(n));
+    }
+    lan.settle();
+    assert!(lan.node(0).dropped("control-rate") >= 600, "{}", lan.node(0).dropped("control-rate"));
+    lan.run(Duration::from_secs(10));
+    lan.node(1).handle_command(now, Command::Ping { peer: alice, id: 7 });
+    let packet = udp(&lan.v4(0), &lan.v4(1));
+    lan.send(0, &packet);
+    assert_eq!(
+        (lan.hosts[1].2.len(), lan.peer(0, "bob").state),
+        (1, status::PeerState::Direct),
+        "all else is as before"
+    );
+}
+
+#[test]
 fn a_member_who_tells_of_strangers_without_end_is_not_listened_to_without_end() {
     let mut lan = pair();
     let (now, bob) = (lan.now, lan.node(1).my_id());
@@ -720,7 +740,7 @@ fn a_member_cannot_have_others_search_new_addresses_all_the_time() {
             lan.deliver(lan.hosts[1].0, t.to, t.payload);
         }
     }
-    assert_eq!(lan.node(0).dropped("announcement-rate"), 480);
+    assert_eq!(lan.node(0).dropped("announcement-rate") + lan.node(0).dropped("control-rate"), 480);
     // It is told no more than that, and what stood still stands.
     lan.run(Duration::from_secs(10));
     assert_eq!(lan.peer(0, "bob").state, status::PeerState::Direct);

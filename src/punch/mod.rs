@@ -82,6 +82,8 @@ pub struct Punch {
     rival: Option<Via>,
     payer: Payer,
     echo_rate: RateLimit,
+    /// Requests beyond that rate.
+    unanswered: u64,
     echoes: VecDeque<ProbeOut>,
     keepalives: VecDeque<Via>,
     events: VecDeque<Event>,
@@ -104,6 +106,7 @@ impl Punch {
             rival: None,
             payer: Payer::new(Standing::Stranger),
             echo_rate: RateLimit::new(ECHO_RATE, ECHO_BURST),
+            unanswered: 0,
             echoes: VecDeque::new(),
             keepalives: VecDeque::new(),
             events: VecDeque::new(),
@@ -278,6 +281,11 @@ impl Punch {
         self.path(self.choice?.via).map(|path| path.stats(now))
     }
 
+    /// Requests that were not answered because too many came.
+    pub const fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
     /// All paths, for people.
     pub fn paths(&self, now: Instant) -> impl Iterator<Item = PathReport> {
         self.paths.iter().map(move |path| path.report(now))
@@ -301,6 +309,8 @@ impl Punch {
         if self.echoes.len() < MAX_ECHOES && self.echo_rate.allow(now) {
             let (kind, observed) = (ProbeKind::Echo, via.remote());
             self.echoes.push_back(ProbeOut { via, kind, nonce: probe.nonce, len: probe.len, ttl: None, observed });
+        } else {
+            self.unanswered += 1;
         }
     }
 

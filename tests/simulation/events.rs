@@ -272,6 +272,38 @@ fn a_copied_state_folder_is_reported_and_the_first_keeps_working() {
     pair.watch(start);
 }
 
+#[test]
+fn the_direct_path_is_lost_while_the_relay_lives_and_comes_back() {
+    let mut pair = Pair::new(DIRECT, 1);
+    let start = pair.scene.now();
+    pair.scene.world.only = Some(pair.scene.world.gateway_of(pair.scene.servers[0]));
+    pair.scene.settle(pair.alice, pair.bob, PeerState::Relayed, SECOND * 5).expect("by the relay");
+    pair.scene.run(SECOND * 60);
+    pair.scene.world.only = None;
+    pair.watch(start);
+}
+
+#[test]
+fn a_peer_is_left_with_ipv6_alone_and_gets_ipv4_back() {
+    let house = House { nat: Some(DIRECT), ipv6: true };
+    let mut scene = Scene::new(14);
+    let [alice, bob] = ["alice", "bob"].map(|name| scene.peer(name, house));
+    scene.up(alice);
+    scene.up(bob);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 3).expect("direct");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (gateway, both) = (scene.world.gateway_of(bob), interfaces(2, house, 2));
+    for now in [vec![both[1]], both.clone(), vec![both[0]], both.clone()] {
+        let (start, mark) = (scene.now(), scene.mark());
+        scene.readdress(bob, gateway, now.clone());
+        scene.run(SECOND * 40);
+        let gap = scene.longest_gap(mark, alice, bob, start);
+        assert!(gap <= SILENCE, "a silence of {gap:?} with {now:?}");
+        assert_eq!(scene.state(alice, bob), Some(PeerState::Direct), "with {now:?}");
+    }
+}
+
 /// Linux remembers what came unasked as a flow of its own, and the peer then has another port: until that is forgotten
 /// there is no way through a strict router on the other side.
 #[test]
