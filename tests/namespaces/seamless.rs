@@ -62,17 +62,7 @@ fn a_flow_that_becomes_direct_and_changes_its_keys_loses_nothing() {
 
 /// Lets nothing pass between the two sites, or everything.
 fn shut(lab: &Lab, shut: bool) -> Result<()> {
-    let rule = if shut { r#"iifname "site*" oifname "site*" drop"# } else { "" };
-    lab.core.nft(&format!(
-        "table inet shut {{}}
-         delete table inet shut
-         table inet shut {{
-           chain forward {{
-             type filter hook forward priority filter;
-             {rule}
-           }}
-         }}"
-    ))
+    lab.block(if shut { &[r#"iifname "site*" oifname "site*""#] } else { &[] })
 }
 
 /// How long so many packets take.
