@@ -172,7 +172,7 @@ pub struct Node {
     servers: Vec<Server>,
     /// Those that are used no longer, until they know.
     departing: Vec<Server>,
-    /// The next one's id: none is used twice in a run.
+    /// The next one's id: not that of one that went before, until all have had their turn.
     next_server: u16,
     gather: Gather,
     budget: Budget,

@@ -1,7 +1,7 @@
 //! What may change while the node runs: the rendezvous, who is refused, and the names of machine and network.
 //!
 //! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
-//! kept until it knows; one that comes registers at once, under an id that was never used before.
+//! kept until it knows; one that comes registers at once, under an id that no other has.
 
 use std::collections::BTreeSet;
 
