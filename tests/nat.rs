@@ -129,8 +129,24 @@ fn a_probe_that_comes_first_costs_a_linux_router_the_preserved_port() {
     let mut nat = nat(NatConfig::linux_masquerade());
     nat.outbound(T0, inside(2, 5000), remote(1, 3478)).unwrap();
     assert_eq!(nat.inbound(T0, SocketAddr::new(EXTERNAL, 5000), remote(2, 7000)), None);
-    assert_ne!(nat.outbound(T0, inside(2, 5000), remote(2, 7000)).unwrap().port(), 5000);
-    assert_eq!(nat.outbound(T0, inside(2, 5000), remote(3, 7000)).unwrap().port(), 5000, "other remotes: unharmed");
+    let moved = nat.outbound(T0, inside(2, 5000), remote(2, 7000)).unwrap().port();
+    assert_ne!(moved, 5000);
+    assert_eq!(nat.outbound(T0, inside(2, 5000), remote(1, 3478)).unwrap().port(), 5000, "what stands, stays");
+    assert_eq!(nat.outbound(T0, inside(2, 5000), remote(3, 7000)).unwrap().port(), moved, "what is new, follows");
+}
+
+#[test]
+fn a_linux_router_returns_to_the_preserved_port_when_what_left_it_is_forgotten() {
+    let mut nat = nat(NatConfig::linux_masquerade());
+    nat.inbound(T0, SocketAddr::new(EXTERNAL, 5000), remote(2, 7000));
+    nat.outbound(T0, inside(2, 5000), remote(2, 7000)).unwrap();
+    let later = T0 + Duration::from_secs(29);
+    let moved = nat.outbound(later, inside(2, 5000), remote(3, 7000)).unwrap().port();
+    assert_ne!(moved, 5000);
+    let later = later + Duration::from_secs(5);
+    assert_eq!(nat.outbound(later, inside(2, 5000), remote(2, 7000)).unwrap().port(), moved, "one holds it for all");
+    let later = later + Duration::from_secs(31);
+    assert_eq!(nat.outbound(later, inside(2, 5000), remote(2, 7000)).unwrap().port(), 5000);
 }
 
 #[test]

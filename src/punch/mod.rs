@@ -94,13 +94,15 @@ pub struct Punch {
 impl Punch {
     /// No way known yet.
     pub fn new(now: Instant, seed: &Seed) -> Self {
+        let mut rng = seed.rng();
+        let search = Search::new(&mut rng);
         Self {
-            rng: seed.rng(),
+            rng,
             now,
             sockets: Vec::new(),
             candidates: Vec::new(),
             paths: Vec::new(),
-            search: Search::new(),
+            search,
             choice: None,
             chosen_at: now,
             rival: None,

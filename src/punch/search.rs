@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::ladder::{FIRST, LATER, Ladder, ONCE, Rungs, SAY};
-use crate::sans::Instant;
+use crate::sans::{Instant, Rng};
 
 /// How long a round waits for the other's primed.
 const WAIT: Duration = Duration::from_secs(1);
@@ -22,9 +22,12 @@ const WAIT_WITHOUT_RELAY: Duration = Duration::from_millis(300);
 const ROUND: Duration = Duration::from_millis(1500);
 /// The long ladder is climbed once in this time, however many rounds there are.
 const FIRST_GAP: Duration = Duration::from_secs(10);
-/// Gaps between rounds while nothing direct works, seconds. The last one repeats, and is longer than 30 s, after
-/// which a Linux gateway has forgotten a stray flow that took our port.
-const ROUND_GAPS: [u64; 3] = [5, 10, 35];
+/// Gaps between rounds while nothing direct works, seconds; the last one repeats. A Linux gateway forgets a flow after
+/// 30 s, also the stray one that took our port. But a flow that had to take another port passes it on to those that
+/// begin while it lives, those to other peers too: so pairs that cannot meet must be silent most of the time…
+const ROUND_GAPS: [u64; 6] = [5, 10, 35, 60, 120, 300];
+/// …and the pairs of one node out of step: their gaps are longer by up to this share, per cent.
+const STRETCH: u32 = 25;
 /// Answers to the other's primed in one round.
 const MAX_ANSWERS: u32 = 3;
 /// The peer's primed holds for so long: then NATs may have closed again.
@@ -65,10 +68,16 @@ pub(super) struct Search {
     answers: u32,
     peer_primed: Option<Instant>,
     long: Option<Instant>,
+    /// How much longer than written the gaps are, per cent.
+    stretch: u32,
 }
 
 impl Search {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        Self::stretched(rng.u32() % (STRETCH + 1))
+    }
+
+    const fn stretched(stretch: u32) -> Self {
         Self {
             wanted: false,
             phase: Phase::Idle,
@@ -79,6 +88,7 @@ impl Search {
             answers: 0,
             peer_primed: None,
             long: None,
+            stretch,
         }
     }
 
@@ -98,7 +108,10 @@ impl Search {
             _ if !self.wanted => None,
             Phase::Waiting { .. } => Some(Step::Prime),
             Phase::Probing if self.is_young(now) => Some(Step::Probe(LATER)),
-            Phase::Probing | Phase::Idle => Some(self.begin(now, relay)),
+            Phase::Probing | Phase::Idle => {
+                self.rounds = 0;
+                Some(self.begin(now, relay))
+            }
         }
     }
 
@@ -152,7 +165,7 @@ impl Search {
 
     /// The peer is gone: nothing more until somebody asks.
     pub(super) const fn stop(&mut self) {
-        *self = Self { long: self.long, began: self.began, ..Self::new() };
+        *self = Self { long: self.long, began: self.began, ..Self::stretched(self.stretch) };
     }
 
     /// Time passes; `direct`: a direct path works.
@@ -198,10 +211,10 @@ impl Search {
     }
 
     fn begin(&mut self, now: Instant, relay: bool) -> Step {
-        let gap = ROUND_GAPS[self.rounds.min(ROUND_GAPS.len() - 1)];
+        let gap = Duration::from_secs(ROUND_GAPS[self.rounds.min(ROUND_GAPS.len() - 1)]);
         self.rounds += 1;
         self.began = Some(now);
-        self.next_round = Some(now + Duration::from_secs(gap));
+        self.next_round = Some(now + gap * (100 + self.stretch) / 100);
         self.answers = 0;
         self.say = Ladder::start(now, SAY);
         if self.peer_primed.is_some_and(|at| now - at < PRIMED_HOLDS) {

@@ -39,7 +39,9 @@ pub enum Behaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Allocation {
     /// The internal one, while it is free. With a mapping that depends on the remote, "free" means free
-    /// towards that remote, as in Linux: one external port then carries several mappings.
+    /// towards that remote, as in Linux: one external port then carries several mappings. And as in Linux
+    /// the port that the socket's newest mapping has comes first, whatever it is: one that had to give way
+    /// towards one remote draws the next ones after it.
     Preserving,
     /// The one after the last.
     Sequential,
@@ -132,6 +134,7 @@ pub struct Nat {
     external: IpAddr,
     rng: Rng,
     next_port: u16,
+    made: u64,
     mappings: BTreeMap<Key, Mapping>,
     /// Unsolicited packets that are remembered, {port, remote}, and until when.
     foreign: BTreeMap<(u16, SocketAddr), Instant>,
@@ -159,6 +162,8 @@ struct Mapping {
     permits: BTreeMap<SocketAddr, Instant>,
     expires: Instant,
     answered: bool,
+    /// Grows with each mapping.
+    number: u64,
 }
 
 impl Behaviour {
@@ -189,7 +194,7 @@ impl Nat {
     pub fn new(config: NatConfig, external: IpAddr, seed: &Seed) -> Self {
         let mut rng = seed.rng();
         let next_port = random_port(&mut rng);
-        Self { config, external, rng, next_port, mappings: BTreeMap::new(), foreign: BTreeMap::new() }
+        Self { config, external, rng, next_port, made: 0, mappings: BTreeMap::new(), foreign: BTreeMap::new() }
     }
 
     /// What it is.
@@ -219,7 +224,9 @@ impl Nat {
             None => self.allocate(internal, remote)?,
         };
         let NatConfig { lifetime, lifetime_unanswered, .. } = self.config;
-        let fresh = || Mapping { external, permits: BTreeMap::new(), expires: now, answered: false };
+        self.made += 1;
+        let number = self.made;
+        let fresh = || Mapping { external, permits: BTreeMap::new(), expires: now, answered: false, number };
         let mapping = self.mappings.entry(key).or_insert_with(fresh);
         let expires = now + if mapping.answered { lifetime } else { lifetime.min(lifetime_unanswered) };
         mapping.expires = mapping.expires.max(expires);
@@ -271,19 +278,27 @@ impl Nat {
         if !self.config.translates {
             return Some(internal);
         }
-        let port = match self.config.allocation {
-            Allocation::Preserving if self.is_free(internal.port(), remote) => internal.port(),
-            Allocation::Sequential => {
+        let preserved = [self.newest_port(internal), Some(internal.port())];
+        let preserved = preserved.into_iter().flatten().find(|port| self.is_free(*port, remote));
+        let port = match (self.config.allocation, preserved) {
+            (Allocation::Preserving, Some(port)) => port,
+            (Allocation::Sequential, _) => {
                 let port = self.free_port_from(self.next_port, remote)?;
                 self.next_port = port_after(port);
                 port
             }
-            Allocation::Preserving | Allocation::Random => {
+            (Allocation::Preserving | Allocation::Random, _) => {
                 let start = random_port(&mut self.rng);
                 self.free_port_from(start, remote)?
             }
         };
         Some(SocketAddr::new(self.external, port))
+    }
+
+    /// What the youngest mapping of the socket has (Linux: `find_appropriate_src`).
+    fn newest_port(&self, internal: SocketAddr) -> Option<u16> {
+        let own = self.mappings.iter().filter(|(key, _)| key.internal == internal);
+        own.max_by_key(|(_, mapping)| mapping.number).map(|(_, mapping)| mapping.external.port())
     }
 
     fn free_port_from(&self, start: u16, remote: SocketAddr) -> Option<u16> {

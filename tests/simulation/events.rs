@@ -326,3 +326,37 @@ fn behind_linux_a_pair_is_direct_again_after_its_router_forgot() {
         assert!(after.is_some_and(|after| after < SECOND * 50), "{after:?}");
     }
 }
+
+/// One flow that had to take another port draws the next ones after it, and each search of any pair makes some: the
+/// rounds of pairs that cannot meet (bob and dave) must not hold it for everybody.
+#[test]
+fn a_hopeless_pair_does_not_keep_a_hopeful_one_apart() {
+    for seed in 0..12 {
+        let mut scene = Scene::new(200 + u64::from(seed));
+        let nats = [DIRECT, NatConfig::linux_masquerade(), DIRECT, RELAYED];
+        let [alice, bob, carol, dave] =
+            std::array::from_fn(|n| scene.peer(["alice", "bob", "carol", "dave"][n], House::v4(Some(nats[n]))));
+        for peer in [alice, bob, carol, dave] {
+            scene.run(SECOND / 7 * seed);
+            scene.up(peer);
+        }
+        scene.settle(alice, bob, PeerState::Direct, SECOND * 60).expect("they meet");
+        let to = scene.v4(bob);
+        scene.world.with(alice, |p: &mut Peer, now| p.flow(now, Kind::EchoRequest, bob, to, SECOND / 10));
+        scene.run(SECOND * 20);
+        let gateway = scene.world.gateway_of(bob);
+        let (now, own) = (scene.now(), "192.168.1.2:40002".parse().expect("an address"));
+        let nat = scene.world.gate(gateway).nat.as_mut().expect("a NAT");
+        nat.forget();
+        // The rendezvous sees him where he was, so it cannot tell; then what comes first comes from outside.
+        let kept = nat.outbound(now, own, "198.51.100.1:3478".parse().expect("an address"));
+        assert_eq!(kept.map(|at| at.port()), Some(own.port()));
+        for dead in [true, false] {
+            scene.world.gate(gateway).up.dead = dead;
+            scene.run(SECOND / 5);
+        }
+        scene.run(SECOND * 10);
+        let after = scene.settle(alice, bob, PeerState::Direct, SECOND * 600);
+        assert!(after.is_some_and(|after| after < SECOND * 150), "{after:?}");
+    }
+}
