@@ -4,6 +4,9 @@
 //! Who might do it: *a stranger*, who reads and writes the wire but has no key; *a member*, who has the network's key;
 //! *a user*, who is somebody else on the same machine.
 
+#[path = "common/named.rs"]
+mod named;
+
 /// One row.
 struct Attack {
     what: &'static str,
@@ -237,11 +240,6 @@ const ATTACKS: &[Attack] = &[
 fn every_test_on_the_list_exists() {
     for Attack { what, against, tests } in ATTACKS {
         assert!(!tests.is_empty() && !against.is_empty(), "{what}");
-        for test in *tests {
-            let (file, name) = test.split_once(": ").expect("file: test");
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert!(text.contains(&format!("fn {name}(")), "{what}: {test} does not exist");
-        }
+        tests.iter().copied().for_each(named::test_exists);
     }
 }

@@ -41,6 +41,11 @@ impl Gather {
         list
     }
 
+    /// How many of `announced` nobody should ever have announced: [`is_usable_candidate`] refuses them.
+    pub fn refused(&self, announced: &[Candidate]) -> u64 {
+        announced.iter().filter(|candidate| !is_usable_candidate(candidate.addr, &self.overlays)).count() as u64
+    }
+
     /// Whether the peer and we are seen with the same public address: behind one router.
     fn shares_reflexive(&self, announced: &[Candidate], observed: &[SocketAddr]) -> bool {
         let announced = announced.iter().filter(|c| c.kind == CandidateKind::Reflexive).map(|c| c.addr);

@@ -19,17 +19,20 @@ impl Drops {
     /// Counts one drop.
     pub(super) fn count(&mut self, word: &'static str) {
         tracing::trace!(reason = word, "dropped");
-        *self.0.entry(word).or_default() += 1;
+        self.add(word, 1);
     }
 
-    /// Drops so far for one reason.
-    pub(super) fn of(&self, word: &str) -> u64 {
-        self.0.get(word).copied().unwrap_or(0)
+    /// Takes over what somebody who goes has counted.
+    pub(super) fn add(&mut self, word: &'static str, n: u64) {
+        if n > 0 {
+            *self.0.entry(word).or_default() += n;
+        }
     }
 
     /// All of them, for `status`, with those that others have counted.
     pub(super) fn to_map(&self, others: &[(&'static str, u64)]) -> BTreeMap<String, u64> {
-        let others = others.iter().copied().filter(|(_, n)| *n > 0);
-        self.0.iter().map(|(word, n)| (*word, *n)).chain(others).map(|(word, n)| (word.to_owned(), n)).collect()
+        let mut all = Self(self.0.clone());
+        others.iter().for_each(|(word, n)| all.add(word, *n));
+        all.0.into_iter().map(|(word, n)| (word.to_owned(), n)).collect()
     }
 }

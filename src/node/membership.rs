@@ -237,6 +237,9 @@ impl Node {
             None => self.add_peer(now, signed),
         }
         self.cache_changed = true;
+        if let Some(peer) = self.peers.get(&id) {
+            self.drops.add("candidate", self.gather.refused(&peer.signed.candidates));
+        }
         self.admit_candidates(now, &id);
         let bound = self.peers.get(&id).is_some_and(|p| p.session.is_established(now));
         if bound {
@@ -412,6 +415,8 @@ impl Node {
         self.forget_hearsay(id);
         let Some(mut peer) = self.peers.remove(id) else { return };
         peer.session.close(now, &mut self.shared.env());
+        self.drops.add("echo-rate", peer.punch.unanswered());
+        self.drops.add("too-many-paths", peer.punch.crowded());
         self.tags.remove(&peer.probe_keys.rx_tag);
         self.router.remove(id);
         self.warnings.clear("address-taken", &id.to_string());

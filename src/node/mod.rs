@@ -412,7 +412,7 @@ impl Node {
 
     /// What was dropped so far for `reason`, a word of `counters.drop`.
     pub fn dropped(&self, reason: &str) -> u64 {
-        self.drops.of(reason)
+        self.all_drops().get(reason).copied().unwrap_or(0)
     }
 
     /// Whether the stored cache was there and could not be read: worth setting aside.

@@ -101,6 +101,11 @@ impl Naming {
         }
     }
 
+    /// Addresses and names of those who are gone that made room for others.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.addresses.evicted() + self.names.evicted()
+    }
+
     pub(super) fn store(&self, wall_ms: u64) -> (Vec<Stored<Ipv4Addr>>, Vec<Stored<String>>) {
         (self.addresses.store(wall_ms), self.names.store(wall_ms))
     }

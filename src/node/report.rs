@@ -1,5 +1,6 @@
 //! What `status` says, put together from the machines.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Node;
@@ -31,13 +32,20 @@ impl Node {
             rendezvous: self.servers.iter().map(rendezvous_report).collect(),
             peers,
             warnings: self.warnings.to_vec(),
-            counters: Counters {
-                drop: self.drops.to_map(&[
-                    ("probe-budget", self.budget.refused()),
-                    ("echo-rate", self.peers.values().map(|peer| peer.punch.unanswered()).sum()),
-                ]),
-            },
+            counters: Counters { drop: self.all_drops() },
         }
+    }
+
+    /// What was dropped so far, whoever counted it.
+    pub(super) fn all_drops(&self) -> BTreeMap<String, u64> {
+        self.drops.to_map(&[
+            ("probe-budget", self.budget.refused()),
+            ("echo-rate", self.peers.values().map(|peer| peer.punch.unanswered()).sum()),
+            ("too-many-paths", self.peers.values().map(|peer| peer.punch.crowded()).sum()),
+            ("too-many-listed", self.servers.iter().map(|server| server.client.overflowed()).sum()),
+            ("too-many-warnings", self.warnings.refused()),
+            ("evicted-binding", self.naming.evicted()),
+        ])
     }
 
     fn me_report(&self) -> Me {

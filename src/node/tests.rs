@@ -7,9 +7,11 @@ use super::*;
 use crate::addr::OverlayNet;
 use crate::crypto::{DeviceSecrets, NetworkSecrets, Suites, announcement};
 use crate::id::{Epoch, NetworkKey};
+use crate::punch::{ProbeIn, Via};
 use crate::sans::Datagram;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
+use crate::wire::probe::ProbeKind;
 use crate::wire::session::Control;
 
 const T0: Instant = Instant::from_nanos(1_000_000_000_000);
@@ -215,6 +217,19 @@ fn a_packet_before_the_session_waits_and_arrives() {
     assert_eq!(lan.send(0, &packet), Outbound::Taken);
     lan.run(Duration::from_secs(2));
     assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+#[test]
+fn packets_that_wait_too_long_or_are_too_many_are_counted() {
+    let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob")]);
+    let packet = udp(&lan.hosts[0].1.me().ula.to_string(), &lan.hosts[1].1.me().ula.to_string());
+    lan.hosts.truncate(1);
+    for _ in 0..70 {
+        assert_eq!(lan.send(0, &packet), Outbound::Taken);
+    }
+    assert_eq!(lan.node(0).dropped("no-session"), 6);
+    lan.run(Duration::from_secs(60));
+    assert_eq!(lan.node(0).dropped("no-session"), 70);
 }
 
 #[test]
@@ -564,7 +579,7 @@ fn a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devi
         }
         lan.run(Duration::from_secs(2));
     }
-    assert!(lan.node(0).budget.refused() > 1_000, "the search for rogues is at its limits");
+    assert!(lan.node(0).dropped("probe-budget") > 1_000, "the search for rogues is at its limits");
     let path = lan.peer(0, "bob").path.expect("a path");
     assert_eq!((lan.peer(0, "bob").state, path.remote), (status::PeerState::Direct, moved));
 }
@@ -773,6 +788,45 @@ fn ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets() {
         most += lan.wire.iter().filter(|(_, to, _)| to.ip() == victim).count();
     }
     assert!(most > 0 && most <= 2 * 60 + 12, "{most} in two minutes");
+}
+
+#[test]
+fn candidates_that_nobody_may_announce_are_counted_and_not_tried() {
+    let mut lan = pair();
+    let wrong = ["127.0.0.1:5", "0.0.0.0:5", "224.0.0.251:5353", "255.255.255.255:9", "198.51.100.9:0", "10.77.0.9:5"];
+    let announced = wrong.iter().chain(&["198.51.100.9:5"]).map(|text| text.parse().expect("address"));
+    let device = invented(1, announced.map(|addr| Candidate { kind: CandidateKind::Host, addr }).collect());
+    let (now, id) = (lan.now, device.peer);
+    lan.node(0).learn(now, device);
+    assert_eq!(lan.node(0).dropped("candidate"), 6);
+    let tried = lan.node(0).peers[&id].punch.paths(now).map(|path| path.via.remote());
+    assert_eq!(tried.collect::<Vec<_>>(), [Some("198.51.100.9:5".parse().expect("address"))]);
+}
+
+#[test]
+fn a_storm_of_broadcasts_is_cut_and_counted() {
+    let mut lan = pair();
+    let storm = udp(&lan.v4(0), "255.255.255.255");
+    let sent = (0..700).filter(|_| lan.send(0, &storm) == Outbound::Taken).count();
+    assert_eq!(sent, 500);
+    assert_eq!(lan.node(0).dropped("fan-out-rate"), 200);
+}
+
+#[test]
+fn requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes() {
+    let mut lan = pair();
+    let (now, bob) = (lan.now, lan.node(1).my_id());
+    let from = lan.hosts[1].0;
+    for port in 1000..1300_u16 {
+        let request = ProbeIn { kind: ProbeKind::Request, nonce: port.into(), len: 62, observed: None };
+        let via = Via::Direct { socket: SocketId(0), remote: SocketAddr::new(from.ip(), port) };
+        lan.node(0).peers.get_mut(&bob).expect("bob").punch.handle_probe(now, via, None, &request);
+    }
+    let counts = |node: &Node| ["echo-rate", "too-many-paths"].map(|word| node.dropped(word));
+    let before = counts(lan.node(0));
+    assert!(before[0] >= 200 && before[1] >= 280, "{before:?}");
+    lan.node(0).remove_peer(now, &bob);
+    assert_eq!(counts(lan.node(0)), before);
 }
 
 #[test]

@@ -10,7 +10,11 @@ const MAX_WARNINGS: usize = 64;
 
 /// The standing warnings.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(BTreeMap<(&'static str, String), Standing>);
+pub(super) struct Warnings {
+    standing: BTreeMap<(&'static str, String), Standing>,
+    /// Those beyond [`MAX_WARNINGS`].
+    refused: u64,
+}
 
 #[derive(Debug)]
 struct Standing {
@@ -22,10 +26,11 @@ impl Warnings {
     /// Raises (or rewords) the warning `code` about `subject`.
     pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) {
         let key = (code, subject.into());
-        if self.0.len() >= MAX_WARNINGS && !self.0.contains_key(&key) {
+        if self.standing.len() >= MAX_WARNINGS && !self.standing.contains_key(&key) {
+            self.refused += 1;
             return;
         }
-        let standing = self.0.entry(key).or_insert_with(|| {
+        let standing = self.standing.entry(key).or_insert_with(|| {
             tracing::warn!("{text}");
             Standing { text: String::new(), since_ms: wall_ms }
         });
@@ -34,9 +39,14 @@ impl Warnings {
 
     /// Lowers it, if it stands.
     pub(super) fn clear(&mut self, code: &'static str, subject: &str) {
-        if self.0.remove(&(code, subject.to_owned())).is_some() {
+        if self.standing.remove(&(code, subject.to_owned())).is_some() {
             tracing::info!(code, subject, "no longer so");
         }
+    }
+
+    /// How often there was no room for one.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// All of them, for `status`.
@@ -46,7 +56,7 @@ impl Warnings {
             text: standing.text.clone(),
             since: rfc3339(standing.since_ms),
         };
-        self.0.iter().map(warning).collect()
+        self.standing.iter().map(warning).collect()
     }
 }
 
@@ -71,5 +81,13 @@ mod tests {
         assert!(w.to_vec().is_empty());
         w.raise(u64::MAX, "x", "", "far future does not panic".into());
         assert_eq!(w.to_vec().len(), 1);
+    }
+
+    #[test]
+    fn only_so_many_stand_and_the_rest_is_counted() {
+        let mut w = Warnings::default();
+        (0..100).for_each(|n| w.raise(0, "version", n.to_string(), "text".into()));
+        w.raise(0, "version", "0", "reworded".into());
+        assert_eq!((w.to_vec().len(), w.refused()), (MAX_WARNINGS, 100 - MAX_WARNINGS as u64));
     }
 }

@@ -84,6 +84,8 @@ pub struct Punch {
     echo_rate: RateLimit,
     /// Requests beyond that rate.
     unanswered: u64,
+    /// Addresses that probes came from and that had to go, or found no room.
+    crowded: u64,
     echoes: VecDeque<ProbeOut>,
     keepalives: VecDeque<Via>,
     events: VecDeque<Event>,
@@ -109,6 +111,7 @@ impl Punch {
             payer: Payer::new(Standing::Stranger),
             echo_rate: RateLimit::new(ECHO_RATE, ECHO_BURST),
             unanswered: 0,
+            crowded: 0,
             echoes: VecDeque::new(),
             keepalives: VecDeque::new(),
             events: VecDeque::new(),
@@ -286,6 +289,11 @@ impl Punch {
     /// Requests that were not answered because too many came.
     pub const fn unanswered(&self) -> u64 {
         self.unanswered
+    }
+
+    /// Peer-reflexive addresses that made room for others, or found none.
+    pub const fn crowded(&self) -> u64 {
+        self.crowded
     }
 
     /// All paths, for people.

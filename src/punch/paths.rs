@@ -50,6 +50,7 @@ impl Punch {
         let Some(addr) = via.remote() else { return };
         let strangers = |path: &&Path| path.via.is_direct() && !path.announced;
         if self.paths.iter().filter(strangers).count() >= MAX_PEER_REFLEXIVE {
+            self.crowded += 1;
             let oldest = self.paths.iter().position(|path| strangers(&path) && !path.is_proven());
             let Some(oldest) = oldest else { return };
             self.paths.remove(oldest);

@@ -54,6 +54,7 @@ struct Holder {
 #[derive(Debug)]
 pub struct Bindings<K> {
     holders: BTreeMap<K, Holder>,
+    evicted: u64,
 }
 
 /// A binding as it is stored between runs.
@@ -69,7 +70,7 @@ pub struct Stored<K> {
 
 impl<K> Default for Bindings<K> {
     fn default() -> Self {
-        Self { holders: BTreeMap::new() }
+        Self { holders: BTreeMap::new(), evicted: 0 }
     }
 }
 
@@ -77,7 +78,7 @@ impl<K: Ord + Clone> Bindings<K> {
     /// Bindings of an earlier run: settled, nobody live.
     pub fn restore(stored: impl IntoIterator<Item = Stored<K>>) -> Self {
         let holder = |s: &Stored<K>| Holder { claim: s.claim, live: false, seen_ms: s.seen_ms, settled: Instant::ZERO };
-        Self { holders: stored.into_iter().map(|s| (s.key.clone(), holder(&s))).collect() }
+        Self { holders: stored.into_iter().map(|s| (s.key.clone(), holder(&s))).collect(), evicted: 0 }
     }
 
     /// What to store.
@@ -120,7 +121,13 @@ impl<K: Ord + Clone> Bindings<K> {
         let last = gone.max_by_key(|(_, holder)| holder.settled).map(|(key, _)| key.clone());
         if let Some(key) = last {
             self.holders.remove(&key);
+            self.evicted += 1;
         }
+    }
+
+    /// Bindings of those who are gone that made room for others.
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Who holds `key`.
@@ -230,7 +237,7 @@ mod tests {
             assert_eq!(b.claim(T0 + Duration::from_millis(n.into()), 0, n, stranger(n)), Ok(None));
             b.gone(&stranger(n).peer, 0);
         }
-        assert!(b.holders.len() <= MOST, "{}", b.holders.len());
+        assert_eq!((b.holders.len(), b.evicted()), (MOST, 5_000 - MOST as u64));
         assert_eq!(b.holder(&0, 0), Some(friend.peer), "who was here before keeps what it had");
         assert_eq!(b.holder(&4_999, 0), Some(stranger(4_999).peer));
     }

@@ -68,6 +68,7 @@ pub struct Core {
     stun: RateLimit,
     stun_of: RateTable,
     stun_answers: u64,
+    stun_refused: u64,
     unclassified: u64,
     started: Instant,
     transmits: std::collections::VecDeque<Transmit>,
@@ -84,6 +85,7 @@ impl Core {
             server: Server::new(config.registrations, secret, &rng.seed()),
             relay: Table::new(config.relay),
             stun_answers: 0,
+            stun_refused: 0,
             unclassified: 0,
             started: now,
             transmits: std::collections::VecDeque::new(),
@@ -166,6 +168,7 @@ impl Core {
             ("relay-over-network", relay.over_network),
             ("relay-over-total", relay.over_total),
             ("stun", self.stun_answers),
+            ("stun-rate", self.stun_refused),
             ("unclassified", self.unclassified),
         ]);
         all
@@ -206,6 +209,7 @@ impl Core {
         }
         let prefix = self.server.limits().prefix(route.remote.ip());
         if !self.stun_of.allow(now, &prefix) || !self.stun.allow(now) {
+            self.stun_refused += 1;
             return false;
         }
         self.stun_answers += 1;

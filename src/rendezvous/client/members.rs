@@ -25,6 +25,8 @@ pub(super) struct Members {
     entries: BTreeMap<PeerId, Entry>,
     sync: Sync,
     asked: Option<Instant>,
+    /// Listings beyond [`MAX_MEMBERS`].
+    pub(super) refused: u64,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Members {
 
     fn list(&mut self, peer: PeerId, id: u32, digest: u64) -> Change {
         if self.entries.len() >= MAX_MEMBERS && !self.entries.contains_key(&peer) {
+            self.refused += 1;
             return Change::Nothing;
         }
         let old = self.entries.insert(peer, Entry { id, digest, standing: Standing::Listed });

@@ -410,6 +410,11 @@ impl Client {
         }
     }
 
+    /// What the server told beyond what this client keeps: [`MAX_MEMBERS`] members and as many channels.
+    pub const fn overflowed(&self) -> u64 {
+        self.members.refused + self.wishes.refused
+    }
+
     /// The last round trip to the server.
     pub const fn rtt(&self) -> Option<Duration> {
         self.rtt

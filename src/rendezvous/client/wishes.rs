@@ -27,6 +27,8 @@ pub(super) struct Wishes {
     /// Whose channel a number is.
     numbers: BTreeMap<u32, PeerId>,
     introductions: BTreeMap<PeerId, Introduction>,
+    /// Channels beyond [`MAX_MEMBERS`] that the server spoke of.
+    pub(super) refused: u64,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Wishes {
             channels: BTreeMap::new(),
             numbers: BTreeMap::new(),
             introductions: BTreeMap::new(),
+            refused: 0,
         }
     }
 
@@ -135,6 +138,8 @@ impl Wishes {
             let closing = Channel { number, open: false, closing: true, id, repeat: Some(Repeat::new(now)) };
             if number != 0 && self.channels.len() < MAX_MEMBERS {
                 self.channels.insert(*peer, closing);
+            } else if number != 0 {
+                self.refused += 1;
             }
             return None;
         };
@@ -265,7 +270,7 @@ mod tests {
             peer.0[..4].copy_from_slice(&n.to_be_bytes());
             assert_eq!(wishes.channel_is(now, &peer, 5), None);
         }
-        assert_eq!(wishes.channels.len(), MAX_MEMBERS);
+        assert_eq!((wishes.channels.len(), wishes.refused), (MAX_MEMBERS, 10_000 - MAX_MEMBERS as u64));
         assert!(wishes.channels.values().all(|channel| channel.closing));
     }
 }

@@ -142,5 +142,5 @@ fn stun_answers_are_limited_by_prefix() {
         }
     }
     world.run(MS * 50);
-    assert_eq!(world.counter("stun"), 6);
+    assert_eq!((world.counter("stun"), world.counter("stun-rate")), (6, 14));
 }

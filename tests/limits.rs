@@ -1,0 +1,212 @@
+//! Everything that somebody could use up, and how much of it there is. Each limit has a counter, by a word that
+//! `punchlan status --json` (a peer) or the log after SIGUSR1 (a rendezvous) shows, and a test that goes beyond it. The
+//! words and tests that are named here must exist, so the list stays true.
+
+#[path = "common/named.rs"]
+mod named;
+
+use std::collections::BTreeSet;
+
+/// One row.
+struct Limit {
+    of: &'static str,
+    most: &'static str,
+    /// Under which word what was beyond it is counted.
+    counter: &'static str,
+    /// `file: test`.
+    test: &'static str,
+}
+
+const fn limit(of: &'static str, most: &'static str, counter: &'static str, test: &'static str) -> Limit {
+    Limit { of, most, counter, test }
+}
+
+const AT_A_PEER: &[Limit] = &[
+    limit(
+        "peers known",
+        "1,024; those met first stay",
+        "evicted-peer",
+        "src/node/tests.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
+    ),
+    limit(
+        "names and addresses of those who are gone",
+        "2,048 each",
+        "evicted-binding",
+        "src/router/bindings.rs: devices_that_come_and_go_without_end_crowd_nobody_out",
+    ),
+    limit(
+        "candidates that nobody may announce",
+        "none of loopback, multicast, our own overlays…",
+        "candidate",
+        "src/node/tests.rs: candidates_that_nobody_may_announce_are_counted_and_not_tried",
+    ),
+    limit(
+        "probes to addresses that never answered",
+        "60 a minute for one address, 500 a second in all, 3 a second for one peer (240 at once)",
+        "probe-budget",
+        "src/node/tests.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
+    ),
+    limit(
+        "answers to one peer's probes",
+        "100 a second, 32 waiting",
+        "echo-rate",
+        "src/node/tests.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
+    ),
+    limit(
+        "addresses that one peer's probes came from",
+        "16",
+        "too-many-paths",
+        "src/node/tests.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
+    ),
+    limit(
+        "one peer's announcements",
+        "1 a second, 5 at once",
+        "announcement-rate",
+        "src/node/tests.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
+    ),
+    limit(
+        "one peer's words in the session",
+        "100 a second, 400 at once",
+        "control-rate",
+        "src/node/tests.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
+    ),
+    limit(
+        "handshakes from unproven addresses",
+        "40 a second, then a cookie has to prove the address: 4 a second for each that did",
+        "under-load",
+        "src/node/tests.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
+    ),
+    limit(
+        "handshakes that one peer begins",
+        "4 a second, 8 at once",
+        "too-many-handshakes",
+        "src/session/tests/attacks.rs: a_peer_cannot_begin_handshakes_without_end",
+    ),
+    limit(
+        "broadcast and multicast packets of this machine",
+        "500 a second",
+        "fan-out-rate",
+        "src/node/tests.rs: a_storm_of_broadcasts_is_cut_and_counted",
+    ),
+    limit(
+        "packets that wait for a session",
+        "64 a peer, 2 s",
+        "no-session",
+        "src/node/tests.rs: packets_that_wait_too_long_or_are_too_many_are_counted",
+    ),
+    limit(
+        "members and channels that one rendezvous speaks of",
+        "4,096 each",
+        "too-many-listed",
+        "src/rendezvous/client/wishes.rs: channels_that_a_server_invents_are_closed_but_only_so_many",
+    ),
+    limit(
+        "warnings that stand",
+        "64",
+        "too-many-warnings",
+        "src/node/warnings.rs: only_so_many_stand_and_the_rest_is_counted",
+    ),
+];
+
+const AT_A_RENDEZVOUS: &[Limit] = &[
+    limit(
+        "hellos",
+        "50 a second from a prefix, 20,000 in all",
+        "busy",
+        "src/server/tests/attacks.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
+    ),
+    limit(
+        "registers",
+        "20 a second from a prefix, 50 of a network, 2,000 in all",
+        "busy",
+        "src/server/tests/limits.rs: everybody_gets_in_after_a_restart_though_the_rate_of_registers_is_small",
+    ),
+    limit(
+        "registrations from a prefix",
+        "256",
+        "prefix-full",
+        "src/server/tests/limits.rs: memory_is_bounded_by_registrations_in_all_of_a_network_and_of_a_prefix",
+    ),
+    limit(
+        "members of a network",
+        "256",
+        "network-full",
+        "src/server/tests/limits.rs: memory_is_bounded_by_registrations_in_all_of_a_network_and_of_a_prefix",
+    ),
+    limit(
+        "registrations in all",
+        "100,000",
+        "full",
+        "src/server/tests/limits.rs: memory_is_bounded_by_registrations_in_all_of_a_network_and_of_a_prefix",
+    ),
+    limit(
+        "changes of an announcement",
+        "1 a second, 5 at once",
+        "announcement-rate",
+        "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
+    ),
+    limit(
+        "introductions that a member asks for",
+        "1 a second, 64 at once",
+        "introduction-rate",
+        "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
+    ),
+    limit(
+        "whole lists that a member asks for",
+        "1 a second, 3 at once",
+        "list-rate",
+        "src/server/tests/attacks.rs: the_list_is_not_told_as_often_as_somebody_asks",
+    ),
+    limit(
+        "channels that a member opens and closes",
+        "5 a second, 300 at once",
+        "channel-rate",
+        "src/server/tests/attacks.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
+    ),
+    limit(
+        "open channels",
+        "256 for each member, 200,000 in all",
+        "channels-full",
+        "src/server/tests/limits.rs: channels_over_the_limit_are_refused_in_words",
+    ),
+    limit(
+        "relayed bytes from a prefix",
+        "25 MB a second",
+        "relay-over-prefix",
+        "src/server/tests/limits.rs: relayed_traffic_over_the_limit_is_dropped_counted_and_said",
+    ),
+    limit(
+        "relayed bytes of a network",
+        "50 MB a second",
+        "relay-over-network",
+        "src/relay/tests.rs: networks_and_the_whole_have_limits_too",
+    ),
+    limit(
+        "relayed bytes in all",
+        "125 MB a second",
+        "relay-over-total",
+        "src/relay/tests.rs: networks_and_the_whole_have_limits_too",
+    ),
+    limit(
+        "STUN answers",
+        "20 a second for a prefix, 5,000 in all",
+        "stun-rate",
+        "src/server/tests/limits.rs: stun_answers_are_limited_by_prefix",
+    ),
+];
+
+#[test]
+fn every_limit_on_the_list_is_counted_and_tested() {
+    let words: BTreeSet<String> =
+        ["node", "rendezvous", "server", "wire"].iter().flat_map(|layer| quoted(layer)).collect();
+    for Limit { of, most, counter, test } in AT_A_PEER.iter().chain(AT_A_RENDEZVOUS) {
+        assert!(!most.is_empty() && words.contains(*counter), "{of}: nothing is counted as {counter}");
+        named::test_exists(test);
+    }
+}
+
+/// All short texts in quotation marks in the source of a layer.
+fn quoted(layer: &str) -> BTreeSet<String> {
+    let texts = named::sources(&format!("src/{layer}"));
+    texts.iter().flat_map(|text| text.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+}
