@@ -24,7 +24,7 @@
 //! L5 node/                                the whole peer without I/O
 //! L4 router/                              overlay address -> peer; source guard; bindings
 //! L3 punch/ gather/ rendezvous/ relay/    four machines that never import each other
-//! L2 crypto/ session/                     keys, Noise, seals, replay · one peer's keys over time
+//! L2 crypto/ session/ offload/            keys, Noise, seals, replay · one peer's keys over time · super-packets
 //! L1 wire/                                bytes <-> typed messages
 //! L0 id addr sans                         names of things, the loop contract's types
 //! ```
@@ -49,6 +49,7 @@ pub mod sans;
 pub mod wire;
 
 pub mod crypto;
+pub mod offload;
 pub mod session;
 
 pub mod gather;

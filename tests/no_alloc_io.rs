@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::tun::Tun;
 use punchlan::io::udp::{Batch, Socket};
+use punchlan::offload::Vnet;
 
 struct Counting;
 
@@ -79,16 +80,18 @@ fn inner_packets_cost_no_allocation() {
         let addresses = Addresses { v4: Some("10.77.0.1/24".parse().expect("net")), v6: Vec::new() };
         Network::open().expect("netlink").configure(&tun, 1400, &addresses).await.expect("configured");
         let program = std::net::UdpSocket::bind("10.77.0.1:7").expect("bound");
-        let mut buf = [0; 1500];
+        let (mut buf, mut rest) = ([0; 1500], [0; 1500]);
         let mut before = 0;
         for round in 0..ROUNDS + WARM_UP {
             if round == WARM_UP {
                 before = COUNT.get();
             }
             program.send_to(&[7; 1300], (Ipv4Addr::new(10, 77, 0, 2), 7)).expect("sent");
-            let len = tun.recv(&mut buf).await.expect("a packet");
-            while tun.try_recv(&mut buf[len..]).expect("drained").is_some() {}
-            tun.send(&buf[..len]).expect("sent");
+            let (vnet, len) = tun.recv(&mut buf, Vnet::LEN).await.expect("a packet");
+            let packet = Vnet::LEN..Vnet::LEN + len;
+            vnet.finish(&mut buf[packet.clone()]);
+            while tun.try_recv(&mut rest, Vnet::LEN).expect("drained").is_some() {}
+            tun.send(&buf[packet]).expect("sent");
         }
         assert_eq!(COUNT.get() - before, 0, "allocations in {ROUNDS} rounds");
     });

@@ -28,6 +28,8 @@ use punchlan::io::net::{Addresses, Changes, Clash, Network};
 use punchlan::io::tun::{NAME_PREFIX, Tun};
 use punchlan::io::udp::Socket;
 
+/// Where packets are read to.
+const AT: usize = punchlan::offload::Vnet::LEN;
 const MTU: u16 = 1400;
 /// The three addresses of the kernel's side, and of ours.
 const KERNEL: [&str; 3] = ["10.77.0.1", "fd77::1", "fe80::1"];
@@ -74,15 +76,16 @@ fn a_burst_is_drained_after_one_wake_up() {
         for i in 0..300_u16 {
             socket.send_to(&i.to_be_bytes(), "10.77.0.2:7777").expect("sent");
         }
-        let mut buf = vec![0; usize::from(MTU)];
+        let mut buf = vec![0; AT + usize::from(MTU)];
         let mut seen = Vec::new();
-        let mut len = Some(within(tun.recv(&mut buf)).await.expect("in time").expect("a packet"));
-        while let Some(packet) = len {
-            if destination(&buf[..packet]) == Some(ip("10.77.0.2")) {
-                let payload = parse_udp(&buf[..packet]).1;
+        let mut read = Some(within(tun.recv(&mut buf, AT)).await.expect("in time").expect("a packet"));
+        while let Some((_, len)) = read {
+            let packet = &buf[AT..AT + len];
+            if destination(packet) == Some(ip("10.77.0.2")) {
+                let payload = parse_udp(packet).1;
                 seen.push(u16::from_be_bytes(payload.try_into().expect("two bytes")));
             }
-            len = tun.try_recv(&mut buf).expect("drained");
+            read = tun.try_recv(&mut buf, AT).expect("drained");
         }
         assert_eq!(seen, (0..300).collect::<Vec<u16>>());
     });
@@ -399,12 +402,14 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
 
 /// The next packet that the kernel sends to `to`; `None` if none comes.
 async fn packet_to(tun: &Tun, to: IpAddr) -> Option<Vec<u8>> {
-    let mut buf = vec![0; 2048];
+    let mut buf = vec![0; AT + 2048];
     within(async {
         loop {
-            let len = tun.recv(&mut buf).await.expect("the device is there");
-            if destination(&buf[..len]) == Some(to) {
-                return buf[..len].to_vec();
+            let (vnet, len) = tun.recv(&mut buf, AT).await.expect("the device is there");
+            let packet = &mut buf[AT..AT + len];
+            vnet.finish(packet);
+            if destination(packet) == Some(to) {
+                return packet.to_vec();
             }
         }
     })

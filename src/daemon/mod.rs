@@ -10,6 +10,7 @@
 
 mod failure;
 mod notify;
+mod packets;
 mod reload;
 mod requests;
 mod run;
@@ -37,6 +38,8 @@ use crate::io::udp::{Socket, bind_pair};
 use crate::io::{clock, entropy, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::router::Owned;
+use crate::wire::session::feature;
+use packets::Sockets;
 use requests::Requests;
 use run::Peer;
 use writer::Writer;
@@ -81,7 +84,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let folders = Folders::from_env();
     let state = StateDir::open(&folders.state, &id)?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
-    let identity = Arc::new(Identity { network, device, suites: Suites::native(), features: 0 });
+    let identity = Arc::new(Identity { network, device, suites: Suites::native(), features: feature::SEGMENTS });
 
     let net = Network::open()?;
     for leftover in net.remove_leftovers().await? {
@@ -134,7 +137,19 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let (effects, news) = mpsc::unbounded_channel();
     let writer = Writer::start(state, effects.clone());
     let (v4_on_tun, requests) = (node.me().v4, Requests::default());
-    let peer = Peer { node, writer, net, tun, v4, v6, overlay, v4_on_tun, requests, effects, options, source };
+    let peer = Peer {
+        node,
+        writer,
+        net,
+        tun,
+        sockets: Sockets { v4, v6 },
+        overlay,
+        v4_on_tun,
+        requests,
+        effects,
+        options,
+        source,
+    };
     let ended = peer.run(control, news, reloads, stop).await;
     run_dir.remove();
     ended

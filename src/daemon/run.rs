@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::notify::{Notice, notify};
+use super::packets::{self, Outward, Sockets};
 use super::reload::Source;
 use super::requests::{Next, Requests};
 use super::writer::Writer;
@@ -21,11 +22,9 @@ use crate::io::signal::Reloads;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
 use crate::io::{interfaces, resolve};
-use crate::node::{Command, HEADROOM, Inbound, MTU, Node, Outbound, TAILROOM};
-use crate::sans::{Action, Datagram, Done};
+use crate::node::{Command, Node};
+use crate::sans::{Action, Done};
 
-/// Packets that are read from the TUN before the sockets get their turn.
-const TUN_BATCH: usize = 64;
 /// Goodbyes get this long to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(600);
 
@@ -35,8 +34,7 @@ pub(super) struct Peer<S> {
     pub(super) writer: Writer,
     pub(super) net: Network,
     pub(super) tun: Tun,
-    pub(super) v4: Socket,
-    pub(super) v6: Option<Socket>,
+    pub(super) sockets: Sockets,
     pub(super) overlay: OverlayNet,
     /// The overlay address that the TUN has.
     pub(super) v4_on_tun: Option<Ipv4Addr>,
@@ -60,22 +58,23 @@ impl<S: Source> Peer<S> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut changes = watch_network();
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
-        let mut packet = vec![0; HEADROOM + usize::from(MTU) + TAILROOM];
+        let mut outward = Outward::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             self.drain().await;
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
-            let v6 = self.v6.as_ref();
+            let v6 = self.sockets.v6.as_ref();
+            let (room, at) = outward.first();
             tokio::select! {
                 reason = &mut stop => {
                     tracing::info!(reason, "stopping");
                     break;
                 }
-                received = self.v4.recv(&mut batch4) => self.receive(SocketId(0), received, &mut batch4)?,
+                received = self.sockets.v4.recv(&mut batch4) => self.receive(SocketId(0), received, &mut batch4)?,
                 received = recv_optional(v6, &mut batch6) => self.receive(SocketId(1), received, &mut batch6)?,
-                len = self.tun.recv(&mut packet[HEADROOM..HEADROOM + usize::from(MTU)]) => {
-                    let len = len.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
-                    self.send_packets(&mut packet, len);
+                read = self.tun.recv(room, at) => {
+                    let first = read.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
+                    outward.send(clock::now(), &mut self.node, &self.tun, &self.sockets, first);
                 }
                 alarmed = alarm.until(wakeup) => {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
@@ -111,37 +110,8 @@ impl<S: Source> Peer<S> {
         batch: &mut Batch,
     ) -> Result<(), Failure> {
         received.map_err(|error| Failure::Failed(format!("the UDP socket broke: {error}")))?;
-        let now = clock::now();
-        for datagram in batch.datagrams() {
-            let (from, local, payload) = (datagram.from, datagram.local, datagram.payload);
-            let verdict = self.node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
-            if let Inbound::Deliver(range) = verdict
-                && let Err(error) = self.tun.send(&payload[range])
-            {
-                tracing::trace!(%error, "the interface refused a packet");
-            }
-        }
+        packets::receive(clock::now(), &mut self.node, &self.tun, socket, batch);
         Ok(())
-    }
-
-    /// Packets came from the TUN: the first stands in `buf`, the others are read now.
-    fn send_packets(&mut self, buf: &mut [u8], first: usize) {
-        let now = clock::now();
-        let mut len = first;
-        for handled in 1..=TUN_BATCH {
-            let end = HEADROOM + len + TAILROOM;
-            if let Outbound::Send { socket, to, range } = self.node.handle_packet(now, &mut buf[..end]) {
-                self.send(socket, to, None, None, &buf[range]);
-            }
-            // What is read must be handled: the rest of a longer burst stays in the TUN.
-            if handled == TUN_BATCH {
-                return;
-            }
-            match self.tun.try_recv(&mut buf[HEADROOM..HEADROOM + usize::from(MTU)]) {
-                Ok(Some(next)) => len = next,
-                _ => return,
-            }
-        }
     }
 
     /// Performs everything that the node wants.
@@ -194,8 +164,7 @@ impl<S: Source> Peer<S> {
     }
 
     fn send(&self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
-        let socket = if socket == SocketId(0) { Some(&self.v4) } else { self.v6.as_ref() };
-        let Some(Err(error)) = socket.map(|s| s.send(to, src, ttl, payload)) else { return };
+        let Some(Err(error)) = self.sockets.get(socket).map(|s| s.send(to, src, ttl, payload)) else { return };
         if fault(&error) == Fault::Broken {
             tracing::debug!(%error, %to, "not sent");
         }
@@ -216,8 +185,8 @@ impl<S: Source> Peer<S> {
             }
             let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
             let (socket, received) = tokio::select! {
-                received = self.v4.recv(batch4) => (SocketId(0), received),
-                received = recv_optional(self.v6.as_ref(), batch6) => (SocketId(1), received),
+                received = self.sockets.v4.recv(batch4) => (SocketId(0), received),
+                received = recv_optional(self.sockets.v6.as_ref(), batch6) => (SocketId(1), received),
                 _ = alarm.until(Some(wakeup)) => {
                     self.node.handle_timeout(clock::now());
                     continue;

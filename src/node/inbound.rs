@@ -13,11 +13,12 @@ use ipnet::IpNet;
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
 use crate::id::PeerId;
+use crate::offload::{self, Place};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
 use crate::session::{Channel, OpenError, Proof, Refusal, check_member, prove_source, read_initiation};
 use crate::wire::probe::Probe;
-use crate::wire::session::{Control, data, receiver_index};
+use crate::wire::session::{Control, Header, Segment, data, receiver_index};
 use crate::wire::{Class, Writer, classify};
 
 /// How a datagram reached us: its way, which is also the way to answer.
@@ -70,7 +71,8 @@ impl Node {
     }
 
     fn handle_sealed(&mut self, now: Instant, arrival: Arrival, bytes: &mut [u8]) -> Inbound {
-        let Some(id) = receiver_index(bytes).and_then(|index| self.shared.indices.owner(index)) else {
+        let Ok(header) = Header::decode(bytes) else { return self.dropped_as("malformed") };
+        let Some(id) = Some(header.index).and_then(|index| self.shared.indices.owner(index)) else {
             return self.dropped_as("unknown-index");
         };
         if arrival.is_foreign(&id) {
@@ -93,7 +95,7 @@ impl Node {
             self.drain_peer(now, &id);
         }
         match opened.channel {
-            Channel::Data => self.handle_packet_from(&id, bytes, opened.body),
+            Channel::Data => self.handle_packet_from(&id, header, bytes, opened.body),
             Channel::Control if !listens => self.dropped_as("control-rate"),
             Channel::Control => {
                 let inner = bytes[opened.body].to_vec();
@@ -105,19 +107,35 @@ impl Node {
     }
 
     /// An inner packet that its sender's session has vouched for.
-    fn handle_packet_from(&mut self, id: &PeerId, bytes: &[u8], body: Range<usize>) -> Inbound {
-        if bytes.get(body.start) != Some(&data::PACKET) {
-            // Segments and fragments are agreed on by features, and this version offers none.
-            return self.dropped_as("reserved-kind");
+    fn handle_packet_from(&mut self, id: &PeerId, header: Header, bytes: &[u8], body: Range<usize>) -> Inbound {
+        let inner = body.start + 1..body.end;
+        let (segment, packet) = match bytes.get(body.start) {
+            Some(&data::PACKET) => (None, inner),
+            Some(&data::SEGMENT) => match Segment::decode(&bytes[inner.clone()]) {
+                Ok((segment, _)) => (Some(segment), inner.start + Segment::LEN..inner.end),
+                Err(_) => return self.dropped_as("malformed"),
+            },
+            // Fragments are agreed on by a feature that this version does not offer.
+            _ => return self.dropped_as("reserved-kind"),
+        };
+        if segment
+            .is_some_and(|segment| offload::describe(&bytes[packet.clone()]) != Some(Segment { index: 0, ..segment }))
+        {
+            return self.dropped_as("segment");
         }
-        let packet = body.start + 1..body.end;
         if let Err(reason) = self.router.guard(id, &bytes[packet.clone()]) {
             return self.dropped_as(reason.word());
         }
         if let Some(peer) = self.peers.get_mut(id) {
             peer.rx_bytes += packet.len() as u64;
         }
-        Inbound::Deliver(packet)
+        match segment {
+            None => Inbound::Deliver(packet),
+            Some(segment) => {
+                let place = Place { keys: header.index, counter: header.counter, index: segment.index };
+                Inbound::Segment { range: packet, segment, place }
+            }
+        }
     }
 
     fn handle_control(&mut self, now: Instant, arrival: Arrival, id: &PeerId, inner: &[u8]) {
@@ -293,6 +311,9 @@ impl Inbound {
     fn shifted(self, base: usize) -> Self {
         match self {
             Self::Deliver(range) => Self::Deliver(range.start + base..range.end + base),
+            Self::Segment { range, segment, place } => {
+                Self::Segment { range: range.start + base..range.end + base, segment, place }
+            }
             other => other,
         }
     }

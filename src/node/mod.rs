@@ -56,11 +56,13 @@ pub use reconfigure::Changeable;
 use crate::crypto::{CookieJar, Identity, Signed};
 use crate::gather::Gather;
 use crate::id::{PeerId, SocketId};
+use crate::offload::Place;
 use crate::punch::Budget;
 use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
+use crate::wire::session::Segment;
 use counters::Drops;
 use naming::Naming;
 use peer::Peer;
@@ -98,6 +100,15 @@ const PROVEN_SOURCES: usize = 512;
 pub enum Inbound {
     /// These bytes of it are an inner packet for the TUN.
     Deliver(Range<usize>),
+    /// These bytes are an inner packet with a partial checksum, which a super-packet may be made of again.
+    Segment {
+        /// Which bytes.
+        range: Range<usize>,
+        /// What its sender says of it; nothing of that is proven.
+        segment: Segment,
+        /// Where it belongs.
+        place: Place,
+    },
     /// It was for the node.
     Taken,
     /// It was dropped and counted.
@@ -120,6 +131,19 @@ pub enum Outbound {
     Taken,
     /// It was dropped and counted.
     Dropped,
+}
+
+/// Datagrams that leave together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Train {
+    /// From this socket.
+    pub socket: SocketId,
+    /// To this address.
+    pub to: SocketAddr,
+    /// These bytes of the buffer…
+    pub range: Range<usize>,
+    /// …are datagrams of so many bytes, the last one maybe shorter.
+    pub size: usize,
 }
 
 /// What the user wants of a running node.

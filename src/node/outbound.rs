@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::status::{Path, PathKind};
-use super::{Event, HEADROOM, MTU, Node, Outbound, TAILROOM};
+use super::{Event, HEADROOM, MTU, Node, Outbound, TAILROOM, Train};
 use crate::id::{PeerId, SocketId};
+use crate::offload::Cut;
 use crate::punch::{self, Via};
 use crate::router::Route;
 use crate::sans::{Instant, Transmit};
@@ -17,7 +18,7 @@ use crate::session::{self, Channel};
 use crate::wire::kind;
 use crate::wire::probe::Probe;
 use crate::wire::relay::HEADER as RELAY_HEADER;
-use crate::wire::session::{Control, HEADER, TAG, data};
+use crate::wire::session::{Control, HEADER, Segment, TAG, data, feature};
 
 /// Broadcast and multicast packets a second that this machine sends into the overlay. A game's discovery needs
 /// a few; a storm must not become one for every member.
@@ -25,6 +26,10 @@ pub(super) const FAN_OUT_RATE: u32 = 500;
 
 /// Pings that wait for their pong, per peer.
 const MAX_PINGS: usize = 64;
+
+/// Datagrams in a train, and their bytes: what UDP takes in one call (`UDP_MAX_SEGMENTS` of older kernels).
+const TRAIN: usize = 64;
+const TRAIN_BYTES: usize = 65_000;
 
 /// Where the sealed datagram begins: the packet stands at [`HEADROOM`], before it the inner kind and the header.
 const SEALED_AT: usize = HEADROOM - 1 - HEADER;
@@ -59,26 +64,99 @@ impl Node {
         };
         let inner = buf.len() - HEADROOM - TAILROOM;
         buf[HEADROOM - 1] = data::PACKET;
-        let sealed = SEALED_AT..buf.len() - TAILROOM + TAG;
-        if peer.session.seal(now, Channel::Data, &mut buf[sealed.clone()]).is_err() {
-            return self.not_sent("no-keys");
-        }
         peer.tx_bytes += inner as u64;
         peer.punch.data_sent(now, choice.via);
+        let lead = if choice.via.is_direct() { 0 } else { RELAY_HEADER };
+        let range = SEALED_AT - lead..buf.len() - TAILROOM + TAG;
+        let Some((socket, to)) = self.seal_for(now, id, choice.via, &mut buf[range.clone()], lead) else {
+            return Outbound::Dropped;
+        };
         if let Some(also) = choice.also {
-            let copy = buf[sealed.clone()].to_vec();
-            self.send_via(also, id, copy, None);
+            self.send_via(also, id, buf[SEALED_AT..range.end].to_vec(), None);
         }
-        match choice.via {
-            Via::Direct { socket, remote } => Outbound::Send { socket, to: remote, range: sealed },
-            Via::Relay { server } => {
-                let Some((header, socket, to)) = self.relay_header(server, id, &buf[sealed.clone()]) else {
-                    return self.not_sent("no-relay");
-                };
-                let start = sealed.start - RELAY_HEADER;
-                buf[start..sealed.start].copy_from_slice(&header);
-                Outbound::Send { socket, to, range: start..sealed.end }
+        Outbound::Send { socket, to, range }
+    }
+
+    /// A super-packet came from the TUN: its segments from `next` on are sealed one behind the other into `arena`, as
+    /// many as one train takes, and `next` moves on. Call until that is [`Cut::count`].
+    pub fn handle_super(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
+        let Route::Peer(id) = self.router.route(cut.packet()) else {
+            return self.handle_segment_alone(now, cut, next, arena);
+        };
+        let peer = self.peers.get_mut(&id)?;
+        let choice = peer.punch.choice().copied().filter(|choice| choice.also.is_none());
+        let takes_segments = peer.session.peer_features().is_some_and(|bits| bits & feature::SEGMENTS != 0);
+        let Some(via) = choice.filter(|_| takes_segments && peer.session.is_established(now)).map(|c| c.via) else {
+            return self.handle_segment_alone(now, cut, next, arena);
+        };
+        let lead = if via.is_direct() { 0 } else { RELAY_HEADER };
+        let packet_at = lead + HEADER + 1 + Segment::LEN;
+        let size = packet_at + cut.segment_len(*next) + TAG;
+        let (last, mut end, mut way) = (cut.count().min(*next + TRAIN), 0, None);
+        while *next < last && end + size <= arena.len().min(TRAIN_BYTES) {
+            let len = cut.segment_len(*next);
+            let datagram = &mut arena[end..end + packet_at + len + TAG];
+            datagram[lead + HEADER] = data::SEGMENT;
+            datagram[packet_at - Segment::LEN..packet_at].copy_from_slice(&cut.descriptor(*next).encode());
+            cut.write(*next, &mut datagram[packet_at..packet_at + len]);
+            *next += 1;
+            way = self.seal_for(now, &id, via, datagram, lead);
+            if way.is_none() {
+                break;
             }
+            end += datagram.len();
+        }
+        let (socket, to) = way.filter(|_| end > 0)?;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.tx_bytes += (end - end.div_ceil(size) * (packet_at + TAG)) as u64;
+            peer.punch.data_sent(now, via);
+        }
+        Some(Train { socket, to, range: 0..end, size })
+    }
+
+    /// Seals the bytes from `lead` on for a peer, and puts the relay's header before them if the way is one; which
+    /// socket, and where to.
+    fn seal_for(
+        &mut self,
+        now: Instant,
+        id: &PeerId,
+        via: Via,
+        datagram: &mut [u8],
+        lead: usize,
+    ) -> Option<(SocketId, SocketAddr)> {
+        if self.peers.get_mut(id)?.session.seal(now, Channel::Data, &mut datagram[lead..]).is_err() {
+            self.drops.count("no-keys");
+            return None;
+        }
+        match via {
+            Via::Direct { socket, remote } => Some((socket, remote)),
+            Via::Relay { server } => {
+                let Some((header, socket, to)) = self.relay_header(server, id, &datagram[lead..]) else {
+                    self.drops.count("no-relay");
+                    return None;
+                };
+                datagram[..lead].copy_from_slice(&header);
+                Some((socket, to))
+            }
+        }
+    }
+
+    /// A segment as a packet of its own: for many, for nobody, for a peer without a session, or that takes no segments,
+    /// or that has two ways at the moment.
+    fn handle_segment_alone(
+        &mut self,
+        now: Instant,
+        cut: &Cut<'_>,
+        next: &mut usize,
+        arena: &mut [u8],
+    ) -> Option<Train> {
+        let len = cut.segment_len(*next);
+        let buf = &mut arena[..HEADROOM + len + TAILROOM];
+        cut.write_whole(*next, &mut buf[HEADROOM..HEADROOM + len]);
+        *next += 1;
+        match self.handle_packet(now, buf) {
+            Outbound::Send { socket, to, range } => Some(Train { socket, to, size: range.len(), range }),
+            Outbound::Taken | Outbound::Dropped => None,
         }
     }
 

@@ -7,12 +7,15 @@ use super::*;
 use crate::addr::OverlayNet;
 use crate::crypto::{DeviceSecrets, NetworkSecrets, Suites, announcement};
 use crate::id::{Epoch, NetworkKey};
+use crate::offload::tests::{assert_valid, between};
+use crate::offload::{self, Cut, Layout};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::Datagram;
+use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
 use crate::wire::probe::ProbeKind;
-use crate::wire::session::Control;
+use crate::wire::session::{Control, data, feature};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000_000);
 const WALL_MS: u64 = 1_800_000_000_000;
@@ -29,11 +32,12 @@ struct Setup {
     name: &'static str,
     address: AddressChoice,
     deny: Vec<PeerId>,
+    features: u32,
 }
 
 impl Setup {
     fn new(device: u8, name: &'static str) -> Self {
-        Self { network_key: 1, device, name, address: AddressChoice::Auto, deny: Vec::new() }
+        Self { network_key: 1, device, name, address: AddressChoice::Auto, deny: Vec::new(), features: 0 }
     }
 
     fn lan_addr(&self) -> SocketAddr {
@@ -69,7 +73,8 @@ impl Setup {
     fn node_at(&self, met: &[Vec<u8>], rendezvous: Vec<RendezvousConfig>) -> Node {
         let known = |bytes: &Vec<u8>| cache::Known { seen_ms: WALL_MS, announcement: bytes.clone() };
         let cache = cache::Cache { peers: met.iter().map(known).collect(), ..Default::default() };
-        let identity = Arc::new(identity(self.network_key, self.device));
+        let identity = Identity { features: self.features, ..identity(self.network_key, self.device) };
+        let identity = Arc::new(identity);
         let v6 = identity.network.overlay_v6();
         let config = NodeConfig {
             identity,
@@ -217,6 +222,75 @@ fn a_packet_before_the_session_waits_and_arrives() {
     assert_eq!(lan.send(0, &packet), Outbound::Taken);
     lan.run(Duration::from_secs(2));
     assert_eq!(lan.hosts[1].2, [packet]);
+}
+
+/// A super-packet from the first to the second, and what the second gets: whether as segments, and the packets.
+fn sent_as_super(lan: &mut Lan, udp: bool) -> (Vec<u8>, bool, Vec<Vec<u8>>) {
+    let (now, from, to) = (lan.now, lan.hosts[0].0, lan.hosts[1].0);
+    let (vnet, packet) = between(&lan.v4(0), &lan.v4(1), udp, 100_000 / 2, 1_300, 0, true);
+    let cut = Cut::new(&vnet, &packet).expect("a super-packet");
+    let (mut next, mut arena, mut trains, mut arrived) = (0, vec![0; 1 << 16], Vec::new(), Vec::new());
+    let mut segments = false;
+    while next < cut.count() {
+        let train = lan.node(0).handle_super(now, &cut, &mut next, &mut arena).expect("a session stands");
+        assert_eq!(train.to, to);
+        trains.extend(arena[train.range].chunks(train.size).map(<[u8]>::to_vec));
+    }
+    for mut payload in trains {
+        assert!(payload.len() <= 1_400 + 32, "{}", payload.len());
+        let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut payload };
+        match lan.node(1).handle_datagram(now, datagram) {
+            Inbound::Deliver(range) => arrived.push(payload[range].to_vec()),
+            Inbound::Segment { range, .. } => {
+                segments = true;
+                let layout = Layout::of(&payload[range.clone()]).expect("a segment");
+                offload::finish(&mut payload[range.clone()], &layout);
+                arrived.push(payload[range].to_vec());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (packet, segments, arrived)
+}
+
+#[test]
+fn super_packets_travel_as_segments_to_those_who_take_them_and_as_packets_to_others() {
+    for (features, udp) in [(feature::SEGMENTS, false), (feature::SEGMENTS, true), (0, false), (0, true)] {
+        let bob = Setup { features, ..Setup::new(2, "bob") };
+        let mut lan = Lan::new(&[Setup { features: feature::SEGMENTS, ..Setup::new(1, "alice") }, bob]);
+        lan.run(Duration::from_secs(3));
+        let (packet, segments, arrived) = sent_as_super(&mut lan, udp);
+        assert_eq!(segments, features != 0);
+        arrived.iter().for_each(|packet| assert_valid(packet));
+        let header = Layout::of(&packet).expect("a packet").header_len;
+        let payload: Vec<u8> = arrived.iter().flat_map(|packet| &packet[header..]).copied().collect();
+        assert_eq!(payload, packet[header..]);
+        let bytes = arrived.iter().map(|packet| packet.len() as u64).sum::<u64>();
+        let [alice, bob] = [(0, "bob"), (1, "alice")].map(|(i, name)| lan.peer(i, name));
+        assert_eq!((alice.tx_bytes, bob.rx_bytes), (bytes, bytes));
+    }
+}
+
+#[test]
+fn a_segment_whose_descriptor_lies_is_dropped_and_counted() {
+    let mut lan = pair();
+    let (now, from, alice) = (lan.now, lan.hosts[0].0, lan.hosts[0].1.my_id());
+    let (_, packet) = between(&lan.v4(0), &lan.v4(1), false, 1_000, 1_300, 0, true);
+    let truth = offload::describe(&packet).expect("a segment");
+    let lies =
+        [Segment { csum_start: 0, ..truth }, Segment { header_len: 9, ..truth }, Segment { gso_type: 5, ..truth }];
+    for (n, segment) in [truth].into_iter().chain(lies).enumerate() {
+        let inner = [&[data::SEGMENT][..], &segment.encode(), &packet].concat();
+        let mut sealed = [&[0; 8], &inner[..], &[0; 16]].concat();
+        let bob = lan.hosts[1].1.my_id();
+        let session = &mut lan.node(0).peers.get_mut(&bob).expect("bob").session;
+        session.seal(now, Channel::Data, &mut sealed).expect("sealed");
+        let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut sealed };
+        let verdict = lan.node(1).handle_datagram(now, datagram);
+        assert_eq!(matches!(verdict, Inbound::Segment { .. }), n == 0, "{segment:?}");
+        assert_eq!(lan.node(1).dropped("segment"), n as u64);
+    }
+    assert!(lan.node(1).peers[&alice].session.is_established(now));
 }
 
 #[test]

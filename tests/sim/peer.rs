@@ -321,7 +321,7 @@ impl Machine for Peer {
         let Some(node) = &mut self.node else { return };
         let Datagram { socket, local, from, payload } = datagram;
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
-            Inbound::Deliver(range) => self.read_tunnel(now, &payload[range]),
+            Inbound::Deliver(range) | Inbound::Segment { range, .. } => self.read_tunnel(now, &payload[range]),
             Inbound::Taken => {}
             Inbound::Dropped => self.dropped += 1,
         }

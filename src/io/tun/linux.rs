@@ -2,7 +2,7 @@
 //! packets after one wake-up without the crate's extra copy.
 #![allow(unsafe_code, reason = "a descriptor is taken over from the tun crate, which knows only raw ones")]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -10,6 +10,7 @@ use tun::AbstractDevice as _;
 
 use super::LAST_NUMBER;
 use crate::io::watched::{self, Watched};
+use crate::offload::Vnet;
 
 /// A TUN device. All methods take `&self`: share it by reference or `Arc`. Gone when dropped.
 #[derive(Debug)]
@@ -17,7 +18,19 @@ pub struct Tun {
     fd: Watched,
     name: String,
     index: u32,
+    /// A [`Vnet`] stands before every packet.
+    vnet: bool,
+    /// UDP super-packets pass.
+    udp: bool,
 }
+
+/// What we take over from the kernel: checksums, cutting TCP, cutting UDP (Linux 6.2).
+const CHECKSUM_TCP: u32 = nix::libc::TUN_F_CSUM | nix::libc::TUN_F_TSO4 | nix::libc::TUN_F_TSO6;
+const UDP: u32 = nix::libc::TUN_F_USO4 | nix::libc::TUN_F_USO6;
+/// Most pieces of a packet that is written at once.
+const PIECES: usize = 80;
+
+nix::ioctl_write_int!(set_offload, b'T', 208);
 
 impl Tun {
     /// Makes the first free `{prefix}N`, down and without addresses; the MTU is set with the addresses
@@ -50,25 +63,35 @@ impl Tun {
         self.index
     }
 
-    /// Waits for a packet and puts it into `buf`; its length. What does not fit is cut off. May be dropped
-    /// and called again at any time.
+    /// Waits for a packet and puts it into `buf` at `at`, which is at least [`Vnet::LEN`]: what is to be done with it,
+    /// and its length. What does not fit is cut off. May be dropped and called again at any time.
     ///
     /// # Errors
     /// The device is gone.
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.fd.read(|fd| Ok(nix::unistd::read(fd, buf)?)).await
+    pub async fn recv(&self, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
+        self.fd.read(|fd| self.read(fd, buf, at)).await
     }
 
     /// As [`Tun::recv`], but `None` if there is no packet now: for draining after a wake-up.
     ///
     /// # Errors
     /// The device is gone.
-    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        match nix::unistd::read(self.fd.fd(), buf) {
-            Ok(len) => Ok(Some(len)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(errno) => Err(errno.into()),
+    pub fn try_recv(&self, buf: &mut [u8], at: usize) -> io::Result<Option<(Vnet, usize)>> {
+        match self.read(self.fd.fd(), buf, at) {
+            Ok(read) => Ok(Some(read)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    fn read(&self, fd: &OwnedFd, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
+        if !self.vnet {
+            return Ok((Vnet::PLAIN, nix::unistd::read(fd, &mut buf[at..])?));
+        }
+        let start = at - Vnet::LEN;
+        let len = nix::unistd::read(fd, &mut buf[start..])?;
+        let vnet = buf[start..at].try_into().expect("its length");
+        Ok((Vnet::decode(vnet), len.saturating_sub(Vnet::LEN)))
     }
 
     /// Gives a packet to the kernel. Never waits.
@@ -77,7 +100,28 @@ impl Tun {
     /// The kernel refused the packet (`InvalidInput`: it is none; `EIO`: the interface is down), or the
     /// device is gone.
     pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+        if self.vnet {
+            return self.send_joined(&Vnet::PLAIN.encode(), packet, &[]);
+        }
         nix::unistd::write(self.fd.fd(), packet)?;
+        Ok(())
+    }
+
+    /// Whether packets with partial checksums, and super-packets of this type, can be given to the kernel.
+    pub const fn takes(&self, gso_type: u8) -> bool {
+        self.vnet && (self.udp || gso_type != Vnet::UDP)
+    }
+
+    /// Gives it a packet or super-packet in pieces: the header before it, its headers, its payloads. Only where
+    /// [`Tun::takes`] says so.
+    ///
+    /// # Errors
+    /// As [`Tun::send`].
+    pub fn send_joined(&self, vnet: &[u8; Vnet::LEN], head: &[u8], parts: &[&[u8]]) -> io::Result<()> {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let all = [&vnet[..], head].into_iter().chain(parts.iter().copied());
+        let count = pieces.iter_mut().zip(all).map(|(piece, bytes)| *piece = IoSlice::new(bytes)).count();
+        nix::sys::uio::writev(self.fd.fd(), &pieces[..count])?;
         Ok(())
     }
 }
@@ -87,7 +131,7 @@ fn create(name: &str) -> io::Result<Tun> {
     let mut config = tun::Configuration::default();
     // Addresses, MTU and state are set by netlink; the crate knows no IPv6.
     config.tun_name(name).platform_config(|platform| {
-        platform.ensure_root_privileges(false);
+        platform.ensure_root_privileges(false).vnet_hdr(true);
     });
     let device = tun::create(&config)?;
     device.set_nonblock()?;
@@ -95,7 +139,22 @@ fn create(name: &str) -> io::Result<Tun> {
     let index = nix::net::if_::if_nametoindex(name.as_str())?;
     // SAFETY: `into_raw_fd` gives up the crate's ownership of an open descriptor, so ours is the only one.
     let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
-    Ok(Tun { fd: watched::readable(fd)?, name, index })
+    let udp = take_over(&fd);
+    Ok(Tun { fd: watched::readable(fd)?, name, index, vnet: true, udp })
+}
+
+/// Has the kernel leave as much work to us as it can leave; whether it knows UDP super-packets.
+fn take_over(fd: &OwnedFd) -> bool {
+    use std::os::fd::AsRawFd as _;
+
+    for flags in [CHECKSUM_TCP | UDP, CHECKSUM_TCP] {
+        // SAFETY: the descriptor is an open TUN device's, and the argument of this call is a number.
+        if unsafe { set_offload(fd.as_raw_fd(), flags.into()) }.is_ok() {
+            return flags & UDP != 0;
+        }
+    }
+    tracing::debug!("the kernel leaves nothing to us: one packet at a time");
+    false
 }
 
 /// Somebody took the name just now.

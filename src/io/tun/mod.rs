@@ -1,4 +1,5 @@
-//! The TUN device: inner packets from and to the kernel, one packet a call, nothing in front of it.
+//! The TUN device: inner packets from and to the kernel. On Linux a [`Vnet`](crate::offload::Vnet) stands before each:
+//! the kernel hands over super-packets and takes them, and leaves checksums to us.
 //!
 //! [`Tun::open`] takes the first free `punchN`. The device is not persistent: when the value is dropped,
 //! or the process dies in whatever way, it is gone with its addresses and routes. What is configured on it

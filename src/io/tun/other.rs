@@ -5,6 +5,8 @@ use std::io;
 
 use tun::AbstractDevice as _;
 
+use crate::offload::Vnet;
+
 #[cfg(windows)]
 use super::LAST_NUMBER;
 
@@ -44,12 +46,13 @@ impl Tun {
         self.index
     }
 
-    /// Waits for a packet and puts it into `buf`; its length. May be dropped and called again at any time.
+    /// Waits for a packet and puts it into `buf` at `at`; nothing is to be done with it, and its length. May be
+    /// dropped and called again at any time.
     ///
     /// # Errors
     /// The device is gone.
-    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.device.recv(buf).await
+    pub async fn recv(&self, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
+        Ok((Vnet::PLAIN, self.device.recv(&mut buf[at..]).await?))
     }
 
     /// As [`Tun::recv`], but `None` if there is no packet now: for draining after a wake-up. Windows has no
@@ -57,19 +60,19 @@ impl Tun {
     ///
     /// # Errors
     /// The device is gone.
-    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    pub fn try_recv(&self, buf: &mut [u8], at: usize) -> io::Result<Option<(Vnet, usize)>> {
         #[cfg(unix)]
         {
             // The device is in non-blocking mode since it was made asynchronous.
-            match tun::Device::recv(&self.device, buf) {
-                Ok(len) => Ok(Some(len)),
+            match tun::Device::recv(&self.device, &mut buf[at..]) {
+                Ok(len) => Ok(Some((Vnet::PLAIN, len))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 Err(error) => Err(error),
             }
         }
         #[cfg(not(unix))]
         {
-            let _ = buf;
+            let _ = (buf, at);
             Ok(None)
         }
     }
@@ -80,6 +83,19 @@ impl Tun {
     /// The packet was refused, or the device is gone.
     pub fn send(&self, packet: &[u8]) -> io::Result<()> {
         tun::Device::send(&self.device, packet).map(drop)
+    }
+
+    /// Not here: the shell finishes checksums and gives packets one by one.
+    pub const fn takes(&self, _gso_type: u8) -> bool {
+        false
+    }
+
+    /// See [`Tun::takes`].
+    ///
+    /// # Errors
+    /// Always.
+    pub fn send_joined(&self, _vnet: &[u8; Vnet::LEN], _head: &[u8], _parts: &[&[u8]]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Receiving is batched ([`Batch`]): one system call takes up to 16 buffers, each of which may hold up to
 //! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
-//! per datagram and never waits: what the kernel has no room for is dropped and counted, as any router
+//! per datagram, or per train of datagrams that are equally long ([`Socket::send_train`]), and never waits: what the kernel has no room for is dropped and counted, as any router
 //! would. A hop limit, where one is asked for, travels with its datagram and never touches the socket.
 //!
 //! The don't-fragment bit is off: until a path's MTU is known, a datagram that is too big must arrive in
@@ -12,11 +12,13 @@
 mod batch;
 mod fault;
 mod options;
+#[cfg(target_os = "linux")]
+mod train;
 mod ttl;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
@@ -37,6 +39,8 @@ pub struct Socket {
     state: UdpSocketState,
     local: SocketAddr,
     dropped: AtomicU64,
+    /// Trains pass: neither the system nor the network card has refused one yet.
+    trains: AtomicBool,
 }
 
 impl Socket {
@@ -57,7 +61,7 @@ impl Socket {
         let state = UdpSocketState::new((&io).into())?;
         options::allow_fragmentation(&io)?;
         let local = io.local_addr()?;
-        Ok(Self { io, state, local, dropped: AtomicU64::new(0) })
+        Ok(Self { io, state, local, dropped: AtomicU64::new(0), trains: AtomicBool::new(cfg!(target_os = "linux")) })
     }
 
     /// The address bound to; its port is the real one.
@@ -113,6 +117,38 @@ impl Socket {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
+    }
+}
+
+impl Socket {
+    /// Sends the bytes of `pieces` to `to` as datagrams of `size` bytes, the last maybe shorter; at most 64 of them, and
+    /// 65,000 bytes. No datagram lies in two pieces. By one system call where that can be done. Never waits.
+    ///
+    /// # Errors
+    /// As [`Socket::send`]; of several errors one.
+    pub fn send_train(&self, to: SocketAddr, size: usize, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        let datagrams = || pieces.iter().flat_map(|piece| piece.chunks(size.max(1)));
+        let one_by_one = || datagrams().map(|datagram| self.send(to, None, None, datagram)).fold(Ok(()), Result::and);
+        #[cfg(target_os = "linux")]
+        if datagrams().nth(1).is_some() && self.trains.load(Ordering::Relaxed) && to.is_ipv4() == self.local.is_ipv4() {
+            use std::os::fd::AsFd as _;
+
+            let size = u16::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+            return match train::send(self.io.as_fd(), to, size, pieces) {
+                // Some drivers cannot, and say so only when asked: the datagrams go one by one, these and all others.
+                Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
+                    self.trains.store(false, Ordering::Relaxed);
+                    tracing::debug!(%error, %to, "no trains from now on");
+                    one_by_one()
+                }
+                Err(error) if fault(&error) == Fault::Full => {
+                    self.dropped.fetch_add(datagrams().count() as u64, Ordering::Relaxed);
+                    Err(error)
+                }
+                other => other,
+            };
+        }
+        one_by_one()
     }
 }
 

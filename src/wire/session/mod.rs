@@ -19,7 +19,7 @@
 //! That makes [`INITIATION_LEN`] and [`RESPONSE_LEN`] bytes, always. Payloads are padded with zeros:
 //!
 //! ```text
-//! initiation  number u64 | features u32 | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
+//! initiation  number u64 | features u32 (bit 0: takes segments) | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
 //! response    features u32 | suite u8 (the chosen bit) | len u16 | signed announcement
 //! ```
 //!
@@ -56,7 +56,7 @@ mod packet;
 
 pub use self::control::{Control, Taken};
 pub use self::handshake::{CookieReply, Handshake, InitiationPayload, ResponsePayload};
-pub use self::packet::{Channel, Fragment, Header, Segment, data};
+pub use self::packet::{Channel, Fragment, Header, Segment, data, feature};
 
 use super::announcement::MAX_SIGNED;
 use super::{Malformed, Reader, Writer, kind};

@@ -55,6 +55,12 @@ impl Header {
     }
 }
 
+/// What a peer can do, bits of `features` in the handshake.
+pub mod feature {
+    /// It takes [`super::data::SEGMENT`].
+    pub const SEGMENTS: u32 = 1;
+}
+
 /// Inner kinds of the data channel.
 pub mod data {
     /// A packet.
