@@ -34,6 +34,7 @@ impl Node {
     /// A datagram came in on one of our sockets.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Inbound {
         let Datagram { socket, local, from, payload } = datagram;
+        self.drain_many(now);
         let class = classify(payload);
         if self.leaving && class != Class::Rendezvous {
             return Inbound::Dropped;

@@ -289,6 +289,7 @@ impl Node {
             tellings: RateLimit::new(TELLINGS.0, TELLINGS.1),
             tx_bytes: 0,
             rx_bytes: 0,
+            note: Default::default(),
             signed,
         };
         self.peers.insert(id, peer);
@@ -387,8 +388,10 @@ impl Node {
 
     /// A peer that is gone is searched for when a packet wants it, but not for ever.
     fn end_searches(&mut self, now: Instant) {
-        for peer in self.peers.values_mut() {
-            if peer.offline.is_some() && peer.searched.is_some_and(|since| now - since >= SEARCH_FOR) {
+        let in_vain = |p: &Peer| p.offline.is_some() && p.searched.is_some_and(|since| now - since >= SEARCH_FOR);
+        let ids: Vec<PeerId> = self.peers.iter().filter(|(_, p)| in_vain(p)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(peer) = self.peers.get_mut(&id) {
                 peer.searched = None;
                 peer.punch.stop(now);
                 peer.session.close(now, &mut self.shared.env());

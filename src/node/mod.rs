@@ -35,6 +35,7 @@ mod membership;
 mod naming;
 mod outbound;
 mod peer;
+mod peers;
 mod reconfigure;
 mod report;
 mod servers;
@@ -66,6 +67,7 @@ use crate::wire::session::Segment;
 use counters::Drops;
 use naming::Naming;
 use peer::Peer;
+use peers::Peers;
 use servers::Server;
 use warnings::Warnings;
 
@@ -80,6 +82,8 @@ pub const MTU: u16 = 1400;
 const INTERFACES_EVERY: Duration = Duration::from_secs(30);
 /// How often the cache is saved while something in it changes.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked who is gone.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long an offline peer is remembered.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// A reservation of numbers that was not answered is repeated after this, doubling to [`RESERVE_SELDOM`].
@@ -190,7 +194,7 @@ pub struct Node {
 
     naming: Naming,
     router: Router,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Peers,
     /// Whose probes carry which tag.
     tags: BTreeMap<u64, PeerId>,
     servers: Vec<Server>,
@@ -218,6 +222,7 @@ pub struct Node {
     announcements: RateLimit,
     announce_due: Option<Instant>,
     next_interfaces: Instant,
+    next_expiry: Instant,
     next_save: Instant,
     cache_changed: bool,
 
@@ -282,7 +287,7 @@ impl Node {
             wall_at_start_ms: config.wall_ms,
             naming,
             router,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             tags: BTreeMap::new(),
             servers,
             departing: Vec::new(),
@@ -301,6 +306,7 @@ impl Node {
             announcements: RateLimit::new(1, membership::ANNOUNCE_BURST),
             announce_due: Some(now),
             next_interfaces: now,
+            next_expiry: now,
             next_save: now + SAVE_EVERY,
             cache_changed: false,
             transmits: VecDeque::new(),
@@ -370,14 +376,18 @@ impl Node {
             self.next_save = now + SAVE_EVERY;
             self.save_cache(now);
         }
-        for peer in self.peers.values_mut() {
+        for id in self.peers.due(now) {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.session.handle_timeout(now, &mut self.shared.env());
             peer.punch.handle_timeout(now);
             for _ in 0..peer.waiting.expire(now) {
                 self.drops.count("no-session");
             }
         }
-        self.expire_peers(now);
+        if now >= self.next_expiry {
+            self.next_expiry = now + EXPIRE_EVERY;
+            self.expire_peers(now);
+        }
         self.drain(now);
     }
 
@@ -408,9 +418,9 @@ impl Node {
         if self.leaving {
             return self.all_servers().filter_map(|s| s.client.poll_timeout()).min();
         }
-        let peers = self.peers.values().flat_map(|p| [p.session.poll_timeout(), p.punch.poll_timeout()]);
+        let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        own.into_iter().chain(announce).chain(reserve).chain(peers.flatten()).chain(servers.flatten()).min()
+        own.into_iter().chain(announce).chain(reserve).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.
@@ -461,9 +471,19 @@ impl Node {
             self.actions.push_back(action);
         }
         self.drain_servers(now);
-        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
-        for id in ids {
+        let mut drained = 0;
+        // Draining one may touch another.
+        while let Some(id) = self.peers.touched(drained) {
             self.drain_peer(now, &id);
+            drained += 1;
+        }
+        self.peers.settle();
+    }
+
+    /// Packets of many peers came one after the other: those are put in order again.
+    fn drain_many(&mut self, now: Instant) {
+        if self.peers.many_are_touched() {
+            self.drain(now);
         }
     }
 

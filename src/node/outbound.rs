@@ -42,6 +42,7 @@ impl Node {
         let Some(packet) = buf.len().checked_sub(TAILROOM).and_then(|end| buf.get(HEADROOM..end)) else {
             return self.not_sent("malformed");
         };
+        self.drain_many(now);
         if packet.len() > usize::from(MTU) {
             return self.not_sent("too-big");
         }
@@ -80,6 +81,7 @@ impl Node {
     /// A super-packet came from the TUN: its segments from `next` on are sealed one behind the other into `arena`, as
     /// many as one train takes, and `next` moves on. Call until that is [`Cut::count`].
     pub fn handle_super(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
+        self.drain_many(now);
         let Route::Peer(id) = self.router.route(cut.packet()) else {
             return self.handle_segment_alone(now, cut, next, arena);
         };

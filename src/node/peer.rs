@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::matchmaking::Hearsay;
+use super::peers::Note;
 use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
 use crate::crypto::probe::ProbeKeys;
 use crate::id::{PeerId, ServerId};
 use crate::punch::Punch;
-use crate::sans::{Instant, RateLimit};
+use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
 
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
@@ -90,9 +91,17 @@ pub(super) struct Peer {
     pub(super) tx_bytes: u64,
     /// Inner bytes received.
     pub(super) rx_bytes: u64,
+    /// What the list of peers notes of it.
+    pub(super) note: Note,
 }
 
 impl Peer {
+    /// When it wants to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
+        let waiting = self.waiting.due().map(|at| Wakeup::new(at, "packets wait"));
+        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting].into_iter().flatten().min()
+    }
+
     /// Its id.
     pub(super) fn id(&self) -> PeerId {
         self.signed.peer

@@ -124,6 +124,10 @@ impl Lan {
         let end = self.now + duration;
         loop {
             self.settle();
+            for (_, node, _) in &self.hosts {
+                let all = node.peers.values().filter_map(Peer::poll_timeout).min();
+                assert_eq!(node.peers.poll_timeout(), all, "nobody is overlooked");
+            }
             let next = self.hosts.iter().filter_map(|h| h.1.poll_timeout()).min().map(|w| w.at);
             match next {
                 Some(at) if at <= end => {
@@ -294,6 +298,22 @@ fn a_segment_whose_descriptor_lies_is_dropped_and_counted() {
 }
 
 #[test]
+fn among_many_peers_each_is_woken_in_time() {
+    let names = ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n10", "n11", "n12"];
+    let setups: Vec<Setup> = (1..).zip(names).map(|(device, name)| Setup::new(device, name)).collect();
+    let mut lan = Lan::new(&setups);
+    lan.run(Duration::from_secs(200));
+    for (i, j) in [(0, 1), (0, 11), (5, 6), (11, 3)] {
+        let packet = udp(&lan.v4(i), &lan.v4(j));
+        assert!(matches!(lan.send(i, &packet), Outbound::Send { .. }));
+    }
+    lan.hosts.truncate(10);
+    lan.run(Duration::from_secs(200));
+    let direct = |name: &&&str| lan.peer(0, name).state == status::PeerState::Direct;
+    assert_eq!(names[1..10].iter().filter(direct).count(), 9);
+}
+
+#[test]
 fn packets_that_wait_too_long_or_are_too_many_are_counted() {
     let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob")]);
     let packet = udp(&lan.hosts[0].1.me().ula.to_string(), &lan.hosts[1].1.me().ula.to_string());
@@ -302,7 +322,7 @@ fn packets_that_wait_too_long_or_are_too_many_are_counted() {
         assert_eq!(lan.send(0, &packet), Outbound::Taken);
     }
     assert_eq!(lan.node(0).dropped("no-session"), 6);
-    lan.run(Duration::from_secs(60));
+    lan.run(Duration::from_secs(3));
     assert_eq!(lan.node(0).dropped("no-session"), 70);
 }
 

@@ -35,17 +35,22 @@ impl<T> Waiting<T> {
     /// Takes the oldest one that has not waited too long.
     pub(super) fn pop(&mut self, now: Instant) -> Option<T> {
         while let Some((since, item)) = self.0.pop_front() {
-            if now - since <= PATIENCE {
+            if now - since < PATIENCE {
                 return Some(item);
             }
         }
         None
     }
 
+    /// When the first has waited too long.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.0.front().map(|(since, _)| *since + PATIENCE)
+    }
+
     /// Drops what has waited too long; says how many.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.0.len();
-        self.0.retain(|(since, _)| now - *since <= PATIENCE);
+        self.0.retain(|(since, _)| now - *since < PATIENCE);
         before - self.0.len()
     }
 }
