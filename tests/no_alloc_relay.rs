@@ -1,8 +1,8 @@
 //! A relayed frame costs the rendezvous no heap allocation: counted.
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,27 +12,7 @@ use punchlan::rendezvous::Client;
 use punchlan::sans::{Datagram, Instant, Seed};
 use punchlan::server::{Config, Core, Verdict};
 
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::allocations;
 
 struct Peer {
     client: Client,
@@ -104,7 +84,7 @@ fn a_relayed_frame_costs_no_allocation() {
     let header = peers[0].client.relay_header(&ids[1], &payload).expect("the channel is open");
     let frame = [&header[..], &payload].concat();
     let mut buffer = frame.clone();
-    let before = COUNT.get();
+    let before = allocations();
     for _ in 0..10_000 {
         now += Duration::from_micros(100);
         buffer.copy_from_slice(&frame);
@@ -113,5 +93,5 @@ fn a_relayed_frame_costs_no_allocation() {
         let (from, range) = peers[1].client.relay_open(&mut buffer, server()).expect("genuine");
         assert!(from == ids[0] && buffer[range] == payload);
     }
-    assert_eq!(COUNT.get() - before, 0);
+    assert_eq!(allocations() - before, 0);
 }

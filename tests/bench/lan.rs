@@ -1,7 +1,7 @@
-//! A hub and its friends on one LAN without delay, all of whom know each other from an earlier run: what a packet costs
-//! inside a node, without any system call.
+//! A hub and its friends without delay between them: on one LAN, where all know each other from an earlier run, or each
+//! reached through a rendezvous' relay alone. What a packet costs inside a node, without any system call.
 
-#![allow(unreachable_pub, reason = "a module of a bench")]
+#![allow(dead_code, unreachable_pub, reason = "a module of benches and tests")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,8 +12,11 @@ use std::time::Duration;
 use punchlan::addr::OverlayNet;
 use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites, announcement};
 use punchlan::id::{Epoch, NetworkKey, SocketId};
-use punchlan::node::{AddressChoice, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, TAILROOM};
+use punchlan::node::{
+    AddressChoice, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RendezvousConfig, TAILROOM,
+};
 use punchlan::sans::{Action, Datagram, Done, Instant, Seed};
+use punchlan::server::{Config, Core, Verdict};
 use punchlan::wire::VERSION;
 use punchlan::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use punchlan::wire::session::feature;
@@ -28,6 +31,12 @@ pub struct Lan {
     pub nodes: Vec<Node>,
     /// Which node has which LAN address.
     places: BTreeMap<IpAddr, usize>,
+    /// All goes through it, if it is there.
+    rendezvous: Option<Core>,
+}
+
+fn rendezvous_addr() -> SocketAddr {
+    "198.51.100.1:3478".parse().expect("an address")
 }
 
 fn lan_addr(n: usize) -> Ipv4Addr {
@@ -64,7 +73,7 @@ fn signed(n: usize) -> Vec<u8> {
     announcement::sign(&identity.device, &identity.network.id(), &text).bytes().to_vec()
 }
 
-fn node(n: usize, met: &[Vec<u8>]) -> Node {
+fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
     let mut peers = String::new();
     for announcement in met {
         let hex: String = announcement.iter().fold(String::new(), |mut text, byte| {
@@ -75,13 +84,15 @@ fn node(n: usize, met: &[Vec<u8>]) -> Node {
         let _ = write!(peers, r#"{comma}{{"seen_ms":{WALL_MS},"announcement":"{hex}"}}"#);
     }
     let identity = Arc::new(identity(n));
+    let at = rendezvous_addr();
+    let rendezvous = RendezvousConfig { host: at.ip().to_string(), port: at.port(), pin: None };
     let config = NodeConfig {
         network_name: "bench".into(),
         name: format!("n{n}"),
         overlay: OverlayNet { v4: "10.77.0.0/16".parse().expect("prefix"), v6: identity.network.overlay_v6() },
         identity,
         address: AddressChoice::Configured(overlay_addr(n)),
-        rendezvous: Vec::new(),
+        rendezvous: if relayed { vec![rendezvous] } else { Vec::new() },
         deny: Vec::new(),
         sockets: vec![LocalSocket { id: SocketId(0), addr: (Ipv4Addr::UNSPECIFIED, PORT).into() }],
         stored_ceiling: 0,
@@ -96,10 +107,9 @@ impl Lan {
     pub fn new(friends: usize) -> Self {
         let hub = signed(0);
         let all: Vec<Vec<u8>> = (1..=friends).map(signed).collect();
-        let spokes = (1..=friends).map(|n| node(n, std::slice::from_ref(&hub)));
-        let nodes: Vec<Node> = std::iter::once(node(0, &all)).chain(spokes).collect();
-        let places = (0..nodes.len()).map(|n| (lan_addr(n).into(), n)).collect();
-        let mut lan = Self { now: START, nodes, places };
+        let spokes = (1..=friends).map(|n| node(n, std::slice::from_ref(&hub), false));
+        let nodes: Vec<Node> = std::iter::once(node(0, &all, false)).chain(spokes).collect();
+        let mut lan = Self::of(nodes, None);
         lan.run(Duration::from_secs(1));
         // A few at a time: handshakes have a rate.
         for n in 1..=friends {
@@ -116,6 +126,19 @@ impl Lan {
             assert!(matches!(lan.nodes[0].handle_packet(now, &mut buf), Outbound::Send { .. }), "friend {n} is met");
         }
         lan
+    }
+
+    /// Two that reach each other by relay alone; their session stands.
+    pub fn relayed() -> Self {
+        let nodes = (0..2).map(|n| node(n, &[], true)).collect();
+        let mut lan = Self::of(nodes, Some(Core::new(Config::default(), [7; 32], &Seed::from_u64(9), START)));
+        lan.run(Duration::from_secs(20));
+        lan
+    }
+
+    fn of(nodes: Vec<Node>, rendezvous: Option<Core>) -> Self {
+        let places = (0..nodes.len()).map(|n| (lan_addr(n).into(), n)).collect();
+        Self { now: START, nodes, places, rendezvous }
     }
 
     /// Lets `duration` pass.
@@ -151,7 +174,10 @@ impl Lan {
                             let net = ipnet::IpNet::new(lan_addr(n).into(), 16).expect("prefix");
                             node.handle_done(self.now, Done::Interfaces(vec![net]));
                         }
-                        Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
+                        Action::Resolve { server, .. } => {
+                            node.handle_done(self.now, Done::Resolved { server, result: Ok(vec![rendezvous_addr()]) });
+                        }
+                        Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {
@@ -167,11 +193,29 @@ impl Lan {
         }
     }
 
-    /// Hands a datagram of one node to the one that it is for.
-    pub fn deliver(&mut self, from: usize, to: SocketAddr, payload: &mut [u8]) -> Option<Inbound> {
-        let node = &mut self.nodes[*self.places.get(&to.ip())?];
+    /// Hands a datagram of one node to the one that it is for; which part of it that one got, and what it said.
+    pub fn deliver(&mut self, from: usize, to: SocketAddr, payload: &mut [u8]) -> Option<(usize, Inbound)> {
+        let (now, local) = (self.now, None);
         let from = (lan_addr(from), PORT).into();
-        Some(node.handle_datagram(self.now, Datagram { socket: SocketId(0), local: None, from, payload }))
+        let (from, to, range) = match &mut self.rendezvous {
+            None => (from, to, 0..payload.len()),
+            Some(core) => {
+                // There is no other way: what goes elsewhere is lost.
+                let here =
+                    (to == rendezvous_addr()).then_some(Datagram { socket: SocketId(0), local, from, payload })?;
+                let verdict = core.handle_datagram(now, here);
+                while let Some(mut sent) = core.poll_transmit() {
+                    let node = &mut self.nodes[self.places[&sent.to.ip()]];
+                    let (from, payload) = (rendezvous_addr(), &mut sent.payload[..]);
+                    node.handle_datagram(now, Datagram { socket: SocketId(0), local, from, payload });
+                }
+                let Verdict::Forward { to, range, .. } = verdict else { return None };
+                (rendezvous_addr(), to, range)
+            }
+        };
+        let node = &mut self.nodes[*self.places.get(&to.ip())?];
+        let (start, payload) = (range.start, &mut payload[range]);
+        Some((start, node.handle_datagram(now, Datagram { socket: SocketId(0), local, from, payload })))
     }
 }
 

@@ -134,7 +134,7 @@ fn node(c: &mut Criterion) {
             };
             let open = |(to, datagram): &mut (SocketAddr, Vec<u8>)| {
                 let verdict = shared.borrow_mut().deliver(friends, *to, datagram);
-                assert!(matches!(verdict, Some(Inbound::Deliver(_))));
+                assert!(matches!(verdict, Some((_, Inbound::Deliver(_)))));
             };
             b.iter_batched_ref(seal, open, BatchSize::SmallInput);
         });
