@@ -1,0 +1,258 @@
+//! Who takes part, and how each is started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::lab::netns::{Namespace, run};
+use crate::lab::programs::{PUNCHLAN, Program};
+use crate::place::{A, B, Place, RENDEZVOUS};
+
+/// Starts one.
+type Start = Box<dyn Fn(&Place) -> Result<Running>>;
+
+/// One of them.
+pub struct Contender {
+    pub name: String,
+    pub start: Start,
+}
+
+/// Its programs while they run.
+pub struct Running {
+    /// Those whose time and memory count.
+    pub programs: Vec<Program>,
+    /// Where the other end is reached, from `a`.
+    pub target: String,
+}
+
+/// All that this machine has.
+pub fn all() -> Vec<Contender> {
+    let mut all = vec![
+        contender("bare veth", |_| Ok(Running { programs: Vec::new(), target: B.to_owned() })),
+        contender("floor: TUN to TUN", floor),
+        contender("punchlan", |place| punchlan(place, PUNCHLAN, false)),
+        contender("punchlan, relayed", |place| punchlan(place, PUNCHLAN, true)),
+    ];
+    if let Ok(other) = std::env::var("PUNCHLAN_OTHER") {
+        all.push(contender("punchlan, other", move |place| punchlan(place, &other, false)));
+    }
+    if let Some(path) = installed("wireguard-go", "WIREGUARD_GO") {
+        all.push(contender("wireguard-go", move |place| wireguard_go(place, &path)));
+    }
+    if let Some(path) = installed("nebula", "NEBULA") {
+        all.push(contender("nebula", move |place| nebula(place, &path)));
+    }
+    if let Some(path) = installed("tincd", "TINCD") {
+        all.push(contender("tinc", move |place| tinc(place, &path)));
+    }
+    if let Some(path) = installed("openvpn", "OPENVPN") {
+        all.push(contender("openvpn", move |place| openvpn(place, &path)));
+    }
+    all
+}
+
+fn contender(name: &str, start: impl Fn(&Place) -> Result<Running> + 'static) -> Contender {
+    Contender { name: name.to_owned(), start: Box::new(start) }
+}
+
+/// A program by its path in `variable`, or as it is installed.
+fn installed(name: &str, variable: &str) -> Option<PathBuf> {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let places = folders.map(|folder| PathBuf::from(folder).join(name));
+    std::env::var_os(variable).map(PathBuf::from).into_iter().chain(places).find(|path| path.exists())
+}
+
+fn start(namespace: &Namespace, place: &Place, log: &str, program: &str, args: &[&str]) -> Result<Program> {
+    let mut command = namespace.command(program);
+    command.args(args).stdin(Stdio::null());
+    Program::start(command, place.folder().join(format!("{log}.log")))
+}
+
+fn write(place: &Place, name: &str, text: &str) -> Result<String> {
+    let path = place.folder().join(name);
+    fs::create_dir_all(path.parent().context("a folder")?)?;
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(path.display().to_string())
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8(run(command)?.stdout)?.trim().to_owned())
+}
+
+/// What a TUN costs alone: packets from one to the other, no UDP and no cryptography.
+fn floor(place: &Place) -> Result<Running> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env("PUNCHLAN_BENCH_FLOOR", format!("{} {}", place.a.name(), place.b.name()));
+    let program = Program::start(command, place.folder().join("floor.log"))?;
+    Ok(Running { programs: vec![program], target: crate::floor::B.to_owned() })
+}
+
+fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
+    let folder = |name: &str| place.folder().join(name).display().to_string();
+    let founder = folder("a.toml");
+    let init = ["init", "--network", "bench", "--subnet", "10.77.0.0/24", "--rendezvous", RENDEZVOUS];
+    run(Command::new(binary).args(init).args(["--name", "a", "--address", "10.77.0.1"]).arg(&founder))?;
+    let text = fs::read_to_string(&founder)?.replace("10.77.0.1\"", "10.77.0.2\"");
+    let text =
+        text.lines().map(|line| if line.starts_with("name") && line.contains("\"a\"") { "name = \"b\"" } else { line });
+    let guest = write(place, "b.toml", &text.collect::<Vec<_>>().join("\n"))?;
+    let limits = write(place, "rendezvous.toml", RELAY_WITHOUT_LIMITS)?;
+    if relayed {
+        for (namespace, other) in [(&place.a, B), (&place.b, A)] {
+            namespace.nft(&format!(
+                "table ip bench {{ chain out {{ type filter hook output priority 0; ip daddr {other} meta l4proto udp drop\n }} }}"
+            ))?;
+        }
+    }
+    let up = |namespace: &Namespace, name: &str, args: &[&str]| {
+        let mut command = namespace.command(binary);
+        command.args(args).env("PUNCHLAN_STATE", folder(&format!("{name}-state")));
+        command.env("PUNCHLAN_RUN", folder(&format!("{name}-run")));
+        Program::start(command, place.folder().join(format!("{name}.log")))
+    };
+    let rendezvous = up(&place.rv, "rv", &["rendezvous", "--config", &limits])?;
+    let programs = vec![up(&place.a, "a", &["up", &founder])?, up(&place.b, "b", &["up", &guest])?, rendezvous];
+    Ok(Running { programs, target: "10.77.0.2".to_owned() })
+}
+
+const RELAY_WITHOUT_LIMITS: &str = "[limits]
+relay_mbit = 100_000
+relay_mbit_per_network = 100_000
+relay_mbit_per_prefix = 100_000
+";
+
+fn wireguard_go(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let binary = binary.display().to_string();
+    let key = || output(Command::new("wg").arg("genkey"));
+    let public = |key: &str, name: &str| -> Result<String> {
+        let file = write(place, name, key)?;
+        output(Command::new("sh").args(["-c", &format!("wg pubkey < {file}")]))
+    };
+    let keys = [key()?, key()?];
+    let publics = [public(&keys[0], "key0")?, public(&keys[1], "key1")?];
+    let mut programs = Vec::new();
+    for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
+        let interface = format!("bwg{n}");
+        let mut command = namespace.command(&binary);
+        command.args(["-f", &interface]).env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
+        programs.push(Program::start(command, place.folder().join(format!("wg{n}.log")))?);
+        let ready = || Ok(std::path::Path::new(&format!("/var/run/wireguard/{interface}.sock")).exists());
+        crate::lab::programs::await_true("wireguard-go", std::time::Duration::from_secs(5), ready)?;
+        let private = place.folder().join(format!("key{n}")).display().to_string();
+        let peer = &publics[1 - n];
+        run(namespace.command("wg").args(["set", &interface, "listen-port", "51820", "private-key", &private]))?;
+        let endpoint = format!("{far}:51820");
+        let allowed = format!("10.78.0.{}/32", 2 - n);
+        run(namespace.command("wg").args([
+            "set",
+            &interface,
+            "peer",
+            peer,
+            "allowed-ips",
+            &allowed,
+            "endpoint",
+            &endpoint,
+        ]))?;
+        namespace.ip(&format!("addr add 10.78.0.{}/24 dev {interface}\nlink set {interface} up", n + 1))?;
+    }
+    Ok(Running { programs, target: "10.78.0.2".to_owned() })
+}
+
+fn nebula(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let cert = binary.with_file_name("nebula-cert");
+    let folder = place.folder();
+    run(Command::new(&cert).current_dir(folder).args(["ca", "-name", "bench"]))?;
+    let mut programs = Vec::new();
+    for (n, namespace) in [&place.a, &place.b].into_iter().enumerate() {
+        let (name, ip) = (format!("n{n}"), format!("10.79.0.{}/24", n + 1));
+        run(Command::new(&cert).current_dir(folder).args(["sign", "-name", &name, "-ip", &ip]))?;
+        let path = |file: &str| folder.join(file).display().to_string();
+        let lighthouse = if n == 0 { "am_lighthouse: true" } else { "am_lighthouse: false\n  hosts: [\"10.79.0.1\"]" };
+        let config = format!(
+            "pki: {{ca: {}, cert: {}, key: {}}}
+static_host_map: {{\"10.79.0.1\": [\"{A}:4242\"]}}
+lighthouse:\n  {lighthouse}
+listen: {{host: 0.0.0.0, port: 4242, read_buffer: 4194304, write_buffer: 4194304}}
+tun: {{dev: bneb{n}, mtu: 1400, tx_queue: 500}}
+firewall: {{outbound: [{{port: any, proto: any, host: any}}], inbound: [{{port: any, proto: any, host: any}}]}}
+",
+            path("ca.crt"),
+            path(&format!("{name}.crt")),
+            path(&format!("{name}.key")),
+        );
+        let config = write(place, &format!("{name}.yml"), &config)?;
+        programs.push(start(namespace, place, &name, &binary.display().to_string(), &["-config", &config])?);
+    }
+    Ok(Running { programs, target: "10.79.0.2".to_owned() })
+}
+
+fn tinc(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let mut programs = Vec::new();
+    let folders = [0, 1].map(|n| place.folder().join(format!("t{n}")));
+    for (n, folder) in folders.iter().enumerate() {
+        fs::create_dir_all(folder.join("hosts"))?;
+        let connect = if n == 1 { "ConnectTo = t0\n" } else { "" };
+        write(place, &format!("t{n}/tinc.conf"), &format!("Name = t{n}\n{connect}Interface = btinc{n}\n"))?;
+        let address = if n == 0 { A } else { B };
+        let host = format!("Address = {address}\nSubnet = 10.80.0.{}/32\nPort = 655\n", n + 1);
+        write(place, &format!("t{n}/hosts/t{n}"), &host)?;
+        let up =
+            format!("#!/bin/sh\nip addr add 10.80.0.{}/24 dev $INTERFACE\nip link set $INTERFACE up mtu 1400\n", n + 1);
+        let script = write(place, &format!("t{n}/tinc-up"), &up)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        run(Command::new(binary).args(["-K2048", "-c"]).arg(folder).stdin(Stdio::null()))?;
+    }
+    for n in 0..2 {
+        fs::copy(folders[n].join(format!("hosts/t{n}")), folders[1 - n].join(format!("hosts/t{n}")))?;
+    }
+    for (n, namespace) in [&place.a, &place.b].into_iter().enumerate() {
+        let (folder, pid) = (folders[n].display().to_string(), format!("--pidfile={}/pid", folders[n].display()));
+        programs.push(start(
+            namespace,
+            place,
+            &format!("tinc{n}"),
+            &binary.display().to_string(),
+            &["-D", "-c", &folder, &pid],
+        )?);
+    }
+    Ok(Running { programs, target: "10.80.0.2".to_owned() })
+}
+
+fn openvpn(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let key = place.folder().join("static.key").display().to_string();
+    run(Command::new(binary).args(["--genkey", "secret", &key]))?;
+    let mut programs = Vec::new();
+    for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
+        let [own, peer] = [format!("10.81.0.{}", n + 1), format!("10.81.0.{}", 2 - n)];
+        let device = format!("bovpn{n}");
+        let args = [
+            "--dev",
+            &device,
+            "--dev-type",
+            "tun",
+            "--remote",
+            far,
+            "--proto",
+            "udp",
+            "--ifconfig",
+            &own,
+            &peer,
+            "--secret",
+            &key,
+            "--cipher",
+            "AES-256-CBC",
+            "--tun-mtu",
+            "1400",
+            "--sndbuf",
+            "4194304",
+            "--rcvbuf",
+            "4194304",
+        ];
+        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
+    }
+    Ok(Running { programs, target: "10.81.0.2".to_owned() })
+}
