@@ -104,7 +104,12 @@ fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
     if relayed {
         for (namespace, other) in [(&place.a, B), (&place.b, A)] {
             namespace.nft(&format!(
-                "table ip bench {{ chain out {{ type filter hook output priority 0; ip daddr {other} meta l4proto udp drop\n }} }}"
+                "table ip bench {{
+                   chain out {{
+                     type filter hook output priority 0
+                     ip daddr {other} meta l4proto udp drop
+                   }}
+                 }}"
             ))?;
         }
     }
