@@ -2,11 +2,10 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use crate::id::SocketId;
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Fault, Socket, fault};
+use crate::io::udp::{Batch, Fault, Run, Socket, fault};
 use crate::node::{HEADROOM, Inbound, MTU, Node, Outbound, TAILROOM, Train};
 use crate::offload::{Cut, Join, Layout, Vnet, finish};
 use crate::sans::{Datagram, Instant};
@@ -17,9 +16,6 @@ const BATCH: usize = 64;
 const SLOT: usize = HEADROOM + MTU as usize + TAILROOM;
 /// Bytes of the largest super-packet.
 const SUPER: usize = 1 << 16;
-/// Datagrams in one train, and their bytes: what UDP takes at once.
-const TRAIN: usize = 64;
-const TRAIN_BYTES: usize = 65_000;
 
 /// Our sockets, by family.
 #[derive(Debug)]
@@ -35,7 +31,7 @@ impl Sockets {
     }
 
     fn send_train(&self, socket: SocketId, to: SocketAddr, size: usize, pieces: &[IoSlice<'_>]) {
-        let Some(Err(error)) = self.get(socket).map(|socket| socket.send_train(to, size, pieces)) else { return };
+        let Some(Err(error)) = self.get(socket).map(|socket| socket.send_train(to, None, size, pieces)) else { return };
         if fault(&error) == Fault::Broken {
             tracing::debug!(%error, %to, "not sent");
         }
@@ -64,31 +60,50 @@ impl Outward {
 
     /// The first packet of a batch has been read; the others are read now, and all are sent.
     pub(super) fn send(&mut self, now: Instant, node: &mut Node, tun: &Tun, sockets: &Sockets, first: (Vnet, usize)) {
-        let (mut at, mut run, mut next) = (0, Run::EMPTY, Some(first));
+        let (mut rest, mut runs, mut next) = (&mut self.read[..], Runs::new(sockets), Some(first));
         let mut left = BATCH;
         while let Some((vnet, len)) = next {
-            let end = at + HEADROOM + len + TAILROOM;
             if vnet.gso_type == 0 {
-                vnet.finish(&mut self.read[at + HEADROOM..at + HEADROOM + len]);
-                if let Outbound::Send { socket, to, range } = node.handle_packet(now, &mut self.read[at..end]) {
-                    run.push(sockets, &self.read, socket, to, at + range.start..at + range.end);
+                let (slot, behind) = rest.split_at_mut(HEADROOM + len + TAILROOM);
+                rest = behind;
+                vnet.finish(&mut slot[HEADROOM..HEADROOM + len]);
+                if let Outbound::Send { socket, to, range } = node.handle_packet(now, slot) {
+                    runs.push(socket, to, &slot[range]);
                 }
-                at = end;
             } else {
-                run.flush(sockets, &self.read);
-                let packet = &self.read[at + HEADROOM..at + HEADROOM + len];
-                send_super(now, node, sockets, &vnet, packet, &mut self.train);
+                // What came before it goes before it.
+                runs.flush();
+                send_super(now, node, sockets, &vnet, &rest[HEADROOM..HEADROOM + len], &mut self.train);
             }
             left -= 1;
             // What is read must be handled: the rest of a longer burst stays in the TUN.
-            next = if left > 0 && at < BATCH * SLOT {
-                let room = &mut self.read[at..at + HEADROOM + SUPER];
-                tun.try_recv(room, HEADROOM).ok().flatten()
-            } else {
-                None
-            };
+            let room = HEADROOM + SUPER;
+            let more = left > 0 && rest.len() >= room + TAILROOM;
+            next = if more { tun.try_recv(&mut rest[..room], HEADROOM).ok().flatten() } else { None };
         }
-        run.flush(sockets, &self.read);
+        runs.flush();
+    }
+}
+
+/// What leaves by each socket.
+struct Runs<'a> {
+    v4: Run<'a>,
+    v6: Option<Run<'a>>,
+}
+
+impl<'a> Runs<'a> {
+    fn new(sockets: &'a Sockets) -> Self {
+        Self { v4: Run::new(&sockets.v4), v6: sockets.v6.as_ref().map(Run::new) }
+    }
+
+    fn push(&mut self, socket: SocketId, to: SocketAddr, datagram: &'a [u8]) {
+        let run = if socket == SocketId(0) { Some(&mut self.v4) } else { self.v6.as_mut() };
+        run.into_iter().for_each(|run| run.push(to, None, datagram));
+    }
+
+    fn flush(&mut self) {
+        self.v4.flush();
+        self.v6.iter_mut().for_each(Run::flush);
     }
 }
 
@@ -106,48 +121,6 @@ fn send_super(now: Instant, node: &mut Node, sockets: &Sockets, vnet: &Vnet, pac
     }
 }
 
-/// Sealed datagrams that can leave together: one destination, one length but for the last.
-#[derive(Debug)]
-struct Run {
-    way: Option<(SocketId, SocketAddr)>,
-    size: usize,
-    count: usize,
-    bytes: usize,
-    pieces: [(usize, usize); TRAIN],
-}
-
-impl Run {
-    const EMPTY: Self = Self { way: None, size: 0, count: 0, bytes: 0, pieces: [(0, 0); TRAIN] };
-
-    /// Adds the datagram at `range` of `buffer`; what cannot go with it is sent before.
-    fn push(&mut self, sockets: &Sockets, buffer: &[u8], socket: SocketId, to: SocketAddr, range: Range<usize>) {
-        let len = range.len();
-        let joins =
-            self.way == Some((socket, to)) && len <= self.size && self.count < TRAIN && self.bytes + len <= TRAIN_BYTES;
-        if !joins {
-            self.flush(sockets, buffer);
-            (self.way, self.size) = (Some((socket, to)), len);
-        }
-        self.pieces[self.count] = (range.start, range.end);
-        self.count += 1;
-        self.bytes += len;
-        if len < self.size {
-            self.flush(sockets, buffer);
-        }
-    }
-
-    fn flush(&mut self, sockets: &Sockets, buffer: &[u8]) {
-        if let Some((socket, to)) = self.way.take() {
-            let mut pieces = [IoSlice::new(&[]); TRAIN];
-            for (piece, (start, end)) in pieces.iter_mut().zip(&self.pieces[..self.count]) {
-                *piece = IoSlice::new(&buffer[*start..*end]);
-            }
-            sockets.send_train(socket, to, self.size, &pieces[..self.count]);
-        }
-        (self.count, self.bytes, self.size) = (0, 0, 0);
-    }
-}
-
 /// Hands the datagrams of a batch to the node, and the packets that come of them to the TUN: segments that belong
 /// together as one.
 pub(super) fn receive(now: Instant, node: &mut Node, tun: &Tun, socket: SocketId, batch: &mut Batch) {
@@ -156,8 +129,15 @@ pub(super) fn receive(now: Instant, node: &mut Node, tun: &Tun, socket: SocketId
         let (from, local, payload) = (datagram.from, datagram.local, datagram.payload);
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
             Inbound::Deliver(range) => {
+                let packet = &payload[range];
+                if join.as_mut().is_some_and(|join| join.push_alone(packet)) {
+                    continue;
+                }
                 give_joined(tun, &mut join);
-                refused(tun.send(&payload[range]));
+                join = if tun.takes(Vnet::UDP) { Join::begin_alone(packet) } else { None };
+                if join.is_none() {
+                    refused(tun.send(packet));
+                }
             }
             Inbound::Segment { range, segment, place } if tun.takes(segment.gso_type) => {
                 let packet = &payload[range];

@@ -42,7 +42,8 @@ pub struct Join<'a> {
     parts: [&'a [u8]; MOST],
     count: usize,
     bytes: usize,
-    last: Place,
+    /// Of the last segment; `None`: they are packets of their own.
+    last: Option<Place>,
     ended: bool,
 }
 
@@ -58,28 +59,46 @@ impl<'a> Join<'a> {
         // A first one that says CWR would need a kind of its own; it is rare.
         let alone = layout.transport == Transport::Tcp && header[layout.transport_at + 13] & CWR != 0;
         let ended = payload.is_empty() || alone || ends(&layout, header);
-        Some(Self { head, layout, parts, count: 1, bytes: payload.len(), last: place, ended })
+        Some(Self { head, layout, parts, count: 1, bytes: payload.len(), last: Some(place), ended })
+    }
+
+    /// Begins with a packet of its own: UDP with a right checksum. A game's packets come in bursts too.
+    pub fn begin_alone(packet: &'a [u8]) -> Option<Self> {
+        let layout = Layout::of(packet).filter(|layout| is_alike(layout, packet))?;
+        let (header, payload) = packet.split_at(layout.header_len);
+        let mut head = [0; MOST_HEADER];
+        head.get_mut(..header.len())?.copy_from_slice(header);
+        let mut parts: [&[u8]; MOST] = [&[]; MOST];
+        parts[0] = payload;
+        Some(Self { head, layout, parts, count: 1, bytes: payload.len(), last: None, ended: false })
+    }
+
+    /// Takes a packet of its own in if it is of the same flow and no longer.
+    pub fn push_alone(&mut self, packet: &'a [u8]) -> bool {
+        if self.ended || self.last.is_some() || self.count == MOST {
+            return false;
+        }
+        let Some(layout) = Layout::of(packet).filter(|layout| is_alike(layout, packet)) else { return false };
+        let (header, payload) = packet.split_at(layout.header_len);
+        let fits = self.fits(&layout, header, payload);
+        if fits {
+            self.add(payload);
+        }
+        fits
     }
 
     /// Takes a segment in if it continues the run without a gap.
     pub fn push(&mut self, place: Place, segment: Segment, packet: &'a [u8]) -> bool {
-        if self.ended || self.count == MOST || !place.follows(self.last) {
+        if self.ended || self.count == MOST || !self.last.is_some_and(|last| place.follows(last)) {
             return false;
         }
         let Some(layout) = Layout::of(packet) else { return false };
         let (header, payload) = packet.split_at(layout.header_len);
-        let fits = layout == self.layout
-            && layout.descriptor(segment.index) == segment
-            && !payload.is_empty()
-            && payload.len() <= self.size()
-            && layout.header_len + self.bytes + payload.len() <= MOST_BYTES
-            && self.continues(header);
+        let fits = layout.descriptor(segment.index) == segment && self.fits(&layout, header, payload);
         if fits {
-            self.parts[self.count] = payload;
-            self.count += 1;
-            self.bytes += payload.len();
-            self.last = place;
-            self.ended = payload.len() < self.size() || ends(&layout, header);
+            self.add(payload);
+            self.last = Some(place);
+            self.ended |= ends(&layout, header);
             if layout.transport == Transport::Tcp {
                 // What only the last one says is true of the whole.
                 self.head[layout.transport_at + 13] |= header[layout.transport_at + 13] & LAST;
@@ -88,9 +107,27 @@ impl<'a> Join<'a> {
         fits
     }
 
+    fn fits(&self, layout: &Layout, header: &[u8], payload: &[u8]) -> bool {
+        *layout == self.layout
+            && !payload.is_empty()
+            && payload.len() <= self.size()
+            && layout.header_len + self.bytes + payload.len() <= MOST_BYTES
+            && self.continues(header)
+    }
+
+    fn add(&mut self, payload: &'a [u8]) {
+        self.parts[self.count] = payload;
+        self.count += 1;
+        self.bytes += payload.len();
+        self.ended = payload.len() < self.size();
+    }
+
     /// What is to be written: the header in front, the headers, the payloads.
     pub fn finish(&mut self) -> ([u8; Vnet::LEN], &[u8], &[&'a [u8]]) {
         let head = &mut self.head[..self.layout.header_len];
+        if self.last.is_none() && self.count == 1 {
+            return (Vnet::PLAIN.encode(), head, &self.parts[..1]);
+        }
         self.layout.set_payload(head, self.bytes);
         let size = (self.count > 1).then_some(self.parts[0].len());
         (Vnet::of(&self.layout, size).encode(), head, &self.parts[..self.count])
@@ -105,8 +142,16 @@ impl<'a> Join<'a> {
     fn continues(&self, header: &[u8]) -> bool {
         let Layout { v4, transport, transport_at, header_len } = self.layout;
         let same = |from: usize, to: usize| self.head[from..to] == header[from..to];
-        // Lengths, the IPv4 identification and checksums differ.
-        let network = if v4 { same(0, 2) && same(6, 10) && same(12, transport_at) } else { same(0, 4) && same(6, 40) };
+        let id = |bytes: &[u8]| u16::from_be_bytes([bytes[4], bytes[5]]);
+        let nth = u16::try_from(self.count).expect("at most 64");
+        // The identification counts on, unless it means nothing (RFC 6864 §4: "don't fragment" is set).
+        let counts = || header[6] & 0x40 != 0 || id(header) == id(&self.head).wrapping_add(nth);
+        // Lengths and checksums differ.
+        let network = if v4 {
+            same(0, 2) && same(6, 10) && same(12, transport_at) && counts()
+        } else {
+            same(0, 4) && same(6, 40)
+        };
         network
             && match transport {
                 Transport::Udp => same(transport_at, transport_at + 4),
@@ -127,6 +172,11 @@ impl<'a> Join<'a> {
                 }
             }
     }
+}
+
+/// Whether a packet of its own may be one of several: UDP with a right checksum, which is made anew.
+fn is_alike(layout: &Layout, packet: &[u8]) -> bool {
+    layout.transport == Transport::Udp && packet.len() > layout.header_len && layout.has_right_checksum(packet)
 }
 
 fn ends(layout: &Layout, header: &[u8]) -> bool {

@@ -97,12 +97,24 @@ impl Layout {
         }
     }
 
+    /// Whether a whole packet has a checksum, and a right one.
+    pub(super) fn has_right_checksum(&self, packet: &[u8]) -> bool {
+        let part = &packet[self.transport_at..];
+        let offset = self.transport.checksum_offset();
+        part[offset..offset + 2] != [0, 0] && sum::is_right(&packet[self.addresses()], self.transport.number(), part)
+    }
+
+    /// Where source and destination are.
+    const fn addresses(&self) -> std::ops::Range<usize> {
+        if self.v4 { 12..20 } else { 8..40 }
+    }
+
     /// Makes lengths and checksums of `head`, the headers, true for a packet with so many bytes of payload: the IPv4
     /// header's checksum whole, the transport's partial.
     pub(super) fn set_payload(&self, head: &mut [u8], payload: usize) {
         let (total, part) = (self.header_len + payload, self.header_len + payload - self.transport_at);
         let short = |len: usize| u16::try_from(len).expect("a packet is short").to_be_bytes();
-        let (addresses, at) = if self.v4 { (12..20, 2) } else { (8..40, 4) };
+        let (addresses, at) = (self.addresses(), if self.v4 { 2 } else { 4 });
         head[at..at + 2].copy_from_slice(&short(if self.v4 { total } else { total - IPV6_HEADER }));
         if self.v4 {
             sum::finish_ipv4(head, self.transport_at);

@@ -31,6 +31,11 @@ pub(super) fn pseudo(addresses: &[u8], protocol: u8, len: usize) -> u16 {
     sum(addresses, u32::from(protocol) + (len >> 16) + (len & 0xffff))
 }
 
+/// Whether the whole checksum of TCP or UDP is right: `part` is what it covers, with a pseudo-header.
+pub(super) fn is_right(addresses: &[u8], protocol: u8, part: &[u8]) -> bool {
+    sum(part, pseudo(addresses, protocol, part.len()).into()) == 0xffff
+}
+
 /// Replaces the partial checksum at `offset` of the transport part, which begins at `start`, by the whole one.
 pub(super) fn finish(packet: &mut [u8], start: usize, offset: usize) {
     let Some(part) = packet.get_mut(start..).filter(|part| part.len() >= offset + 2) else { return };

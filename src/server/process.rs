@@ -20,7 +20,7 @@ use crate::id::{ServerKey, SocketId};
 use crate::io::clock::{self, Alarm};
 use crate::io::entropy;
 use crate::io::store::{StateDir, StoreError};
-use crate::io::udp::{Batch, Fault, Received, Socket, bind_pair, fault};
+use crate::io::udp::{Batch, Fault, Received, Run, Socket, bind_pair, fault};
 use crate::sans::{Datagram, Instant, Transmit};
 
 /// STUN's port, on every address of either family.
@@ -129,21 +129,27 @@ impl Process {
             if let Err(error) = self.sockets[index].recv(&mut batch).await {
                 return error;
             }
-            let now = clock::now();
-            for datagram in batch.datagrams() {
-                self.take(now, id, datagram);
-            }
+            self.take(clock::now(), id, &mut batch);
             self.drain();
         }
     }
 
-    fn take(&self, now: Instant, socket: SocketId, datagram: Received<'_>) {
-        let Received { from, local, payload } = datagram;
-        let datagram = Datagram { socket, local, from, payload: &mut *payload };
-        let verdict = self.core.borrow_mut().handle_datagram(now, datagram);
-        if let Verdict::Forward { socket, src, to, range } = verdict {
-            self.send(socket, src, to, &payload[range]);
+    /// Hands datagrams to the core, and sends on what is to be relayed: what belongs together, together.
+    fn take(&self, now: Instant, arrived: SocketId, batch: &mut Batch) {
+        let mut run: Option<(SocketId, Run<'_>)> = None;
+        for Received { from, local, payload } in batch.datagrams() {
+            let datagram = Datagram { socket: arrived, local, from, payload: &mut *payload };
+            let verdict = self.core.borrow_mut().handle_datagram(now, datagram);
+            let Verdict::Forward { socket, src, to, range } = verdict else { continue };
+            if run.as_ref().is_none_or(|(of, _)| *of != socket) {
+                run.take().into_iter().for_each(|(_, mut run)| run.flush());
+                run = self.sockets.get(usize::from(socket.0)).map(|by| (socket, Run::new(by)));
+            }
+            if let Some((_, run)) = &mut run {
+                run.push(to, src, &payload[range]);
+            }
         }
+        run.into_iter().for_each(|(_, mut run)| run.flush());
     }
 
     /// Sends what the core has to say, and sees to its next wake-up.

@@ -1,7 +1,7 @@
 //! UDP sockets. One socket of each family carries everything; IPv6 sockets are IPv6 alone, so that an
 //! IPv4-mapped address can never come in.
 //!
-//! Receiving is batched ([`Batch`]): one system call takes up to 16 buffers, each of which may hold up to
+//! Receiving is batched ([`Batch`]): one system call takes up to 8 buffers, each of which may hold up to
 //! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
 //! per datagram, or per train of datagrams that are equally long ([`Socket::send_train`]), and never waits: what the kernel has no room for is dropped and counted, as any router
 //! would. A hop limit, where one is asked for, travels with its datagram and never touches the socket.
@@ -12,6 +12,7 @@
 mod batch;
 mod fault;
 mod options;
+mod run;
 #[cfg(target_os = "linux")]
 mod train;
 mod ttl;
@@ -26,6 +27,7 @@ use tokio::io::Interest;
 
 pub use batch::{Batch, Received};
 pub use fault::{Fault, fault};
+pub use run::Run;
 
 /// What is asked of the kernel for each direction; it gives less where it must.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -121,26 +123,34 @@ impl Socket {
 }
 
 impl Socket {
-    /// Sends the bytes of `pieces` to `to` as datagrams of `size` bytes, the last maybe shorter; at most 64 of them, and
+    /// Sends the bytes of `pieces` to `to`, from `src` or the address that the system picks, as datagrams of `size` bytes, the last maybe shorter; at most 64 of them, and
     /// 65,000 bytes. No datagram lies in two pieces. By one system call where that can be done. Never waits.
     ///
     /// # Errors
     /// As [`Socket::send`]; of several errors one.
-    pub fn send_train(&self, to: SocketAddr, size: usize, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+    pub fn send_train(
+        &self,
+        to: SocketAddr,
+        src: Option<IpAddr>,
+        size: usize,
+        pieces: &[IoSlice<'_>],
+    ) -> io::Result<()> {
         let datagrams = || pieces.iter().flat_map(|piece| piece.chunks(size.max(1)));
-        let one_by_one = || datagrams().map(|datagram| self.send(to, None, None, datagram)).fold(Ok(()), Result::and);
+        let one_by_one = || datagrams().map(|datagram| self.send(to, src, None, datagram)).fold(Ok(()), Result::and);
         #[cfg(target_os = "linux")]
         if datagrams().nth(1).is_some() && self.trains.load(Ordering::Relaxed) && to.is_ipv4() == self.local.is_ipv4() {
             use std::os::fd::AsFd as _;
 
             let size = u16::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
-            return match train::send(self.io.as_fd(), to, size, pieces) {
-                // Some drivers cannot, and say so only when asked: the datagrams go one by one, these and all others.
-                Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
+            return match train::send(self.io.as_fd(), to, src, size, pieces) {
+                // Some network cards cannot, and say so only when asked: from now on datagrams go one by one, also these.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
                     self.trains.store(false, Ordering::Relaxed);
                     tracing::debug!(%error, %to, "no trains from now on");
                     one_by_one()
                 }
+                // Too long for this way, where one at a time is sent in pieces; or a kernel that knows no trains.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => one_by_one(),
                 Err(error) if fault(&error) == Fault::Full => {
                     self.dropped.fetch_add(datagrams().count() as u64, Ordering::Relaxed);
                     Err(error)
