@@ -42,7 +42,7 @@ impl Peers {
     pub(super) fn insert(&mut self, id: PeerId, peer: Peer) {
         self.remove(&id);
         self.all.insert(id, peer);
-        self.touch(&id);
+        self.get_mut(&id);
     }
 
     /// Takes one out.
@@ -57,24 +57,24 @@ impl Peers {
 
     /// One, to be changed.
     pub(super) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
-        self.touch(id);
-        self.all.get_mut(id)
+        let peer = self.all.get_mut(id)?;
+        if !peer.note.touched {
+            peer.note.touched = true;
+            self.touched.push(*id);
+            if let Some(wakeup) = peer.note.wakeup.take() {
+                self.order.remove(&(wakeup, *id));
+            }
+        }
+        Some(peer)
     }
 
     /// All, to be changed.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
         let ids: Vec<PeerId> = self.all.keys().copied().collect();
-        ids.iter().for_each(|id| self.touch(id));
-        self.all.values_mut()
-    }
-
-    fn touch(&mut self, id: &PeerId) {
-        let Some(peer) = self.all.get_mut(id).filter(|peer| !peer.note.touched) else { return };
-        peer.note.touched = true;
-        self.touched.push(*id);
-        if let Some(wakeup) = peer.note.wakeup.take() {
-            self.order.remove(&(wakeup, *id));
+        for id in &ids {
+            self.get_mut(id);
         }
+        self.all.values_mut()
     }
 
     /// The touched one at `n`, in the order of touching.

@@ -1,6 +1,6 @@
 //! Cuts a super-packet.
 
-use super::layout::{Layout, Transport};
+use super::layout::{Layout, Sums, Transport};
 use super::vnet::Vnet;
 use crate::wire::Malformed;
 use crate::wire::session::Segment;
@@ -15,6 +15,7 @@ const LAST: u8 = 0x09;
 pub struct Cut<'a> {
     packet: &'a [u8],
     layout: Layout,
+    sums: Sums,
     size: usize,
 }
 
@@ -29,7 +30,7 @@ impl<'a> Cut<'a> {
         if vnet.transport() != Some(layout.transport) || size == 0 {
             return Err(Malformed::Bad("super-packet's kind"));
         }
-        Ok(Self { packet, layout, size })
+        Ok(Self { packet, layout, sums: layout.sums(packet), size })
     }
 
     /// The whole of it.
@@ -72,7 +73,7 @@ impl<'a> Cut<'a> {
             *flags &= !if index == 0 { 0 } else { CWR };
             *flags &= !if last { 0 } else { LAST };
         }
-        self.layout.set_payload(head, part.len());
+        self.layout.set_payload(&self.sums, head, part.len());
     }
 
     /// Writes the segment at `index` as a packet of its own, with whole checksums.

@@ -128,7 +128,7 @@ impl<'a> Join<'a> {
         if self.last.is_none() && self.count == 1 {
             return (Vnet::PLAIN.encode(), head, &self.parts[..1]);
         }
-        self.layout.set_payload(head, self.bytes);
+        self.layout.set_payload(&self.layout.sums(head), head, self.bytes);
         let size = (self.count > 1).then_some(self.parts[0].len());
         (Vnet::of(&self.layout, size).encode(), head, &self.parts[..self.count])
     }

@@ -30,6 +30,13 @@ const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 
+/// See [`Layout::sums`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums {
+    network: u16,
+    pseudo: u16,
+}
+
 impl Transport {
     /// Where its checksum is, from its header's start.
     pub const fn checksum_offset(self) -> usize {
@@ -109,20 +116,36 @@ impl Layout {
         if self.v4 { 12..20 } else { 8..40 }
     }
 
+    /// The parts of the checksums that do not depend on a segment.
+    pub(super) fn sums(&self, head: &[u8]) -> Sums {
+        let mut network = 0;
+        if self.v4 {
+            // Without length, identification and the checksum itself.
+            network =
+                sum::sum(&head[..2], sum::sum(&head[6..10], sum::sum(&head[12..self.transport_at], 0).into()).into());
+        }
+        Sums { network, pseudo: sum::sum(&head[self.addresses()], self.transport.number().into()) }
+    }
+
     /// Makes lengths and checksums of `head`, the headers, true for a packet with so many bytes of payload: the IPv4
     /// header's checksum whole, the transport's partial.
-    pub(super) fn set_payload(&self, head: &mut [u8], payload: usize) {
-        let (total, part) = (self.header_len + payload, self.header_len + payload - self.transport_at);
-        let short = |len: usize| u16::try_from(len).expect("a packet is short").to_be_bytes();
-        let (addresses, at) = (self.addresses(), if self.v4 { 2 } else { 4 });
-        head[at..at + 2].copy_from_slice(&short(if self.v4 { total } else { total - IPV6_HEADER }));
+    pub(super) fn set_payload(&self, sums: &Sums, head: &mut [u8], payload: usize) {
+        let part = self.header_len + payload - self.transport_at;
+        let short = |len: usize| u16::try_from(len).expect("a packet is short");
+        let part = short(part);
         if self.v4 {
-            sum::finish_ipv4(head, self.transport_at);
+            let total = short(self.header_len + payload);
+            head[2..4].copy_from_slice(&total.to_be_bytes());
+            let id = u16::from_be_bytes([head[4], head[5]]);
+            let checksum = !sum::add([sums.network, total, id]);
+            head[10..12].copy_from_slice(&checksum.to_be_bytes());
+        } else {
+            head[4..6].copy_from_slice(&part.to_be_bytes());
         }
         if self.transport == Transport::Udp {
-            head[self.transport_at + 4..self.transport_at + 6].copy_from_slice(&short(part));
+            head[self.transport_at + 4..self.transport_at + 6].copy_from_slice(&part.to_be_bytes());
         }
-        let partial = sum::pseudo(&head[addresses], self.transport.number(), part);
+        let partial = sum::add([sums.pseudo, part]);
         let checksum = self.transport_at + self.transport.checksum_offset();
         head[checksum..checksum + 2].copy_from_slice(&partial.to_be_bytes());
     }

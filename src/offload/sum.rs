@@ -16,6 +16,11 @@ pub(super) fn sum(bytes: &[u8], start: u32) -> u16 {
     fold(u64::from(u16::from_be_bytes(folded.to_ne_bytes())) + u64::from(start))
 }
 
+/// The one's complement sum of a few words.
+pub(super) fn add<const N: usize>(words: [u16; N]) -> u16 {
+    fold(words.into_iter().map(u64::from).sum())
+}
+
 /// Adds the carries until none is left.
 fn fold(mut total: u64) -> u16 {
     while total > 0xffff {
@@ -45,11 +50,4 @@ pub(super) fn finish(packet: &mut [u8], start: usize, offset: usize) {
         other => other,
     };
     part[offset..offset + 2].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// Writes the header checksum of the IPv4 header at the start of `packet`.
-pub(super) fn finish_ipv4(packet: &mut [u8], header_len: usize) {
-    packet[10..12].fill(0);
-    let checksum = !sum(&packet[..header_len], 0);
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }

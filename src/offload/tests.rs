@@ -41,7 +41,7 @@ pub(crate) fn between(
         packet[layout.transport_at + 13] |= flags;
     }
     let (head, body) = packet.split_at_mut(layout.header_len);
-    layout.set_payload(head, body.len());
+    layout.set_payload(&layout.sums(head), head, body.len());
     (Vnet { gso_size: size, gso_type: layout.gso_type(), ..Vnet::of(&layout, Some(size.into())) }, packet)
 }
 
