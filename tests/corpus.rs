@@ -6,6 +6,8 @@
 mod live;
 #[path = "common/nat.rs"]
 mod nat;
+#[path = "fuzz/targets/offload.rs"]
+mod offload;
 mod sim;
 #[path = "fuzz/targets/text.rs"]
 mod text;
@@ -37,6 +39,11 @@ fn of_the_wire() {
 #[test]
 fn of_texts() {
     replay("text", 300, text::run);
+}
+
+#[test]
+fn of_super_packets() {
+    replay("offload", 100, offload::run);
 }
 
 #[test]
