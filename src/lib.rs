@@ -12,6 +12,9 @@
 //! rendezvous ([`relay`]). On the other side the session opens it, the router checks that its source
 //! belongs to its sender, and the TUN delivers it. The [`node`] is the only place where these meet.
 //!
+//! Under load the kernel hands over super-packets of up to 64 KB: [`offload`] cuts them, every segment is sealed by
+//! itself, all leave by one system call, and on the other side they are one again before the kernel sees them.
+//!
 //! # The layers
 //!
 //! Imports point down only; `tests/layers.rs` reads the source and fails on an arrow that points up, and
