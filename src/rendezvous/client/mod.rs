@@ -410,7 +410,7 @@ impl Client {
         }
     }
 
-    /// What the server told beyond what this client keeps: [`MAX_MEMBERS`] members and as many channels.
+    /// What the server told beyond what this client keeps: [`super::MAX_MEMBERS`] members and as many channels.
     pub const fn overflowed(&self) -> u64 {
         self.members.refused + self.wishes.refused
     }

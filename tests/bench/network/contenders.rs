@@ -142,10 +142,13 @@ fn wireguard_go(place: &Place, binary: &std::path::Path) -> Result<Running> {
     let mut programs = Vec::new();
     for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
         let interface = format!("bwg{n}");
+        let socket = format!("/var/run/wireguard/{interface}.sock");
+        // One that was killed leaves it behind.
+        let _ = fs::remove_file(&socket);
         let mut command = namespace.command(&binary);
         command.args(["-f", &interface]).env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
         programs.push(Program::start(command, place.folder().join(format!("wg{n}.log")))?);
-        let ready = || Ok(std::path::Path::new(&format!("/var/run/wireguard/{interface}.sock")).exists());
+        let ready = || Ok(std::path::Path::new(&socket).exists());
         crate::lab::programs::await_true("wireguard-go", std::time::Duration::from_secs(5), ready)?;
         let private = place.folder().join(format!("key{n}")).display().to_string();
         let peer = &publics[1 - n];
