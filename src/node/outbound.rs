@@ -82,6 +82,11 @@ impl Node {
     /// many as one train takes, and `next` moves on. Call until that is [`Cut::count`].
     pub fn handle_super(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
         self.drain_many(now);
+        if cut.segment_len(*next) > usize::from(MTU) {
+            *next += 1;
+            self.drops.count("too-big");
+            return None;
+        }
         let Route::Peer(id) = self.router.route(cut.packet()) else {
             return self.handle_segment_alone(now, cut, next, arena);
         };

@@ -276,6 +276,18 @@ fn super_packets_travel_as_segments_to_those_who_take_them_and_as_packets_to_oth
 }
 
 #[test]
+fn segments_that_fit_into_no_datagram_are_dropped_one_by_one() {
+    let mut lan = pair();
+    let (vnet, packet) = between(&lan.v4(0), &lan.v4(1), false, 60_000, 20_000, 0, true);
+    let cut = Cut::new(&vnet, &packet).expect("a super-packet");
+    let (now, mut next, mut arena) = (lan.now, 0, vec![0; 1 << 16]);
+    while next < cut.count() {
+        assert_eq!(lan.node(0).handle_super(now, &cut, &mut next, &mut arena), None);
+    }
+    assert_eq!(lan.node(0).dropped("too-big"), 3);
+}
+
+#[test]
 fn a_segment_whose_descriptor_lies_is_dropped_and_counted() {
     let mut lan = pair();
     let (now, from, alice) = (lan.now, lan.hosts[0].0, lan.hosts[0].1.my_id());
