@@ -18,6 +18,25 @@ pub(super) fn enlarge_buffers(socket: &socket2::Socket, bytes: usize) {
     if let Err(error) = asked {
         tracing::debug!(%error, "socket buffers stay as they are");
     }
+    #[cfg(target_os = "linux")]
+    if let Ok(got) = socket.recv_buffer_size()
+        && let Some(advice) = advice(got, bytes)
+    {
+        static SAID: std::sync::Once = std::sync::Once::new();
+        SAID.call_once(|| tracing::info!("{advice}"));
+    }
+}
+
+/// What an operator can do about a buffer of `got` bytes where `wanted` were asked for. Linux counts double (socket(7)).
+#[cfg(target_os = "linux")]
+fn advice(got: usize, wanted: usize) -> Option<String> {
+    (got / 2 < wanted).then(|| {
+        format!(
+            "UDP buffers are {} kB, all that this system allows: bursts may be lost under load. For more: sysctl -w \
+             net.core.rmem_max={wanted} net.core.wmem_max={wanted}",
+            got / 2000
+        )
+    })
 }
 
 /// Clears the don't-fragment bit that quinn-udp sets.
@@ -69,4 +88,16 @@ fn set_int(
     let result = unsafe { nix::libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     nix::errno::Errno::result(result)?;
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_is_too_small_comes_with_what_to_type() {
+        assert_eq!(advice(8 << 20, 4 << 20), None);
+        let advice = advice(425_984, 4 << 20).expect("too small");
+        assert!(advice.contains("212 kB") && advice.contains("sysctl -w net.core.rmem_max=4194304"), "{advice}");
+    }
 }

@@ -196,3 +196,65 @@ async fn a_port_that_is_taken_is_said_with_its_holder() {
     assert!(text.starts_with(&format!("UDP port {} is taken by ", v4.local_addr().port())), "{text}");
     assert!(text.ends_with(&format!("(pid {})", std::process::id())), "{text}");
 }
+
+/// Ten datagrams of 1,000 bytes and a shorter one, in two pieces.
+fn train() -> [Vec<u8>; 2] {
+    let part = |from: u8, to: u8| (from..to).flat_map(|i| vec![i; 1_000]).collect::<Vec<u8>>();
+    [part(0, 4), [part(4, 10), vec![10; 500]].concat()]
+}
+
+fn lengths_of(all: &[(SocketAddr, Option<IpAddr>, Vec<u8>)]) -> Vec<(u8, usize)> {
+    all.iter().map(|(_, _, payload)| (payload[0], payload.len())).collect()
+}
+
+#[tokio::test]
+async fn a_train_arrives_datagram_by_datagram_with_and_without_the_kernels_help() {
+    let expected: Vec<(u8, usize)> = (0..10).map(|i| (i, 1_000)).chain([(10, 500)]).collect();
+    let pieces = train();
+    let pieces = pieces.each_ref().map(|piece| IoSlice::new(piece));
+    for ip in LOOPBACKS {
+        for helped in [true, false] {
+            let (a, b) = (bind(ip), bind(ip));
+            if !helped {
+                a.trains.store(false, Ordering::Relaxed);
+            }
+            for src in [None, Some(ip)] {
+                a.send_train(b.local_addr(), src, 1_000, &pieces).expect("sent");
+                let all = collect(&b, 11).await;
+                assert_eq!(lengths_of(&all), expected);
+                assert!(all.iter().all(|(from, _, _)| *from == a.local_addr()));
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_train_leaves_from_the_address_that_was_asked_for() {
+    let server = Socket::bind((Ipv4Addr::UNSPECIFIED, 0).into()).expect("bound");
+    let client = bind(LOOPBACKS[0]);
+    let src = Ipv4Addr::new(127, 0, 0, 42).into();
+    let pieces = train();
+    let pieces = pieces.each_ref().map(|piece| IoSlice::new(piece));
+    server.send_train(client.local_addr(), Some(src), 1_000, &pieces).expect("sent");
+    assert!(collect(&client, 11).await.iter().all(|(from, _, _)| from.ip() == src));
+}
+
+#[tokio::test]
+async fn a_run_sends_together_what_belongs_together_and_everything_in_order() {
+    let (a, b, c) = (bind(LOOPBACKS[0]), bind(LOOPBACKS[0]), bind(LOOPBACKS[0]));
+    let datagrams: Vec<(bool, Vec<u8>)> =
+        [700_usize, 700, 300, 300, 900, 100].iter().zip(0..).map(|(len, i)| (i % 5 != 4, vec![i; *len])).collect();
+    let mut run = Run::new(&a);
+    for (to_b, datagram) in &datagrams {
+        run.push(if *to_b { b.local_addr() } else { c.local_addr() }, None, datagram);
+    }
+    run.flush();
+    assert_eq!(lengths_of(&collect(&b, 5).await), [(0, 700), (1, 700), (2, 300), (3, 300), (5, 100)]);
+    assert_eq!(lengths_of(&collect(&c, 1).await), [(4, 900)]);
+    // More than one train's worth.
+    let many: Vec<Vec<u8>> = (0..150).map(|i| vec![i; 1_200]).collect();
+    many.iter().for_each(|datagram| run.push(b.local_addr(), None, datagram));
+    run.flush();
+    assert_eq!(lengths_of(&collect(&b, 150).await), (0..150).map(|i| (i, 1_200)).collect::<Vec<_>>());
+}
