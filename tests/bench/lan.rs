@@ -33,6 +33,10 @@ pub struct Lan {
     places: BTreeMap<IpAddr, usize>,
     /// All goes through it, if it is there.
     rendezvous: Option<Core>,
+    /// Moments at which the hub's timers woke it.
+    pub wakeups: u64,
+    /// Datagrams that the hub sent by itself.
+    pub sent: u64,
 }
 
 fn rendezvous_addr() -> SocketAddr {
@@ -138,7 +142,7 @@ impl Lan {
 
     fn of(nodes: Vec<Node>, rendezvous: Option<Core>) -> Self {
         let places = (0..nodes.len()).map(|n| (lan_addr(n).into(), n)).collect();
-        Self { now: START, nodes, places, rendezvous }
+        Self { now: START, nodes, places, rendezvous, wakeups: 0, sent: 0 }
     }
 
     /// Lets `duration` pass.
@@ -149,6 +153,7 @@ impl Lan {
             match self.nodes.iter().filter_map(Node::poll_timeout).min() {
                 Some(wakeup) if wakeup.at <= end => {
                     self.now = self.now.max(wakeup.at);
+                    self.wakeups += u64::from(self.nodes[0].poll_timeout().is_some_and(|due| due.at <= self.now));
                     for node in &mut self.nodes {
                         if node.poll_timeout().is_some_and(|due| due.at <= self.now) {
                             node.handle_timeout(self.now);
@@ -187,6 +192,7 @@ impl Lan {
             if sent.is_empty() {
                 return;
             }
+            self.sent += sent.iter().filter(|(from, ..)| *from == 0).count() as u64;
             for (from, to, mut payload) in sent {
                 self.deliver(from, to, &mut payload);
             }
