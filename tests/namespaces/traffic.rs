@@ -1,11 +1,12 @@
 //! What people do over a network: pings by IPv4 and IPv6, streams, datagrams and files.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use punchlan::node::status::{PathKind, PeerState};
+use ring::digest::{Context, SHA256};
 
 use crate::lab::programs::{Network, Peer, Program, await_true};
 use crate::lab::wire::Wire;
@@ -89,9 +90,10 @@ fn everything_passes(lab: &Lab, state: PeerState) {
     println!("{state:?}: TCP {speed:.0} Mbit/s; UDP at 20 Mbit/s: {lost:.2} % lost");
     // A machine that is busy elsewhere loses some between its own queues.
     assert!(speed > 20.0 && lost < 10.0);
-    for to in [alice.address.into(), alice_v6] {
+    for (to, from) in [(alice.address.into(), bob.address.into()), (alice_v6, bob_v6)] {
+        datagrams_of_every_size(&alice, to, &bob, from).unwrap();
         let address = SocketAddr::new(to, 7000);
-        assert_eq!(send_file(&alice, &bob, address).unwrap(), digest(&file()), "10 MB to {address}");
+        assert_eq!(send_file(&alice, &bob, address).unwrap(), file_digest(), "to {address}");
     }
 }
 
@@ -107,31 +109,63 @@ fn iperf(server: &Peer<'_>, client: &Peer<'_>, args: &[&str]) -> Result<serde_js
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// 10 MB from `sender` to `receiver` by TCP; the digest of what arrived.
+/// Datagrams of every length that fits into a packet, and some that travel in pieces, one after the other.
+fn datagrams_of_every_size(receiver: &Peer<'_>, to: IpAddr, sender: &Peer<'_>, from: IpAddr) -> Result<()> {
+    let there = receiver.host.netns.enter(|| UdpSocket::bind((to, 0)))??;
+    let here = sender.host.netns.enter(|| UdpSocket::bind((from, 0)))??;
+    there.set_read_timeout(Some(PATIENCE))?;
+    let mut arrived = vec![0; 1 << 16];
+    for len in (0..=1_400).chain([1_401, 2_000, 2_745, 9_000, 20_000]) {
+        let sent: Vec<u8> = (0..len).map(|i: usize| i.to_le_bytes()[0] ^ len.to_le_bytes()[0]).collect();
+        here.send_to(&sent, there.local_addr()?)?;
+        let (got, source) = there.recv_from(&mut arrived).with_context(|| format!("{len} bytes to {to}"))?;
+        anyhow::ensure!(arrived[..got] == sent && source.ip() == from, "{len} bytes to {to}: {got} from {source}");
+    }
+    Ok(())
+}
+
+/// A file from `sender` to `receiver` by TCP; the digest of what arrived.
 pub(crate) fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Result<Vec<u8>> {
     let listener = receiver.host.netns.enter(|| TcpListener::bind(address))?.context("the overlay address is local")?;
     std::thread::scope(|scope| {
         let arrived = scope.spawn(move || -> Result<Vec<u8>> {
-            let mut bytes = Vec::new();
+            let (mut bytes, mut hash) = (vec![0; BLOCK], Context::new(&SHA256));
             let (mut stream, _) = listener.accept()?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            stream.read_to_end(&mut bytes)?;
-            Ok(digest(&bytes))
+            loop {
+                match stream.read(&mut bytes)? {
+                    0 => return Ok(hash.finish().as_ref().to_vec()),
+                    len => hash.update(&bytes[..len]),
+                }
+            }
         });
         let mut stream = sender.host.netns.enter(|| TcpStream::connect_timeout(&address, PATIENCE))??;
-        stream.write_all(&file())?;
+        each_block(|block| stream.write_all(block))?;
         drop(stream);
         arrived.join().expect("the receiver does not panic")
     })
 }
 
-/// 10 MB that do not compress and do not repeat.
-pub(crate) fn file() -> Vec<u8> {
-    let mut bytes = vec![0; 10_000_000];
-    punchlan::sans::Seed::from_u64(10).rng().fill(&mut bytes);
-    bytes
+const BLOCK: usize = 1_000_000;
+
+/// The digest of the file.
+pub(crate) fn file_digest() -> Vec<u8> {
+    let mut hash = Context::new(&SHA256);
+    each_block(|block| {
+        hash.update(block);
+        Ok(())
+    })
+    .expect("nothing fails");
+    hash.finish().as_ref().to_vec()
 }
 
-pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
-    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
+/// The blocks of a file that does not compress and does not repeat: 10 MB, or `FILE_MB`.
+fn each_block(mut take: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+    let blocks: usize = std::env::var("FILE_MB").map_or(10, |text| text.parse().expect("a number of MB"));
+    let (mut rng, mut block) = (punchlan::sans::Seed::from_u64(10).rng(), vec![0; BLOCK]);
+    for _ in 0..blocks {
+        rng.fill(&mut block);
+        take(&block)?;
+    }
+    Ok(())
 }
