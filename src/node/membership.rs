@@ -76,9 +76,15 @@ impl Node {
             if let Some(peer) = self.peers.get_mut(&id) {
                 (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
                 self.grant_seniority(&id);
-                self.search(now, &id);
             }
         }
+    }
+
+    /// Searches those that an earlier run met. Not before numbers are there: without one no probe leaves, and the round
+    /// that should open our NAT would be over without having opened anything.
+    pub(super) fn search_known(&mut self, now: Instant) {
+        let known: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| peer.met).map(|(id, _)| *id).collect();
+        known.iter().for_each(|id| self.search(now, id));
     }
 
     // ---- what we say -----------------------------------------------------------------------------------

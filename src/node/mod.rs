@@ -189,6 +189,8 @@ pub struct Node {
     network_name: String,
     deny: BTreeSet<PeerId>,
     sockets: Vec<LocalSocket>,
+    /// No numbers have been reserved yet.
+    starting: bool,
     started: Instant,
     wall_at_start_ms: u64,
 
@@ -284,6 +286,7 @@ impl Node {
             deny: config.deny.into_iter().collect(),
             sockets: config.sockets,
             started: now,
+            starting: true,
             wall_at_start_ms: config.wall_ms,
             naming,
             router,
@@ -338,6 +341,9 @@ impl Node {
                 self.reserving = self.reserving.filter(|(asked, ..)| *asked > ceiling);
                 self.warnings.clear("state", "");
                 self.shared.numbers.handle_reserved(ceiling);
+                if std::mem::take(&mut self.starting) {
+                    self.search_known(now);
+                }
                 if self.announce_due.is_some() {
                     self.announce(now);
                 }

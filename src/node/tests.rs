@@ -219,6 +219,27 @@ fn two_that_have_met_find_each_other_without_a_rendezvous() {
 }
 
 #[test]
+fn what_opens_our_nat_at_the_start_is_not_lost_for_want_of_a_number() {
+    let bob = Setup::new(2, "bob");
+    let mut node = Setup::new(1, "alice").node(&[bob.signed()]);
+    // The disk answers last.
+    node.handle_done(T0, Done::Overlays(Vec::new()));
+    node.handle_done(T0, Done::Interfaces(vec!["192.168.1.1/24".parse().expect("prefix")]));
+    node.handle_timeout(T0);
+    let primes = |node: &mut Node| {
+        let sent: Vec<Transmit> = std::iter::from_fn(|| node.poll_transmit()).collect();
+        sent.iter().filter(|t| t.to == bob.lan_addr() && t.ttl.is_some()).count()
+    };
+    assert_eq!(primes(&mut node), 0);
+    let ceiling = std::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
+        Action::Reserve { ceiling } => Some(ceiling),
+        _ => None,
+    });
+    node.handle_done(T0 + Duration::from_millis(3), Done::Reserved { ceiling: ceiling.expect("asked for") });
+    assert_eq!(primes(&mut node), 1);
+}
+
+#[test]
 fn a_packet_before_the_session_waits_and_arrives() {
     let mut lan = Lan::new(&[Setup::new(1, "alice"), Setup::new(2, "bob")]);
     let (alice, bob) = (lan.hosts[0].1.me().ula.to_string(), lan.hosts[1].1.me().ula.to_string());

@@ -32,7 +32,7 @@ const CALM: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Until the pair is again what it was: a Linux router that gave bob another port has to forget it first, and his
 /// searches for dave, which are in vain, hold it meanwhile.
-const RECOVERY: Duration = Duration::from_secs(200);
+const RECOVERY: Duration = Duration::from_secs(300);
 /// Labs side by side: most of an event is waiting.
 const AT_ONCE: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);
