@@ -25,8 +25,8 @@ const FIRST_GAP: Duration = Duration::from_secs(10);
 /// Gaps between rounds while nothing direct works, seconds; the last one repeats. A Linux gateway forgets a flow after
 /// 30 s, also the stray one that took our port. But a flow that had to take another port passes it on to those that
 /// begin while it is there, those to other peers too, and it is there for up to a minute more, until somebody clears it
-/// away: so after a few tries all must be silent for longer than that…
-const ROUND_GAPS: [u64; 6] = [5, 10, 35, 60, 120, 300];
+/// away: so after a few tries all must be silent for longer than both…
+const ROUND_GAPS: [u64; 5] = [5, 10, 35, 100, 300];
 /// …and the pairs of one node out of step: their gaps are longer by up to this share, per cent.
 const STRETCH: u32 = 25;
 /// Answers to the other's primed in one round.

@@ -55,7 +55,8 @@ impl Client {
             return;
         };
         if let Attempt::Registering(registering) = std::mem::replace(&mut self.attempt, Attempt::Idle) {
-            let first = self.link.replace(registering.link).is_none();
+            self.former = self.link.replace(registering.link);
+            let first = self.former.is_none();
             (self.trouble, self.problem, self.refusals) = (Trouble::None, None, 0);
             self.acks.clear();
             self.plan_refresh(now, REFRESH);

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An attempt ([`attempt`]) and a registration that stands ([`link`]) live side by side: after a restart of
-//! the server or a change of our address the old keys stay in use until the new ones are confirmed.
+//! the server or a change of our address the old keys stay in use until the new ones are confirmed, and what the
+//! relay sent under them is taken after that too.
 
 mod attempt;
 mod inbound;
@@ -158,6 +159,8 @@ pub struct Client {
     refusals: u32,
     hellos: VecDeque<SentHello>,
     link: Option<Link>,
+    /// The registration that `link` replaced: relay frames under its keys may still be under way.
+    former: Option<Link>,
     refresh: Refresh,
     hint_at: Option<Instant>,
     members: Members,
@@ -201,6 +204,7 @@ impl Client {
             refusals: 0,
             hellos: VecDeque::new(),
             link: None,
+            former: None,
             refresh: Refresh { due: Instant::ZERO, unanswered: 0, token: 0, sent_at: Instant::ZERO },
             hint_at: None,
             members: Members::default(),
@@ -299,7 +303,8 @@ impl Client {
             Attempt::Registering(registering) => Some(&registering.link),
             _ => None,
         };
-        let mut links = [self.link.as_ref(), pending].into_iter().flatten().filter(|link| link.server == from);
+        let links = [self.link.as_ref(), pending, self.former.as_ref()];
+        let mut links = links.into_iter().flatten().filter(|link| link.server == from);
         let peer = self.wishes.peer_of(header.channel)?;
         links
             .any(|link| link.keys.relay_to_peer.check(header.channel, payload, header.tag))

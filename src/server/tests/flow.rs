@@ -303,6 +303,27 @@ fn a_channel_opens_when_both_want_it_and_closes_when_one_does_not() {
 }
 
 #[test]
+fn what_the_relay_sent_before_a_new_registration_and_is_overtaken_by_it_is_taken() {
+    let mut world = World::new();
+    let (a, b) = (world.join(1, 1), world.join(1, 2));
+    world.run(S * 3);
+    let (id_a, id_b) = (world.id(a), world.id(b));
+    world.peers[a].client.open_channel(world.now, id_b);
+    world.peers[b].client.open_channel(world.now, id_a);
+    world.run(S);
+    assert!(world.relay(a, b, b"slow"));
+    // It takes a longer way from the server on.
+    world.delay = MS * 300;
+    world.run(MS * 10);
+    world.delay = MS * 10;
+    world.peers[b].client.reregister(world.now);
+    world.run(MS * 200);
+    assert_eq!((world.counter("renewed"), world.peers[b].relayed.len()), (1, 0), "it is still under way");
+    world.run(S);
+    assert_eq!(world.peers[b].relayed, [(id_a, b"slow".to_vec())]);
+}
+
+#[test]
 fn a_channel_to_who_is_not_there_yet_opens_when_it_comes() {
     let mut world = World::new();
     let a = world.join(1, 1);
