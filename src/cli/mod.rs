@@ -71,9 +71,12 @@ fn begin_to_log(verbose: u8, configured: Option<&str>) -> Result<Logging, Failur
 
 /// Runs a command that waits for something.
 fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("the system gives no event loop: {error}")))?
-        .block_on(command)
+        .map_err(|error| Failure::Failed(format!("the system gives no event loop: {error}")))?;
+    let result = runtime.block_on(command);
+    // A name that is still being looked up would hold the exit for as long as its server does not answer.
+    runtime.shutdown_background();
+    result
 }

@@ -21,6 +21,19 @@ impl<const BITS: usize> ReplayWindow<BITS> {
         Self { next: 0, blocks: vec![0; Self::BLOCKS].into() }
     }
 
+    /// A window in which every counter up to `newest` was seen.
+    pub fn above(newest: u64) -> Self {
+        let mut window = Self { next: newest.saturating_add(1), blocks: vec![u64::MAX; Self::BLOCKS].into() };
+        let (block, bit) = Self::place(window.next);
+        window.blocks[block] = bit - 1;
+        window
+    }
+
+    /// The highest counter that was taken.
+    pub const fn newest(&self) -> Option<u64> {
+        self.next.checked_sub(1)
+    }
+
     /// Whether `counter` is new. Changes nothing: ask before verifying, [`ReplayWindow::accept`] afterwards.
     /// `u64::MAX` never is, for nothing can be above it.
     #[must_use]
@@ -96,6 +109,22 @@ mod tests {
         assert!(!window.accept(u64::MAX));
         assert!(window.accept(u64::MAX - 2));
         assert!(!window.accept(0));
+    }
+
+    #[test]
+    fn above_a_counter_all_is_new_and_below_it_nothing() {
+        for newest in [0, 63, 64, 70, 127, 128, 1_000_000, u64::MAX - 2] {
+            let mut window = ReplayWindow::<128>::above(newest);
+            assert_eq!(window.newest(), Some(newest));
+            let first = newest.saturating_sub(300);
+            assert!((first..=newest).all(|counter| !window.check(counter)), "{newest}");
+            // They may come in any order.
+            for counter in [newest.saturating_add(90), newest + 1, newest.saturating_add(40)] {
+                assert!(window.accept(counter) || counter == u64::MAX, "{counter} above {newest}");
+                assert!(!window.check(counter));
+            }
+            assert!((first..=newest).all(|counter| !window.check(counter)), "{newest}");
+        }
     }
 
     #[test]

@@ -145,6 +145,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         sockets: Sockets { v4, v6 },
         overlay,
         v4_on_tun,
+        v4_wanted: v4_on_tun,
         requests,
         effects,
         options,

@@ -36,8 +36,9 @@ pub(super) struct Peer<S> {
     pub(super) tun: Tun,
     pub(super) sockets: Sockets,
     pub(super) overlay: OverlayNet,
-    /// The overlay address that the TUN has.
+    /// The overlay address that the TUN has, and the one that it is to have.
     pub(super) v4_on_tun: Option<Ipv4Addr>,
+    pub(super) v4_wanted: Option<Ipv4Addr>,
     pub(super) requests: Requests,
     /// What becomes of effects that run beside the loop is told here.
     pub(super) effects: mpsc::UnboundedSender<Effect>,
@@ -78,6 +79,7 @@ impl<S: Source> Peer<S> {
                 }
                 alarmed = alarm.until(wakeup) => {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
+                    self.node.set_wall_clock(clock::now(), clock::wall_ms());
                     self.node.handle_timeout(clock::now());
                 }
                 Some(()) = changes.recv() => self.list_interfaces(),
@@ -137,17 +139,32 @@ impl<S: Source> Peer<S> {
                     let _ = effects.send(Effect::Done(Done::Resolved { server, result }));
                 });
             }
-            Action::ListInterfaces => self.list_interfaces(),
+            Action::ListInterfaces => {
+                self.list_interfaces();
+                self.set_overlay_v4().await;
+            }
             Action::Reserve { ceiling } => self.writer.reserve(ceiling),
             Action::SaveCache(snapshot) => self.writer.save_cache(snapshot),
             Action::SetOverlayV4(new) => {
-                let net = |addr| in_subnet(&self.overlay, addr);
-                let (old, new_net): (Option<Ipv4Net>, _) = (self.v4_on_tun.map(net), new.map(net));
-                self.v4_on_tun = new;
-                if let Err(error) = self.net.replace_v4(&self.tun, old, new_net).await {
-                    self.node.warn(clock::now(), "interface", String::new(), error.to_string());
-                }
+                self.v4_wanted = new;
+                self.set_overlay_v4().await;
             }
+        }
+    }
+
+    /// Gives the TUN the address that it is to have; tried again with the next look at the interfaces.
+    async fn set_overlay_v4(&mut self) {
+        if self.v4_on_tun == self.v4_wanted {
+            return;
+        }
+        let net = |addr| in_subnet(&self.overlay, addr);
+        let (old, new): (Option<Ipv4Net>, _) = (self.v4_on_tun.map(net), self.v4_wanted.map(net));
+        match self.net.replace_v4(&self.tun, old, new).await {
+            Ok(()) => {
+                self.v4_on_tun = self.v4_wanted;
+                self.node.clear_warning("interface", "");
+            }
+            Err(error) => self.node.warn(clock::now(), "interface", String::new(), error.to_string()),
         }
     }
 

@@ -26,6 +26,9 @@ pub(super) struct Cache {
 pub(super) struct Known {
     /// When it was last seen, milliseconds of wall time.
     pub(super) seen_ms: u64,
+    /// The highest number of its announcements, probes and initiations that was taken: what is no higher is old.
+    #[serde(default)]
+    pub(super) newest: u64,
     /// Its signed announcement.
     #[serde(with = "hex")]
     pub(super) announcement: Vec<u8>,
@@ -65,7 +68,9 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         let (addresses, names) = self.naming.store(wall_ms);
         let known = |peer: &Peer| Known {
-            seen_ms: if peer.is_live(now) { wall_ms } else { peer.seen_ms },
+            // A clock that was set back, or is not set yet, must not make it older than it is.
+            seen_ms: if peer.is_live(now) { wall_ms.max(peer.seen_ms) } else { peer.seen_ms },
+            newest: peer.newest(),
             announcement: peer.signed.bytes().to_vec(),
         };
         let peers = self.peers.values().filter(|peer| peer.met).map(known).collect();

@@ -187,7 +187,10 @@ impl Node {
         let within = match arrival.channel_peer {
             Some(id) => {
                 let peer = self.peers.get_mut(&id);
-                peer.is_none_or(|peer| peer.initiations.allow(now)) && self.relayed_initiations.allow(now)
+                let is_senior = peer.as_ref().is_some_and(|peer| peer.senior);
+                // Those who were met first have a share that newcomers, who may be invented, cannot take from them.
+                let of_all = &mut self.relayed_initiations[usize::from(is_senior)];
+                peer.is_none_or(|peer| peer.initiations.allow(now)) && of_all.allow(now)
             }
             None => self.initiations.allow(now) || self.proves_its_source(now, arrival, bytes),
         };
@@ -247,8 +250,7 @@ impl Node {
     fn refused(&mut self, now: Instant, arrival: Arrival, refusal: Refusal) -> Inbound {
         if let Refusal::Version(theirs) = refusal {
             // Without a channel the sender has no name, and its address may be anybody's.
-            let who = arrival.channel_peer.map(|id| self.shown_name(&id));
-            self.warn_of_version(now, who.as_deref().unwrap_or("a member"), theirs);
+            self.warn_of_version(now, arrival.channel_peer.as_ref(), theirs);
         }
         self.dropped_as(refusal_word(refusal))
     }

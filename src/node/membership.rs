@@ -38,6 +38,8 @@ const INITIATIONS: (u32, u32) = (8, 16);
 /// Words of one peer in the session, a second and at once: an honest one has a few a minute, and all that it tells of
 /// strangers at once.
 const CONTROLS: (u32, u32) = (100, 400);
+/// A member of another version who has not said who it is tries again sooner than this.
+const VERSION_HOLDS: Duration = Duration::from_secs(300);
 /// Strangers that one peer tells of, a second and at once: all that it may know, each once.
 const TELLINGS: (u32, u32) = (4, 128);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
@@ -64,7 +66,7 @@ impl Node {
     pub(super) fn start(&mut self, now: Instant, cache: Cache) {
         self.warn_without_rendezvous(now);
         for known in &cache.peers {
-            let age = Duration::from_millis(self.wall_at_start_ms.saturating_sub(known.seen_ms));
+            let age = Duration::from_millis(self.wall_ms(now).saturating_sub(known.seen_ms));
             let Ok(signed) = announcement::verify_member(&known.announcement, &self.shared.identity.network) else {
                 continue;
             };
@@ -75,6 +77,7 @@ impl Node {
             self.learn(now, signed);
             if let Some(peer) = self.peers.get_mut(&id) {
                 (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
+                peer.remember(known.newest.max(peer.signed.seq));
                 self.grant_seniority(&id);
             }
         }
@@ -179,8 +182,7 @@ impl Node {
         let signed = match announcement::open(&self.shared.identity.network, sealed) {
             Ok(signed) if signed.peer == *id => signed,
             Err(AnnouncementError::Version(theirs)) => {
-                let name = self.shown_name(id);
-                return self.warn_of_version(now, &name, theirs);
+                return self.warn_of_version(now, Some(id), theirs);
             }
             _ => return self.drops.count("announcement"),
         };
@@ -322,12 +324,25 @@ impl Node {
         }
     }
 
-    pub(super) fn warn_of_version(&mut self, now: Instant, name: &str, theirs: u8) {
+    /// A member, or one who has not said which, speaks another version.
+    pub(super) fn warn_of_version(&mut self, now: Instant, id: Option<&PeerId>, theirs: u8) {
+        let name = id.map_or_else(|| "a member".to_owned(), |id| self.shown_name(id));
+        let subject = id.map(ToString::to_string).unwrap_or_default();
+        if id.is_none() {
+            self.stranger_of_version = Some(now);
+        }
         let text = format!(
             "{name} speaks protocol version {theirs}, this machine {VERSION}: install the same punchlan version on both"
         );
         let wall_ms = self.wall_ms(now);
-        self.warnings.raise(wall_ms, "version", name, text);
+        self.warnings.raise(wall_ms, "version", subject, text);
+    }
+
+    /// Whoever did not say who it was does not say either that it is of our version now.
+    fn end_warning_of_version(&mut self, now: Instant) {
+        if self.stranger_of_version.take_if(|heard| now - *heard >= VERSION_HOLDS).is_some() {
+            self.warnings.clear("version", "");
+        }
     }
 
     /// Our own addresses changed, and with them which of the others' private ones make sense.
@@ -372,7 +387,7 @@ impl Node {
         peer.searched = None;
         peer.punch.stop(now);
         peer.session.close(now, &mut self.shared.env());
-        peer.seen_ms = wall_ms;
+        peer.seen_ms = wall_ms.max(peer.seen_ms);
         self.warnings.clear("address-taken", &id.to_string());
         self.forget_hearsay(id);
         self.unbind(now, id);
@@ -381,12 +396,16 @@ impl Node {
     pub(super) fn expire_peers(&mut self, now: Instant) {
         self.end_searches(now);
         self.warn_of_strangers(now);
+        self.end_warning_of_version(now);
         let last_sign = |p: &Peer| p.received.or(p.heard).max(p.hearsay.map(|hearsay| hearsay.told));
         let silent = |p: &Peer| last_sign(p).is_none_or(|at| now - at >= SILENCE);
         let gone = |id: &PeerId, p: &Peer| p.offline.is_none() && silent(p) && !self.is_listed(id);
         let gone: Vec<PeerId> = self.peers.iter().filter(|(id, p)| gone(id, p)).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| self.set_offline(now, id));
-        let old = |p: &Peer| p.offline.is_some_and(|since| now - since >= FORGET_AFTER);
+        // By the wall clock: who was last seen before this machine was started has been gone for longer than its clock runs.
+        let wall_ms = self.wall_ms(now);
+        let old =
+            |p: &Peer| p.offline.is_some() && Duration::from_millis(wall_ms.saturating_sub(p.seen_ms)) >= FORGET_AFTER;
         let forgotten: Vec<PeerId> = self.peers.iter().filter(|(_, p)| old(p)).map(|(id, _)| *id).collect();
         forgotten.iter().for_each(|id| self.remove_peer(now, id));
         self.expire_bindings(now);
@@ -415,9 +434,9 @@ impl Node {
         self.save_cache(now);
     }
 
-    /// Whether a peer is not gone.
+    /// Whether a peer is not gone; what others say of it is not enough.
     pub fn is_here(&self, id: &PeerId) -> bool {
-        self.peers.get(id).is_some_and(|peer| peer.offline.is_none())
+        self.peers.get(id).is_some_and(|peer| peer.offline.is_none() && peer.hearsay.is_none())
     }
 
     pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
@@ -428,7 +447,9 @@ impl Node {
         self.drops.add("too-many-paths", peer.punch.crowded());
         self.tags.remove(&peer.probe_keys.rx_tag);
         self.router.remove(id);
-        self.warnings.clear("address-taken", &id.to_string());
+        for code in ["address-taken", "version"] {
+            self.warnings.clear(code, &id.to_string());
+        }
         for server in &mut self.servers {
             server.client.close_channel(now, *id);
         }

@@ -191,8 +191,10 @@ pub struct Node {
     sockets: Vec<LocalSocket>,
     /// No numbers have been reserved yet.
     starting: bool,
-    started: Instant,
-    wall_at_start_ms: u64,
+    /// What the wall clock said, and when.
+    wall: (Instant, u64),
+    /// When a member of another version was last heard who did not say who it was.
+    stranger_of_version: Option<Instant>,
 
     naming: Naming,
     router: Router,
@@ -207,8 +209,8 @@ pub struct Node {
     gather: Gather,
     budget: Budget,
     initiations: RateLimit,
-    /// The same for those that come through relays.
-    relayed_initiations: RateLimit,
+    /// The same for those that come through relays: from others, and from those who were met first.
+    relayed_initiations: [RateLimit; 2],
     /// The same for each source that proves its address under load.
     proven_initiations: RateTable,
     reregistrations: RateLimit,
@@ -285,9 +287,9 @@ impl Node {
             network_name: config.network_name,
             deny: config.deny.into_iter().collect(),
             sockets: config.sockets,
-            started: now,
             starting: true,
-            wall_at_start_ms: config.wall_ms,
+            wall: (now, config.wall_ms),
+            stranger_of_version: None,
             naming,
             router,
             peers: Peers::default(),
@@ -300,7 +302,7 @@ impl Node {
             cookies,
             proven_initiations,
             initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
-            relayed_initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
+            relayed_initiations: [RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS); 2],
             reregistrations: RateLimit::every(REREGISTER_EVERY),
             leaving: false,
             cache_rejected,
@@ -502,10 +504,16 @@ impl Node {
         }
     }
 
-    /// The wall clock, as it was at the start plus what has passed: good for ages and for people.
+    /// What the wall clock says, milliseconds since 1970: it may have been set since the start.
+    pub fn set_wall_clock(&mut self, now: Instant, wall_ms: u64) {
+        self.wall = (now, wall_ms);
+    }
+
+    /// The wall clock, as it was last told plus what has passed: good for ages and for people.
     fn wall_ms(&self, now: Instant) -> u64 {
-        let passed = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
-        self.wall_at_start_ms.saturating_add(passed)
+        let (at, wall_ms) = self.wall;
+        let passed = u64::try_from((now - at).as_millis()).unwrap_or(u64::MAX);
+        wall_ms.saturating_add(passed)
     }
 
     fn my_id(&self) -> PeerId {

@@ -79,6 +79,13 @@ impl Naming {
         self.moves_left > 0 && self.settled.is_none_or(|end| now < end)
     }
 
+    /// Whether `addr` has been ours for so long that the others know: for an earlier run, or for as long as claims are
+    /// settled in.
+    fn is_long_mine(&self, now: Instant, wall_ms: u64, addr: &Ipv4Addr) -> bool {
+        let mine = self.addresses.holder(addr, wall_ms) == Some(self.id());
+        mine && (!self.may_move(now) || self.addresses.is_of_an_earlier_run(addr))
+    }
+
     /// Who holds a name or an IPv4 address, here or gone.
     pub(super) fn holder(&self, wall_ms: u64, wanted: &str) -> Option<PeerId> {
         match wanted.parse() {
@@ -219,10 +226,15 @@ impl Node {
         };
         self.naming.addresses.release_all_but(id, addr.as_ref());
         let subject = id.to_string();
-        self.warnings.clear("address-taken", &subject);
-        let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a))?;
+        let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a));
         let wall_ms = self.wall_ms(now);
-        match self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id }) {
+        let claim = |addr| self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id });
+        let claimed = addr.map(claim);
+        if !matches!(claimed, Some(Err(_))) {
+            self.warnings.clear("address-taken", &subject);
+        }
+        let addr = addr?;
+        match claimed? {
             Ok(None) => Some(addr),
             Ok(Some(loser)) if loser == self.my_id() => {
                 self.lose_my_address(now, addr, id);
@@ -283,6 +295,9 @@ impl Node {
         };
         if self.may_speak(&id) {
             self.lose_my_address(now, mine, &id);
+            if self.peers.get(&id).is_some_and(|peer| peer.session.is_established(now)) {
+                self.bind(now, &id);
+            }
         }
     }
 
@@ -292,7 +307,7 @@ impl Node {
         let holder_name = self.shown_name(holder);
         let me = self.my_id();
         match self.naming.choice {
-            AddressChoice::Auto if self.naming.may_move(now) => {
+            AddressChoice::Auto if self.naming.may_move(now) && !self.naming.is_long_mine(now, wall_ms, &addr) => {
                 self.naming.moves_left -= 1;
                 let mut taken: BTreeSet<Ipv4Addr> = self.peers.values().filter_map(|p| p.signed.v4.addr()).collect();
                 taken.insert(addr);
@@ -302,7 +317,7 @@ impl Node {
                 tracing::info!(taken = %addr, by = %holder_name, now = ?self.naming.v4, "address moved");
             }
             // One member's word is not enough to take from us what the others have long bound to us.
-            _ if !self.naming.may_move(now) && self.naming.addresses.holder(&addr, wall_ms) == Some(me) => {
+            _ if self.naming.is_long_mine(now, wall_ms, &addr) => {
                 let text = format!(
                     "{addr} is also claimed by {holder_name}, and some members reach them there instead of this \
                      machine: one of the two should change `address` under [peer] in net.toml"
@@ -321,9 +336,7 @@ impl Node {
                 self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
             }
         }
-        self.router.set_my_v4(self.naming.v4);
-        self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
-        self.announce(now);
+        self.address_changed(now);
     }
 
     /// A peer is gone: what it held begins to age.
@@ -339,7 +352,28 @@ impl Node {
         self.naming.addresses.release_all_but(id, None);
         self.naming.names.release_all_but(id, None);
         self.cache_changed = true;
+        self.take_back_my_address(now);
         self.rebind_freed(now, id);
+    }
+
+    /// An address of net.toml that another held is ours if it is free now.
+    fn take_back_my_address(&mut self, now: Instant) {
+        let AddressChoice::Configured(addr) = self.naming.choice else { return };
+        let wall_ms = self.wall_ms(now);
+        if self.naming.v4.is_some() || self.naming.addresses.holder(&addr, wall_ms).is_some() {
+            return;
+        }
+        self.naming.v4 = Some(addr);
+        self.naming.claim_mine(now, wall_ms);
+        self.warnings.clear("address-taken", &self.my_id().to_string());
+        self.address_changed(now);
+    }
+
+    /// Our IPv4 address is another one, or none.
+    fn address_changed(&mut self, now: Instant) {
+        self.router.set_my_v4(self.naming.v4);
+        self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
+        self.announce(now);
     }
 
     /// What `freed_by` held may be what another has waited for.

@@ -224,7 +224,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.met = true;
             self.naming.online(now);
-            self.warnings.clear("version", &peer.name);
+            self.warnings.clear("version", &id.to_string());
         }
         self.grant_seniority(id);
         self.forget_hearsay(id);

@@ -107,6 +107,19 @@ impl Peer {
         self.signed.peer
     }
 
+    /// The highest number that was taken from it. Announcements, probes and initiations share one sequence, which
+    /// outlives its runs.
+    pub(super) fn newest(&self) -> u64 {
+        let numbers = [Some(self.signed.seq), self.probe_window.newest(), self.session.newest()];
+        numbers.into_iter().flatten().max().unwrap_or_default()
+    }
+
+    /// What an earlier run took from it is not taken again.
+    pub(super) fn remember(&mut self, newest: u64) {
+        self.probe_window = ReplayWindow::above(newest);
+        self.session.remember(newest);
+    }
+
     /// Something authenticated came from it.
     pub(super) fn heard_from(&mut self, now: Instant) {
         self.heard.get_or_insert(now);

@@ -60,9 +60,10 @@ impl Node {
     }
 
     pub(super) fn resolved(&mut self, now: Instant, id: ServerId, result: Result<Vec<SocketAddr>, String>) {
-        // The same rendezvous under two names is one: its datagrams could not be told apart.
+        // The same rendezvous under two names is one: its datagrams could not be told apart, and each registration would
+        // replace the other. The name that was resolved first has it.
         let taken: Vec<SocketAddr> =
-            self.servers.iter().filter(|s| s.id < id).flat_map(|s| s.addresses.iter().copied()).collect();
+            self.servers.iter().filter(|s| s.id != id).flat_map(|s| s.addresses.iter().copied()).collect();
         let Some(server) = self.server_mut(id) else { return };
         match result {
             Ok(addresses) if addresses.iter().any(|a| taken.contains(a)) => {

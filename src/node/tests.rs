@@ -14,6 +14,7 @@ use crate::sans::Datagram;
 use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
+use crate::wire::kind;
 use crate::wire::probe::ProbeKind;
 use crate::wire::session::{Control, data, feature};
 
@@ -71,8 +72,25 @@ impl Setup {
     }
 
     fn node_at(&self, met: &[Vec<u8>], rendezvous: Vec<RendezvousConfig>) -> Node {
-        let known = |bytes: &Vec<u8>| cache::Known { seen_ms: WALL_MS, announcement: bytes.clone() };
+        let known = |bytes: &Vec<u8>| cache::Known { seen_ms: WALL_MS, newest: 0, announcement: bytes.clone() };
         let cache = cache::Cache { peers: met.iter().map(known).collect(), ..Default::default() };
+        let cache = serde_json::to_vec(&cache).expect("plain data");
+        self.node_of((T0, WALL_MS), cache, 0, rendezvous)
+    }
+
+    /// The next run of a device, with what the run before stored.
+    fn restarted(&self, at: Instant, cache: Vec<u8>) -> Node {
+        let wall_ms = WALL_MS + u64::try_from((at - T0).as_millis()).expect("a while");
+        self.node_of((at, wall_ms), cache, wall_ms + 1_000_000, Vec::new())
+    }
+
+    fn node_of(
+        &self,
+        (now, wall_ms): (Instant, u64),
+        cache: Vec<u8>,
+        stored_ceiling: u64,
+        rendezvous: Vec<RendezvousConfig>,
+    ) -> Node {
         let identity = Identity { features: self.features, ..identity(self.network_key, self.device) };
         let identity = Arc::new(identity);
         let v6 = identity.network.overlay_v6();
@@ -85,11 +103,11 @@ impl Setup {
             rendezvous,
             deny: self.deny.clone(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
-            stored_ceiling: 0,
-            cache: Some(serde_json::to_vec(&cache).expect("plain data")),
-            wall_ms: WALL_MS,
+            stored_ceiling,
+            cache: Some(cache),
+            wall_ms,
         };
-        Node::new(config, &Seed::from_u64(self.device.into()), T0)
+        Node::new(config, &Seed::from_u64(self.device.into()), now)
     }
 }
 
@@ -117,6 +135,22 @@ impl Lan {
 
     fn v4(&self, i: usize) -> String {
         self.hosts[i].1.me().v4.expect("an IPv4 address").to_string()
+    }
+
+    /// What host `i` would store now.
+    fn cache(&mut self, i: usize) -> Vec<u8> {
+        let now = self.now;
+        self.node(i).cache_changed = true;
+        self.node(i).save_cache(now);
+        let saved = |action| if let Action::SaveCache(bytes) = action { Some(bytes) } else { None };
+        std::iter::from_fn(|| self.node(i).poll_action()).find_map(saved).expect("it is stored")
+    }
+
+    /// What host `i` warns of, but for the rendezvous that nobody here has.
+    fn warnings(&mut self, i: usize) -> Vec<String> {
+        let now = self.now;
+        let warnings = self.node(i).status(now).warnings;
+        warnings.into_iter().map(|warning| warning.code).filter(|code| code != "no-rendezvous").collect()
     }
 
     /// Lets `duration` pass.
@@ -494,7 +528,7 @@ fn a_restarted_peer_is_back_within_seconds() {
     let bob = Setup::new(2, "bob");
     let met = [Setup::new(1, "alice").signed()];
     let mut node = bob.node(&met);
-    node.wall_at_start_ms += 10_000;
+    node.set_wall_clock(T0, WALL_MS + 10_000);
     node.shared.numbers = Numbers::new(WALL_MS + 20_000, WALL_MS + 20_000);
     lan.hosts[1].1 = node;
     lan.run(Duration::from_secs(2));
@@ -635,6 +669,186 @@ fn a_settled_configured_address_is_not_lost_to_one_members_word() {
     lan.node(1).send_control(now, &alice, &message);
     lan.settle();
     assert_eq!(lan.hosts[0].1.me().v4, Some(wanted));
+}
+
+/// alice, whose configured address all know, restarts; and what mallory, who claims it in vain, says of it at once.
+fn restarted_among_members_who_know_her() -> (Lan, Ipv4Addr) {
+    let wanted = Ipv4Addr::new(10, 77, 0, 5);
+    let alice = || Setup { address: AddressChoice::Configured(wanted), ..Setup::new(1, "alice") };
+    let mut lan = Lan::new(&[alice(), Setup::new(2, "bob"), Setup::new(3, "mallory")]);
+    lan.run(Duration::from_secs(600));
+    let (cache, now) = (lan.cache(0), lan.now);
+    lan.node(0).handle_command(now, Command::Leave);
+    lan.settle();
+    lan.run(Duration::from_secs(5));
+    lan.hosts[0].1 = alice().restarted(lan.now, cache);
+    lan.run(Duration::from_secs(3));
+    (lan, wanted)
+}
+
+#[test]
+fn an_address_of_an_earlier_run_is_not_lost_to_one_members_word_right_after_the_start() {
+    let (mut lan, wanted) = restarted_among_members_who_know_her();
+    let (now, alice, bob) = (lan.now, lan.hosts[0].1.my_id(), lan.hosts[1].1.my_id());
+    let claim = claim(3, u64::MAX / 2, "mallory", V4Claim::Configured(wanted));
+    for whom in [bob, alice] {
+        lan.node(2).send_control(now, &whom, &Control::Announcement(&claim));
+    }
+    let taken = Control::AddressTaken { what: crate::wire::session::Taken::V4, holder: &claim };
+    lan.node(2).send_control(now, &alice, &taken);
+    lan.run(Duration::from_secs(60));
+    assert_eq!(lan.hosts[0].1.me().v4, Some(wanted));
+    assert_eq!(lan.hosts[1].1.router.owner(wanted.into()), Some(alice));
+    assert_eq!(lan.warnings(0), ["address-taken"]);
+}
+
+#[test]
+fn a_configured_address_is_taken_back_when_its_holder_is_forgotten() {
+    let wanted = Ipv4Addr::new(10, 77, 0, 5);
+    let setup = |device, name| Setup { address: AddressChoice::Configured(wanted), ..Setup::new(device, name) };
+    let mut lan = Lan::new(&[setup(1, "alice"), setup(2, "bob")]);
+    lan.run(Duration::from_secs(20));
+    let loser = lan.hosts.iter().position(|host| host.1.me().v4.is_none()).expect("one has lost it");
+    let (now, holder) = (lan.now, lan.hosts[1 - loser].1.my_id());
+    lan.node(1 - loser).handle_command(now, Command::Leave);
+    lan.settle();
+    lan.run(Duration::from_secs(60));
+    assert_eq!(lan.hosts[loser].1.me().v4, None, "its holder may come back");
+    let now = lan.now;
+    lan.node(loser).handle_command(now, Command::Forget(holder));
+    assert_eq!(lan.hosts[loser].1.me().v4, Some(wanted));
+    assert_eq!(lan.warnings(loser), [""; 0]);
+}
+
+#[test]
+fn a_warning_of_a_taken_address_is_as_old_as_its_cause() {
+    let wanted = Ipv4Addr::new(10, 77, 0, 5);
+    let alice = Setup { address: AddressChoice::Configured(wanted), ..Setup::new(1, "alice") };
+    let mut lan = Lan::new(&[alice, Setup::new(2, "bob")]);
+    lan.run(Duration::from_secs(20));
+    let (bob, alice) = (lan.hosts[1].1.my_id(), lan.hosts[0].1.my_id());
+    let since = |lan: &mut Lan, n: u64| {
+        let claim = claim(2, n, "bob", V4Claim::Configured(wanted));
+        let now = lan.now;
+        lan.node(1).send_control(now, &alice, &Control::Announcement(&claim));
+        lan.run(Duration::from_secs(30));
+        let now = lan.now;
+        let warnings = lan.node(0).status(now).warnings;
+        warnings.iter().find(|w| w.text.starts_with("bob claims")).map(|w| w.since.clone()).expect("it stands")
+    };
+    let first = since(&mut lan, u64::MAX / 2);
+    // Every rekey and every announcement binds again.
+    assert_eq!(since(&mut lan, u64::MAX / 2 + 1), first);
+    assert!(lan.node(0).is_here(&bob));
+}
+
+#[test]
+fn probes_that_an_earlier_run_took_bring_nobody_back() {
+    let mut lan = pair();
+    lan.run(Duration::from_secs(60));
+    let (alice_at, bob_at) = (lan.hosts[0].0, lan.hosts[1].0);
+    let is_probe = |(from, to, bytes): &&(SocketAddr, SocketAddr, Vec<u8>)| {
+        *from == alice_at && *to == bob_at && bytes[0] == kind::PROBE
+    };
+    let probes: Vec<Vec<u8>> = lan.wire.iter().filter(is_probe).map(|sent| sent.2.clone()).collect();
+    assert!(!probes.is_empty());
+    let cache = lan.cache(1);
+    lan.hosts[1].1 = Setup::new(2, "bob").restarted(lan.now, cache);
+    lan.hosts.remove(0);
+    lan.run(Duration::from_secs(70));
+    assert_eq!(lan.peer(0, "alice").state, status::PeerState::Offline);
+    let (before, mallory) = (lan.wire.len(), "198.51.100.66:666".parse().expect("address"));
+    probes.iter().for_each(|probe| lan.deliver(mallory, bob_at, probe.clone()));
+    lan.run(Duration::from_secs(3));
+    assert_eq!(lan.peer(0, "alice").state, status::PeerState::Offline);
+    assert_eq!(lan.wire[before..].iter().filter(|sent| sent.1 == mallory).count(), 0);
+    assert_eq!(lan.node(0).dropped("replayed"), probes.len() as u64);
+}
+
+#[test]
+fn one_rendezvous_under_two_names_is_used_once_whichever_is_resolved_first() {
+    for first in [0_u16, 1] {
+        let config = |host: &str| RendezvousConfig { host: host.into(), port: 3478, pin: None };
+        let mut node = Setup::new(1, "alice").node_at(&[], vec![config("play.example.org"), config("198.51.100.1")]);
+        let addr: SocketAddr = "198.51.100.1:3478".parse().expect("address");
+        for server in [first, 1 - first] {
+            node.handle_done(T0, Done::Resolved { server: crate::id::ServerId(server), result: Ok(vec![addr]) });
+        }
+        while let Some(action) = node.poll_action() {
+            if let Action::Reserve { ceiling } = action {
+                node.handle_done(T0, Done::Reserved { ceiling });
+            }
+        }
+        node.handle_timeout(T0 + Duration::from_millis(30));
+        let hellos = std::iter::from_fn(|| node.poll_transmit()).filter(|sent| sent.to == addr).count();
+        assert_eq!(hellos, 1, "{first} was first");
+        let warnings = node.status(T0).warnings;
+        assert!(warnings.iter().any(|w| w.text.contains("names this rendezvous twice")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_warning_of_another_version_goes_when_it_is_no_longer_so() {
+    let mut lan = pair();
+    let (now, bob) = (lan.now, lan.hosts[1].1.my_id());
+    lan.node(0).warn_of_version(now, Some(&bob), 2);
+    lan.node(0).warn_of_version(now, None, 2);
+    assert_eq!(lan.warnings(0), ["version", "version"]);
+    // The next keys are agreed on in this version; whoever it was has not been heard since.
+    lan.run(Duration::from_secs(400));
+    assert_eq!(lan.warnings(0), [""; 0]);
+}
+
+#[test]
+fn who_is_here_by_hearsay_alone_can_be_forgotten() {
+    let mut lan = three();
+    let (now, mallory, carol) = (lan.now, lan.node(1).my_id(), lan.node(2).my_id());
+    lan.node(2).handle_command(now, Command::Leave);
+    lan.settle();
+    lan.hosts.truncate(2);
+    lan.run(Duration::from_secs(60));
+    let (now, alice) = (lan.now, lan.node(0).my_id());
+    let old = lan.node(1).peers[&carol].signed.bytes().to_vec();
+    lan.node(1).send_control(now, &alice, &Control::Stranger(&old));
+    lan.settle();
+    assert_eq!(lan.peer(0, "carol").state, status::PeerState::Connecting);
+    lan.node(0).handle_command(now, Command::Forget(carol));
+    let wall = lan.node(0).wall_ms(now);
+    assert!(!lan.node(0).naming_holds(wall, "carol"));
+    assert_ne!(mallory, carol);
+}
+
+#[test]
+fn invented_devices_of_a_member_keep_no_friend_from_a_handshake_through_a_relay() {
+    let mut lan = three();
+    let carol = lan.node(2).my_id();
+    let now = lan.now;
+    for n in 0..60 {
+        let signed = invented(n, Vec::new());
+        let id = signed.peer;
+        lan.node(0).learn(now, signed);
+        // Whatever a member sends that has the right mac1.
+        let mut initiation = Handshake::new(&mut lan, 1, 0).initiation(&mut lan, 1);
+        lan.node(0).handle_relayed(now, id, &mut initiation);
+    }
+    assert!(lan.node(0).dropped("under-load") > 0, "the newcomers' share is used up");
+    let mut honest = Handshake::new(&mut lan, 2, 0).initiation(&mut lan, 2);
+    assert_eq!(lan.node(0).handle_relayed(now, carol, &mut honest), Inbound::Taken);
+}
+
+#[test]
+fn a_clock_that_is_set_after_the_start_makes_nobody_old() {
+    let mut lan = pair();
+    let mut later = lan.now;
+    // A machine without a clock of its own: it began in 1970, and learns the time from the network.
+    let cache = lan.cache(0);
+    lan.hosts[0].1 = Setup::new(1, "alice").node_of((later, 60_000), cache, WALL_MS + 1_000_000, Vec::new());
+    lan.run(Duration::from_secs(30));
+    later = lan.now;
+    lan.node(0).set_wall_clock(later, WALL_MS + 60_000);
+    let cache: cache::Cache = serde_json::from_slice(&lan.cache(0)).expect("a cache");
+    assert!(cache.peers.iter().all(|peer| peer.seen_ms >= WALL_MS), "{:?}", cache.peers);
+    assert!(cache.names.iter().all(|name| name.seen_ms >= WALL_MS), "{:?}", cache.names);
 }
 
 /// The `n`-th device that a member has invented, with these candidates.

@@ -5,14 +5,15 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::status;
 
-/// Warnings that stand at once. Nobody reads more, and nobody can make more.
-const MAX_WARNINGS: usize = 64;
+/// Warnings of one kind that stand at once. Nobody reads more; and a member who causes many of one kind does not hide
+/// those of another.
+const MAX_OF_A_KIND: usize = 16;
 
 /// The standing warnings.
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     standing: BTreeMap<(&'static str, String), Standing>,
-    /// Those beyond [`MAX_WARNINGS`].
+    /// Those beyond [`MAX_OF_A_KIND`].
     refused: u64,
 }
 
@@ -26,7 +27,8 @@ impl Warnings {
     /// Raises (or rewords) the warning `code` about `subject`.
     pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) {
         let key = (code, subject.into());
-        if self.standing.len() >= MAX_WARNINGS && !self.standing.contains_key(&key) {
+        let of_its_kind = self.standing.keys().filter(|(other, _)| *other == code).count();
+        if of_its_kind >= MAX_OF_A_KIND && !self.standing.contains_key(&key) {
             self.refused += 1;
             return;
         }
@@ -88,6 +90,8 @@ mod tests {
         let mut w = Warnings::default();
         (0..100).for_each(|n| w.raise(0, "version", n.to_string(), "text".into()));
         w.raise(0, "version", "0", "reworded".into());
-        assert_eq!((w.to_vec().len(), w.refused()), (MAX_WARNINGS, 100 - MAX_WARNINGS as u64));
+        assert_eq!((w.to_vec().len(), w.refused()), (MAX_OF_A_KIND, 100 - MAX_OF_A_KIND as u64));
+        w.raise(0, "state", "", "the disk is full".into());
+        assert_eq!(w.to_vec().len(), MAX_OF_A_KIND + 1, "another kind has room of its own");
     }
 }

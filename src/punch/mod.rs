@@ -211,6 +211,10 @@ impl Punch {
                 path.on_received(now);
             }
         }
+        let used = self.choice.map(|choice| choice.via).filter(|used| used.is_direct() && !via.is_direct());
+        if let Some(path) = used.and_then(|used| self.path_mut(used)) {
+            path.doubt_with_peer(now);
+        }
     }
 
     /// Time passes.

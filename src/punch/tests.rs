@@ -92,7 +92,11 @@ fn only_the_echo_of_our_nonce_from_there_on_that_socket_proves_a_path() {
 
 #[test]
 fn data_moves_only_after_a_full_size_echo() {
-    let there = "203.0.113.9:5000";
+    moved("203.0.113.9:5000");
+}
+
+/// A peer behind a relay whose data has just moved to a direct path.
+fn moved(there: &str) -> (Punch, Budget, Instant) {
     let (mut punch, mut budget) = (punch(&[there]), Budget::new());
     punch.relay_up(start(), RELAY);
     punch.introduce(start());
@@ -108,6 +112,30 @@ fn data_moves_only_after_a_full_size_echo() {
     assert_eq!(punch.choice().map(|choice| choice.kind), Some(PathKind::Relay), "a short echo of it proves nothing");
     punch.handle_probe(now, direct(V4, there), None, &message(ProbeKind::Echo, full.nonce, FULL_LEN));
     assert_eq!(punch.choice().map(|choice| choice.kind), Some(PathKind::Host));
+    (punch, budget, now)
+}
+
+#[test]
+fn who_hears_the_peer_by_a_relay_alone_wonders_with_it() {
+    let there = "203.0.113.9:5000";
+    let relay = Via::Relay { server: RELAY };
+    for (direct_before, wonders) in [(ms(200), false), (ms(1200), true)] {
+        // The last that was sent has been answered: no silence of its own to wonder at.
+        let (mut punch, mut budget, now) = moved(there);
+        punch.handle_timeout(now);
+        drain(&mut punch, now, &mut budget);
+        punch.received(now + ms(3000) - direct_before, direct(V4, there));
+        let mut now = now + ms(3000);
+        punch.handle_timeout(now);
+        drain(&mut punch, now, &mut budget);
+        punch.received(now, relay);
+        let asks = |out: &[ProbeOut]| out.iter().any(|p| p.kind == ProbeKind::Request && p.via == direct(V4, there));
+        assert_eq!(asks(&drain(&mut punch, now, &mut budget)), wonders);
+        now += ms(500);
+        punch.handle_timeout(now);
+        let by_relay = punch.choice().is_some_and(|choice| choice.via == relay || choice.also == Some(relay));
+        assert_eq!(by_relay, wonders, "{:?}", punch.choice());
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl<K: Ord + Clone> Bindings<K> {
 
     /// What to store.
     pub fn store(&self, wall_ms: u64) -> Vec<Stored<K>> {
-        let seen = |h: &Holder| if h.live { wall_ms } else { h.seen_ms };
+        let seen = |h: &Holder| if h.live { wall_ms.max(h.seen_ms) } else { h.seen_ms };
         self.holders.iter().map(|(k, h)| Stored { key: k.clone(), claim: h.claim, seen_ms: seen(h) }).collect()
     }
 
@@ -91,7 +91,7 @@ impl<K: Ord + Clone> Bindings<K> {
     pub fn claim(&mut self, now: Instant, wall_ms: u64, key: K, claim: Claim) -> Result<Option<PeerId>, PeerId> {
         let fresh = Holder { claim, live: true, seen_ms: wall_ms, settled: now + SETTLE };
         match self.holders.get_mut(&key) {
-            Some(holder) if holder.claim.peer == claim.peer => {
+            Some(holder) if holder.claim.peer == claim.peer && holder.is_kept(wall_ms) => {
                 holder.claim = claim;
                 holder.live = true;
                 Ok(None)
@@ -135,6 +135,11 @@ impl<K: Ord + Clone> Bindings<K> {
         self.holders.get(key).filter(|h| h.is_kept(wall_ms)).map(|h| h.claim.peer)
     }
 
+    /// Whether `key` was bound in an earlier run, and kept since.
+    pub fn is_of_an_earlier_run(&self, key: &K) -> bool {
+        self.holders.get(key).is_some_and(|holder| holder.settled == Instant::ZERO)
+    }
+
     /// Whether a live or remembered holder other than `peer` has `key`; expired ones count until they are swept.
     pub fn is_held_by_another(&self, key: &K, peer: &PeerId) -> bool {
         self.holders.get(key).is_some_and(|holder| holder.claim.peer != *peer)
@@ -144,7 +149,7 @@ impl<K: Ord + Clone> Bindings<K> {
     pub fn gone(&mut self, peer: &PeerId, wall_ms: u64) {
         for holder in self.holders.values_mut().filter(|h| h.claim.peer == *peer && h.live) {
             holder.live = false;
-            holder.seen_ms = wall_ms;
+            holder.seen_ms = wall_ms.max(holder.seen_ms);
         }
     }
 

@@ -161,6 +161,16 @@ impl Session {
         }
     }
 
+    /// The highest number of an initiation that was answered.
+    pub const fn newest(&self) -> Option<u64> {
+        self.newest
+    }
+
+    /// Initiations up to the number `newest` were seen in an earlier run.
+    pub fn remember(&mut self, newest: u64) {
+        self.newest = self.newest.max(Some(newest));
+    }
+
     /// Wants a session from now on, until [`Session::close`].
     pub fn connect(&mut self, _now: Instant) {
         self.wanted = true;

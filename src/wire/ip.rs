@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, SlicedPacket, TransportSlice};
+use etherparse::{
+    IpNumber, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+};
 
 use super::Malformed;
 
@@ -64,9 +66,35 @@ pub fn is_router_message(packet: &[u8]) -> bool {
     // What cannot be read to its end could be one.
     let Ok(sliced) = SlicedPacket::from_ip(packet) else { return true };
     match sliced.transport {
+        _ if sliced.is_ip_payload_fragmented() => begins_router_message(&sliced),
         Some(TransportSlice::Icmpv6(icmp)) => matches!(icmp.type_u8(), 134 | 137),
         Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 5,
         _ => false,
+    }
+}
+
+/// The same of a fragment. Only the first says what the whole is, and without it the others are nothing.
+fn begins_router_message(sliced: &SlicedPacket<'_>) -> bool {
+    let (payload, offset) = match &sliced.net {
+        Some(NetSlice::Ipv4(v4)) => (v4.payload(), v4.header().fragments_offset()),
+        Some(NetSlice::Ipv6(v6)) => {
+            let fragment = v6.extensions().clone().into_iter().find_map(|header| match header {
+                Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.fragment_offset()),
+                _ => None,
+            });
+            (v6.payload(), fragment.unwrap_or_default())
+        }
+        _ => return true,
+    };
+    if offset.value() != 0 {
+        return false;
+    }
+    match (payload.ip_number, payload.payload.first()) {
+        (IpNumber::TCP | IpNumber::UDP, _) => false,
+        (IpNumber::ICMP, Some(kind)) => *kind == 5,
+        (IpNumber::IPV6_ICMP, Some(kind)) => matches!(kind, 134 | 137),
+        // More headers, or none of it: what it is stands in the next fragment.
+        _ => true,
     }
 }
 
@@ -136,6 +164,27 @@ pub(crate) mod tests {
         builder.icmpv4_raw(5, 1, [10, 77, 0, 1]).write(&mut redirect, &[0; 28]).expect("a vector takes all");
         assert!(is_router_message(&redirect));
         assert!(!is_router_message(&udp("10.77.0.1", "10.77.0.2")));
+    }
+
+    #[test]
+    fn the_first_fragment_tells_what_the_whole_is() {
+        for (kind, offset, expected) in [(5, 0, true), (8, 0, false), (5, 3, false)] {
+            let mut packet = Vec::new();
+            let builder = PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64);
+            builder.icmpv4_raw(kind, 1, [0; 4]).write(&mut packet, &[kind; 24]).expect("a vector takes all");
+            // "More fragments", and where it stands.
+            packet[6..8].copy_from_slice(&(0x2000_u16 | offset).to_be_bytes());
+            assert_eq!(is_router_message(&packet), expected, "ICMP {kind} at {offset}");
+        }
+        for (next, kind, offset, expected) in
+            [(58, 134, 0, true), (58, 137, 0, true), (58, 128, 0, false), (58, 134, 8, false), (60, 128, 0, true)]
+        {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 32, 44, 255];
+            packet.extend([0xfe; 32]);
+            packet.extend([next, 0, 0, offset | 1, 0, 0, 0, 7]);
+            packet.extend([kind; 24]);
+            assert_eq!(is_router_message(&packet), expected, "{next}: {kind} at {offset}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
@@ -65,6 +66,14 @@ impl Namespace {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("nsswitch.conf"), "hosts: files\n")?;
         Ok(fs::write(folder.join("hosts"), text)?)
+    }
+
+    /// Whom programs that start from now on ask for addresses, and nobody else.
+    pub fn set_name_server(&self, server: IpAddr) -> Result<()> {
+        let folder = Path::new(FILES).join(&self.name);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("nsswitch.conf"), "hosts: dns\n")?;
+        Ok(fs::write(folder.join("resolv.conf"), format!("nameserver {server}\n"))?)
     }
 
     /// Runs a batch of `ip` commands, one a line.

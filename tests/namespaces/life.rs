@@ -1,10 +1,10 @@
 //! A daemon's life: what it leaves behind, what it survives, and what the wire sees of it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use punchlan::node::status::{PeerState, RendezvousState};
+use punchlan::node::status::{PeerState, RendezvousState, Status};
 
 use crate::lab::programs::{NAME, Network};
 use crate::lab::wire::{SETTLE, Wire};
@@ -105,6 +105,22 @@ fn state_of(host: &Host) -> String {
         + &ask(&["route", "show", "table", "all"])
         + &ask(&["-6", "route", "show", "table", "all"])
         + &ask(&["rule"])
+}
+
+#[test]
+fn a_name_server_that_never_answers_delays_no_exit() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Public]).unwrap();
+    let _mute = lab.rendezvous.enter(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
+    lab.host(0).netns.set_name_server(RENDEZVOUS.into()).unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec!["play.example.org".to_owned()];
+    let mut alice = network.up(lab.host(0), "alice", 1).unwrap();
+    let resolving = |status: &Status| status.rendezvous[0].state == RendezvousState::Resolving;
+    alice.await_status("to ask for the address", PATIENCE, resolving).unwrap();
+    let (status, time) = alice.program.end(Signal::SIGTERM).unwrap();
+    assert!(status.success(), "{status}");
+    assert!(time < Duration::from_secs(2), "{time:?}");
 }
 
 #[test]

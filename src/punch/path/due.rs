@@ -103,6 +103,15 @@ impl Path {
         }
     }
 
+    /// The peer's data comes by a relay. If nothing has come this way for a while, the peer has found that it leads
+    /// nowhere; who had nothing unanswered itself would only begin to wonder when it answers.
+    pub(in crate::punch) fn doubt_with_peer(&mut self, now: Instant) {
+        let last = self.received.max(self.proven).max(self.heard);
+        if self.is_proven() && last.is_none_or(|at| now - at >= SILENCE) {
+            self.doubt(now, now);
+        }
+    }
+
     /// Whether a relay's doubt begins to count; says so once.
     pub(in crate::punch) fn take_relay_doubt(&mut self, now: Instant) -> Option<ServerId> {
         let Via::Relay { server } = self.via else { return None };

@@ -110,8 +110,13 @@ impl Server {
         match network.and_then(|network| network.seat(&claim.peer)) {
             Some(Seat::Left { number, .. }) if claim.number <= number => return Err((Reason::Stale, BUSY_S)),
             Some(Seat::Taken(slot)) => {
-                let number = self.registrations.get(slot).map_or(0, |registration| registration.number);
-                return if claim.number > number { Ok(()) } else { Err((Reason::Stale, BUSY_S)) };
+                let held = self.registrations.get(slot);
+                let moves = held.is_some_and(|held| self.limits.prefix(held.route.remote.ip()) != *prefix);
+                return match held.map_or(0, |held| held.number) {
+                    number if claim.number <= number => Err((Reason::Stale, BUSY_S)),
+                    _ if moves && self.is_full(prefix) => Err((Reason::PrefixFull, FULL_S)),
+                    _ => Ok(()),
+                };
             }
             _ => {}
         }
@@ -119,11 +124,15 @@ impl Server {
             Err((Reason::Full, FULL_S))
         } else if network.is_some_and(|network| network.len() >= self.limits.per_network) {
             Err((Reason::NetworkFull, FULL_S))
-        } else if self.prefixes.get(prefix).is_some_and(|held| *held >= self.limits.per_prefix) {
+        } else if self.is_full(prefix) {
             Err((Reason::PrefixFull, FULL_S))
         } else {
             Ok(())
         }
+    }
+
+    fn is_full(&self, prefix: &ipnet::IpNet) -> bool {
+        self.prefixes.get(prefix).is_some_and(|held| *held >= self.limits.per_prefix)
     }
 
     /// How fast the device of `claim` was lately, if it is known.

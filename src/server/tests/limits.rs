@@ -55,6 +55,27 @@ fn who_sits_already_is_not_refused_when_it_is_full() {
 }
 
 #[test]
+fn who_moves_to_a_full_prefix_stays_where_it_was() {
+    let mut world = with(Limits { per_prefix: 2, v4_prefix: 24, ..Limits::default() });
+    let all: Vec<usize> = (0..2).map(|device| world.join(1, device)).collect();
+    world.run(S * 3);
+    // Another network's, elsewhere; then its address becomes one of the same prefix.
+    let mover = world.join(2, 9);
+    world.peers[mover].addr = "192.0.2.9:40000".parse().expect("address");
+    world.run(S * 5);
+    assert_eq!(world.peers[mover].client.state(), State::Registered);
+    world.peers[mover].addr = "203.0.113.77:40000".parse().expect("address");
+    world.peers[mover].client.reregister(world.now);
+    world.run(S * 2);
+    assert_eq!(world.counter("renewed"), 0);
+    assert!(world.counter("prefix-full") >= 1);
+    // Once there is room it gets in.
+    world.peers[all[0]].client.leave(world.now);
+    world.run(S * 100);
+    assert_eq!(world.peers[mover].client.state(), State::Registered);
+}
+
+#[test]
 fn a_private_server_serves_its_networks_alone() {
     let own = super::world::identity(1, 1).network.id();
     let mut world = with(Limits { allow: vec![own, NetworkId([7; 32])], ..Limits::default() });
