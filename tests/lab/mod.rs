@@ -16,7 +16,7 @@
 //!
 //! - [`netns`]: namespaces, entered by threads and programs.
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
-//! - [`delay`]: makes ways long.
+//! - [`line`]: makes ways long or bad.
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
 //! - [`pulse`]: pings ten a second, and the silences between their answers.
 //! - [`programs`]: the rendezvous, daemons and pings.
@@ -26,8 +26,8 @@
 #![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
 #![allow(clippy::print_stderr, reason = "a failed test shows what its programs said")]
 
-pub mod delay;
 pub mod gateway;
+pub mod line;
 #[path = "../common/nat.rs"]
 pub mod nat;
 pub mod nat_router;
@@ -44,8 +44,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use delay::DelayLine;
 pub use gateway::Gateway;
+use line::{Line, LineAtWork};
 use nat_router::NatRouter;
 use netns::Namespace;
 
@@ -115,7 +115,7 @@ pub struct Lab {
     pub sites: Vec<Site>,
     /// The machine of the rendezvous.
     pub rendezvous: Namespace,
-    delay: Option<DelayLine>,
+    line: Option<LineAtWork>,
     loses: bool,
     /// The router between all.
     pub core: Namespace,
@@ -168,7 +168,7 @@ impl Lab {
         for (number, &plan) in (0..).zip(plans) {
             sites.push(Site::new(&name, &core, number, plan.into())?);
         }
-        let lab = Self { sites, rendezvous, delay: None, loses: false, core };
+        let lab = Self { sites, rendezvous, line: None, loses: false, core };
         lab.sites.iter().flat_map(|site| &site.hosts).try_for_each(Host::await_internet)?;
         Ok(lab)
     }
@@ -181,12 +181,18 @@ impl Lab {
     /// From now on every packet that leaves the rendezvous' machine, or with `everywhere` every packet,
     /// takes so long through the core.
     pub fn delay(&mut self, delay: Duration, everywhere: bool) -> Result<()> {
-        self.delay = None;
+        self.worsen(Line { delay, ..Line::default() }, everywhere)
+    }
+
+    /// As [`Lab::delay`], with more that a line may do.
+    pub fn worsen(&mut self, line: Line, everywhere: bool) -> Result<()> {
+        self.line = None;
+        self.loses |= line.lost > 0;
         let mut interfaces = vec!["rv".to_owned()];
         if everywhere {
             interfaces.extend((0..self.sites.len()).map(|site| format!("site{site}")));
         }
-        self.delay = Some(DelayLine::start(&self.core, &interfaces, delay)?);
+        self.line = Some(LineAtWork::start(&self.core, &interfaces, line)?);
         Ok(())
     }
 

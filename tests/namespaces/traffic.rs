@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use punchlan::node::status::{PathKind, PeerState};
 use ring::digest::{Context, SHA256};
 
+use crate::lab::line::Line;
 use crate::lab::programs::{Network, Peer, Program, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan, netns};
@@ -71,6 +72,29 @@ fn pings_streams_datagrams_and_files_pass_over_the_relay() {
     let _turn = turn();
     let lab = Lab::new(&[Gateway::Symmetric, Gateway::MasqueradeRandom]).unwrap();
     everything_passes(&lab, PeerState::Relayed);
+}
+
+/// By TCP, of which the line loses, doubles and delays segments one by one. `FILE_MB=500` for longer.
+#[test]
+fn files_pass_whole_over_lines_that_lose_double_and_reorder() {
+    let _turn = turn();
+    let [direct, relayed] = [[Gateway::PortRestricted, Gateway::Masquerade], [Gateway::Symmetric, Gateway::Symmetric]];
+    for (gateways, state) in [(direct, PeerState::Direct), (relayed, PeerState::Relayed)] {
+        let mut lab = Lab::new(&gateways).unwrap();
+        let network = Network::start(&lab).unwrap();
+        for lost in [10, 50] {
+            let line = Line { lost, doubled: 10, late: 20, late_by: Duration::from_millis(3), ..Line::default() };
+            lab.worsen(line, true).unwrap();
+            let alice = network.up(lab.host(0), "alice", 1).unwrap();
+            let bob = network.up(lab.host(1), "bob", 2).unwrap();
+            alice.await_peer("bob", state, PATIENCE).unwrap();
+            for to in [alice.address.into(), alice.address_v6().unwrap()] {
+                let (address, start) = (SocketAddr::new(to, 7000), Instant::now());
+                assert_eq!(send_file(&alice, &bob, address).unwrap(), file_digest(), "to {address}");
+                println!("{state:?}, {lost} of 1000 lost: to {address} in {:.1?}", start.elapsed());
+            }
+        }
+    }
 }
 
 fn everything_passes(lab: &Lab, state: PeerState) {
