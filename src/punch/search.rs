@@ -73,6 +73,11 @@ pub(super) struct Search {
     stretch: u32,
 }
 
+/// How long the other side may need to open its NAT, if it says nothing.
+const fn wait(relay: bool) -> Duration {
+    if relay { WAIT } else { WAIT_WITHOUT_RELAY }
+}
+
 impl Search {
     pub(super) fn new(rng: &mut Rng) -> Self {
         Self::stretched(rng.u32() % (STRETCH + 1))
@@ -107,7 +112,12 @@ impl Search {
     pub(super) fn on_candidate(&mut self, now: Instant, relay: bool) -> Option<Step> {
         match self.phase {
             _ if !self.wanted => None,
-            Phase::Waiting { .. } => Some(Step::Prime),
+            Phase::Waiting { until } => {
+                // The peer has moved or begun anew, and its NAT is not open there yet: that it began with us is not true
+                // of this one.
+                self.phase = Phase::Waiting { until: until.max(now + wait(relay)) };
+                Some(Step::Prime)
+            }
             Phase::Probing if self.is_young(now) => Some(Step::Probe(LATER)),
             Phase::Probing | Phase::Idle => {
                 self.rounds = 0;
@@ -221,7 +231,7 @@ impl Search {
         if self.peer_primed.is_some_and(|at| now - at < PRIMED_HOLDS) {
             return Step::PrimeAndProbe(self.probe(now));
         }
-        self.phase = Phase::Waiting { until: now + if relay { WAIT } else { WAIT_WITHOUT_RELAY } };
+        self.phase = Phase::Waiting { until: now + wait(relay) };
         Step::Prime
     }
 

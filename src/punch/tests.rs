@@ -116,6 +116,23 @@ fn moved(there: &str) -> (Punch, Budget, Instant) {
 }
 
 #[test]
+fn a_candidate_that_comes_while_we_wait_is_waited_for_too() {
+    let (old, new) = ("203.0.113.9:5000", "203.0.113.9:6000");
+    let (mut punch, mut budget) = (punch(&[old]), Budget::new());
+    punch.introduce(start());
+    drain(&mut punch, start(), &mut budget);
+    // The peer has begun anew: its NAT opens from now on, and what comes before that would spoil it.
+    punch.set_candidates(start() + ms(290), vec![host(old), host(new)]);
+    let mut asked_at = |after: u64| {
+        let now = start() + ms(after);
+        punch.handle_timeout(now);
+        let out = drain(&mut punch, now, &mut budget);
+        out.iter().any(|probe| probe.ttl.is_none() && probe.via == direct(V4, new))
+    };
+    assert_eq!([290, 300, 589, 590].map(&mut asked_at), [false, false, false, true]);
+}
+
+#[test]
 fn who_hears_the_peer_by_a_relay_alone_wonders_with_it() {
     let there = "203.0.113.9:5000";
     let relay = Via::Relay { server: RELAY };

@@ -39,8 +39,10 @@ pub fn all() -> Vec<Contender> {
     if let Ok(other) = std::env::var("PUNCHLAN_OTHER") {
         all.push(contender("punchlan, other", move |place| punchlan(place, &other, false)));
     }
-    if let Some(path) = installed("wireguard-go", "WIREGUARD_GO") {
-        all.push(contender("wireguard-go", move |place| wireguard_go(place, &path)));
+    for (name, program, variable) in WIREGUARDS {
+        if let Some(path) = installed(program, variable) {
+            all.push(contender(name, move |place| wireguard(place, &path)));
+        }
     }
     if let Some(path) = installed("nebula", "NEBULA") {
         all.push(contender("nebula", move |place| nebula(place, &path)));
@@ -50,6 +52,12 @@ pub fn all() -> Vec<Contender> {
     }
     if let Some(path) = installed("openvpn", "OPENVPN") {
         all.push(contender("openvpn", move |place| openvpn(place, &path)));
+    }
+    if let Some(path) = installed("edge", "N2N_EDGE") {
+        all.push(contender("n2n", move |place| n2n(place, &path)));
+    }
+    if let Some(path) = installed("vpncloud", "VPNCLOUD") {
+        all.push(contender("vpncloud", move |place| vpncloud(place, &path)));
     }
     all
 }
@@ -130,7 +138,15 @@ relay_mbit_per_network = 100_000
 relay_mbit_per_prefix = 100_000
 ";
 
-fn wireguard_go(place: &Place, binary: &std::path::Path) -> Result<Running> {
+/// Programs that `wg` speaks to: what they are called, their commands, and where else they may be.
+const WIREGUARDS: [(&str, &str, &str); 3] = [
+    ("wireguard-go", "wireguard-go", "WIREGUARD_GO"),
+    ("boringtun", "boringtun-cli", "BORINGTUN"),
+    ("gotatun", "gotatun", "GOTATUN"),
+];
+
+fn wireguard(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let name = binary.file_name().context("a program")?.display().to_string();
     let binary = binary.display().to_string();
     let key = || output(Command::new("wg").arg("genkey"));
     let public = |key: &str, name: &str| -> Result<String> {
@@ -147,9 +163,13 @@ fn wireguard_go(place: &Place, binary: &std::path::Path) -> Result<Running> {
         let _ = fs::remove_file(&socket);
         let mut command = namespace.command(&binary);
         command.args(["-f", &interface]).env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
+        if name != "wireguard-go" {
+            // It would change to another user, who has no right to make the interface.
+            command.arg("--disable-drop-privileges");
+        }
         programs.push(Program::start(command, place.folder().join(format!("wg{n}.log")))?);
         let ready = || Ok(std::path::Path::new(&socket).exists());
-        crate::lab::programs::await_true("wireguard-go", std::time::Duration::from_secs(5), ready)?;
+        crate::lab::programs::await_true(&name, std::time::Duration::from_secs(5), ready)?;
         let private = place.folder().join(format!("key{n}")).display().to_string();
         let peer = &publics[1 - n];
         run(namespace.command("wg").args(["set", &interface, "listen-port", "51820", "private-key", &private]))?;
@@ -263,4 +283,32 @@ fn openvpn(place: &Place, binary: &std::path::Path) -> Result<Running> {
         programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
     }
     Ok(Running { programs, target: "10.81.0.2".to_owned() })
+}
+
+fn n2n(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let supernode = ["supernode", "/usr/sbin/supernode", "/usr/bin/supernode"];
+    let beside = binary.with_file_name(supernode[0]);
+    let supernode = [beside, supernode[1].into(), supernode[2].into()].into_iter().find(|path| path.exists());
+    let supernode = supernode.context("n2n's supernode is not there")?.display().to_string();
+    let mut programs = vec![start(&place.rv, place, "supernode", &supernode, &["-p", "7654", "-f"])?];
+    for (n, (namespace, own)) in [(&place.a, A), (&place.b, B)].into_iter().enumerate() {
+        let (device, address) = (format!("bn2n{n}"), format!("static:10.82.0.{}/24", n + 1));
+        let (node, own) = (format!("{RENDEZVOUS}:7654"), format!("{own}:{}", 7655 + n));
+        let args =
+            ["-d", &device, "-a", &address, "-c", "bench", "-k", "benchkey", "-A3", "-l", &node, "-e", &own, "-f"];
+        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
+    }
+    Ok(Running { programs, target: "10.82.0.2".to_owned() })
+}
+
+fn vpncloud(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let mut programs = Vec::new();
+    for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
+        let (device, address) = (format!("bvpnc{n}"), format!("10.83.0.{}/24", n + 1));
+        let (claim, peer) = (format!("10.83.0.{}/32", n + 1), format!("{far}:3210"));
+        let args = ["-t", "tun", "-d", &device, "--ip", &address, "--claim", &claim, "-c", &peer, "-l", "3210"];
+        let args = args.iter().copied().chain(["--password", "benchkey", "--no-port-forwarding"]).collect::<Vec<_>>();
+        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
+    }
+    Ok(Running { programs, target: "10.83.0.2".to_owned() })
 }
