@@ -1,11 +1,12 @@
 //! L8: where logs go: to stderr, in words, as much of them as was asked for.
 //!
-//! `-v` shows what happens, `-vv` every packet's fate; `PUNCHLAN_LOG` says it in detail, in the language of
-//! tracing (`punchlan=info,punchlan::punch=trace`), and wins. Colours are for terminals. What a file says may change
+//! `-v` shows what happens, `-vv` every packet's fate; `PUNCHLAN_LOG` says it as a level (`debug`) or in detail, in the
+//! language of tracing (`punchlan=info,punchlan::punch=trace`), and wins. Colours are for terminals. What a file says may change
 //! while the program runs ([`Logging::set`]).
 
 use std::io::IsTerminal as _;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -70,24 +71,43 @@ impl Logging {
 /// # Errors
 /// Why not.
 pub fn check(text: &str) -> Result<(), String> {
-    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not understood: {error}"))
+    parse(text).map(drop).map_err(|why| format!("{text:?} is not understood: {why}"))
 }
 
 /// The variable wins, then what was typed, then what a file says.
 fn filter(verbose: u8, configured: Option<&str>, variable: Option<String>) -> Result<EnvFilter, LogError> {
     if let Some(value) = variable {
-        // A bare level means this program: the libraries' talk would drown it.
-        let ours = value.parse::<tracing::Level>().is_ok().then(|| format!("{QUIET},punchlan={value}"));
-        return EnvFilter::try_new(ours.as_ref().unwrap_or(&value))
-            .map_err(|error| LogError { value, why: error.to_string() });
+        return parse(&value).map_err(|why| LogError { value, why });
     }
     let text = match (verbose, configured) {
-        (0, Some(configured)) => configured.to_owned(),
-        (0, None) => "punchlan=info".to_owned(),
-        (1, _) => "punchlan=debug".to_owned(),
-        _ => "punchlan=trace".to_owned(),
+        (0, Some(configured)) => configured,
+        (0, None) => "info",
+        (1, _) => "debug",
+        _ => "trace",
     };
-    Ok(EnvFilter::new(format!("{QUIET},{text}")))
+    Ok(parse(text).unwrap_or_else(|_| EnvFilter::new(QUIET)))
+}
+
+/// A bare level means this program: the libraries' talk would drown it. Any other bare word is a slip: tracing takes it
+/// for the name of a module that there is not, and would say nothing at all.
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    const POSSIBLE: &str = "possible are off, error, warn, info, debug and trace, or one of these for a module, as \
+                            punchlan::relay=debug";
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let is_plain = |word: &&str| !word.contains(['=', '[', ']', '{', '}']);
+    let slip = text.split(',').map(str::trim).filter(is_plain).find(|word| {
+        let is_ours = *word == "punchlan" || word.starts_with("punchlan::");
+        !is_level(word) && !is_ours
+    });
+    if let Some(word) = slip {
+        return Err(format!("{word:?} is no level; {POSSIBLE}"));
+    }
+    let text = match text.trim() {
+        "off" => "off".to_owned(),
+        level if is_level(level) => format!("{QUIET},punchlan={level}"),
+        text => format!("{QUIET},{text}"),
+    };
+    EnvFilter::try_new(text).map_err(|error| format!("{error}; {POSSIBLE}"))
 }
 
 #[cfg(test)]
@@ -103,8 +123,23 @@ mod tests {
         assert_eq!(text(0, Some("punchlan=warn"), None).expect("file"), "netlink_packet_route=error,punchlan=warn");
         assert_eq!(text(2, Some("off"), None).expect("typed"), "netlink_packet_route=error,punchlan=trace");
         assert_eq!(text(2, None, Some("off")).expect("variable"), "off");
+        assert_eq!(text(0, Some("debug"), None).expect("a level"), "netlink_packet_route=error,punchlan=debug");
+        assert_eq!(text(0, None, Some("debug")).expect("a level"), "netlink_packet_route=error,punchlan=debug");
         let error = text(0, None, Some("punchlan=loud")).expect_err("no level").to_string();
         assert!(error.contains("punchlan=loud") && error.contains("PUNCHLAN_LOG=punchlan=debug"), "{error}");
         assert!(check("punchlan=loud").is_err() && check("punchlan=info,punchlan::relay=debug").is_ok());
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_what_is_possible() {
+        for slip in ["loud", "wran", "", " ", "punchlan=info,wran", "inf", "punchlna"] {
+            let why = check(slip).expect_err(slip);
+            assert!(why.contains("off, error, warn, info, debug and trace"), "{slip}: {why}");
+        }
+        for good in
+            ["off", "WARN", "trace", "punchlan", "punchlan::relay", "warn,punchlan::punch=trace", "a[b{c=1}]=info"]
+        {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
     }
 }
