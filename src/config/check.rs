@@ -9,7 +9,7 @@ use super::file::{NetToml, Network, Peer};
 use super::report::Problem;
 use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
 use crate::addr::OverlayNet;
-use crate::id::{NetworkKey, PeerId};
+use crate::id::{NetworkKey, PeerId, ServerKey};
 use crate::node::{AddressChoice, RendezvousConfig};
 
 /// Longest name of a network or peer.
@@ -135,11 +135,27 @@ pub(super) fn check_name(what: &str, text: &str) -> Result<String, Wrong> {
     ))
 }
 
+/// The key in conf/net.toml. Everybody has it, so it keeps nobody out.
+pub(super) const EXAMPLE_KEY: &str = "plk1-drqwazx9-s2jazr48-dys53rv5-4a5dqeml-e2rs7w67-hzujmazr-83gsg27r-kg";
+
 pub(super) fn parse_key(text: &str) -> Result<NetworkKey, Wrong> {
-    text.parse::<NetworkKey>().map_err(|error| {
+    if text.trim_start().get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case("plr")) {
+        let help = "that one stands behind the # of a `rendezvous`; the network's begins with \"plk1-\", and is in the \
+                    invite and in another member's net.toml";
+        return Err(("this is a rendezvous' key, not a network's".to_owned(), help.to_owned()));
+    }
+    let key = text.parse::<NetworkKey>().map_err(|error| {
         let help = "copy the key again from the invite or from another member's net.toml, from \"plk1-\" to its end";
         (format!("the network key is damaged: {error}"), help.to_owned())
-    })
+    })?;
+    match EXAMPLE_KEY.parse() == Ok(key.clone()) {
+        true => Err((
+            "this is the key of the example, which is public: anybody could join".to_owned(),
+            "make a network with a key of its own: punchlan init; or take your friends' invite: punchlan join LINK"
+                .to_owned(),
+        )),
+        false => Ok(key),
+    }
 }
 
 fn parse_peer_id(text: &str) -> Result<PeerId, Wrong> {
@@ -234,16 +250,21 @@ pub fn parse_rendezvous(text: &str) -> Result<RendezvousConfig, Wrong> {
         });
     }
     let (place, pin) = match text.split_once('#') {
-        Some((place, pin)) => (place.trim_end(), Some(pin.parse().map_err(|error| wrong_pin(&error))?)),
+        Some((place, pin)) => (place.trim_end(), Some(parse_pin(pin)?)),
         None => (text, None),
     };
     let (host, port) = host_and_port(place).ok_or_else(|| not_a_place(place))?;
     Ok(RendezvousConfig { host, port, pin })
 }
 
-fn wrong_pin(error: &crate::id::KeyTextError) -> Wrong {
+fn parse_pin(text: &str) -> Result<ServerKey, Wrong> {
+    let wrong = |what: String, help: &str| Err((what, help.to_owned()));
+    if text.trim_start().get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case("plk")) {
+        let help = "it belongs behind `key`, and to nobody but members; here stands what `punchlan rendezvous` prints";
+        return wrong("this is a network's key, not a rendezvous'".to_owned(), help);
+    }
     let help = "copy what stands behind the # again, or leave # and all behind it out";
-    (format!("the rendezvous' key is damaged: {error}"), help.to_owned())
+    text.parse().or_else(|error| wrong(format!("the rendezvous' key is damaged: {error}"), help))
 }
 
 fn not_a_place(place: &str) -> Wrong {
@@ -254,6 +275,11 @@ fn not_a_place(place: &str) -> Wrong {
     }
     if place.is_empty() {
         return ("this names no rendezvous".to_owned(), format!("write where it is, {LIKE}"));
+    }
+    // The host alone is well: it is the port.
+    if let Some((host, port)) = place.rsplit_once(':').filter(|(host, _)| host_and_port(host).is_some()) {
+        let help = format!("a port is a number from 1 to 65535: \"{host}:{DEFAULT_PORT}\"");
+        return (format!("{port:?} is no UDP port"), help);
     }
     (format!("{place:?} is no \"host:port\""), format!("write where the rendezvous is, {LIKE}"))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -59,10 +60,23 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Gives every value of a table its type.
-pub(super) fn typed<T: DeserializeOwned>(table: Spanned<DeTable<'_>>) -> Result<T, Problem> {
-    T::deserialize(toml::Deserializer::from(table))
-        .map_err(|error| Problem::at(error.span().unwrap_or(0..0), wrong_type(error.message())))
+/// Gives every value of `table`, which is `text`, its type.
+pub(super) fn typed<T: DeserializeOwned>(text: &str, table: Spanned<DeTable<'_>>) -> Result<T, Problem> {
+    T::deserialize(toml::Deserializer::from(table)).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        let problem = Problem::at(span.clone(), wrong_type(error.message()));
+        match error.message().ends_with("expected a sequence").then(|| as_list(text, span)).flatten() {
+            Some(line) => problem.help(format!("type: {line}")),
+            None => problem,
+        }
+    })
+}
+
+/// The line of a value that should be a list, with brackets around it.
+fn as_list(text: &str, value: Range<usize>) -> Option<String> {
+    let before = text.get(..value.start)?;
+    let key = before.rsplit('\n').next()?.trim_end().strip_suffix('=')?.trim();
+    Some(format!("{key} = [{}]", text.get(value)?))
 }
 
 /// serde's sentence in words of net.toml.

@@ -63,7 +63,8 @@ pub fn to_link(network: &NetworkConfig) -> Zeroizing<String> {
 pub fn find_link(text: &str) -> Option<&str> {
     let start = text.char_indices().map(|(i, _)| i).find(|i| has_prefix(&text[*i..]))?;
     let link = &text[start..];
-    let end = link.find(|c: char| c.is_whitespace() || c.is_control() || "\"'<>`".contains(c)).unwrap_or(link.len());
+    let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'<>`“”‘’„‚«»".contains(c);
+    let end = link.find(ends).unwrap_or(link.len());
     // What ends a sentence or a bracket ends no link of ours.
     Some(link[..end].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '*', '_']))
 }

@@ -117,7 +117,7 @@ pub fn load(path: &Path) -> Result<NetConfig, ConfigError> {
 pub fn parse(shown_path: &str, text: &Zeroizing<String>) -> Result<NetConfig, ConfigError> {
     let complain = |problems| ConfigError::in_text(shown_path, text, problems);
     let table = names::check(&names::NET_TOML, text).map_err(complain)?;
-    let typed = file::typed::<file::NetToml>(table).map_err(|problem| complain(vec![problem]))?;
+    let typed = file::typed::<file::NetToml>(text, table).map_err(|problem| complain(vec![problem]))?;
     check::check(typed).map_err(complain)
 }
 

@@ -113,7 +113,7 @@ pub fn parse_rendezvous_file(shown_path: &str, text: &str) -> Result<RendezvousF
     let limits: Vec<&str> = LIMITS.iter().map(|limit| limit.key).collect();
     let names = Names { top: &["listen", "allow", "log"], sections: &[("limits", &limits)], later: &[] };
     let table = names::check(&names, text).map_err(complain)?;
-    let typed = file::typed(table).map_err(|problem| complain(vec![problem]))?;
+    let typed = file::typed(text, table).map_err(|problem| complain(vec![problem]))?;
     check(&typed).map_err(complain)
 }
 
@@ -186,6 +186,8 @@ mod tests {
         complains("listn = []", &["r.toml:1:1", "did you mean `listen`"]);
         complains("allow = [\"friday\"]", &["64 hexadecimal digits"]);
         complains("log = \"punchlan=loud\"", &["r.toml:1:7", "log = \"punchlan=debug\""]);
+        complains("log = \"loud\"", &["r.toml:1:7", "\"loud\" is no level", "off, error, warn, info"]);
+        complains("listen = \"[::]:4000\"", &["r.toml:1:10", "type: listen = [\"[::]:4000\"]"]);
         complains("[limits]\nmembers = 0", &["r.toml:2:11", "a number from 1 to"]);
         complains("[limits]\nmember = 5", &["did you mean `members`"]);
         complains("[limits]\nmembers = \"5\"", &["a whole number"]);

@@ -27,15 +27,33 @@ const NETWORK: &str = "[network]\nkey = \"@KEY@\"\nsubnet = \"10.77.0.0/24\"\n";
 #[test]
 fn the_example_is_understood() {
     let example = include_str!("../../conf/net.toml");
-    let config = parse("conf/net.toml", &Zeroizing::new(example.to_owned())).expect("the example");
+    let own = example.replace(check::EXAMPLE_KEY, &key().to_text());
+    let config = parse("conf/net.toml", &Zeroizing::new(own.clone())).expect("the example with a key of its own");
     assert_eq!(config.network.name, "friday");
     assert_eq!(config.network.rendezvous.len(), 3);
-    assert_eq!(config.peer.address, AddressChoice::Configured(Ipv4Addr::new(10, 77, 0, 1)));
+    assert_eq!(config.peer.address, AddressChoice::Auto);
     for (_, keys) in names::NET_TOML.sections {
         for key in *keys {
-            assert!(example.contains(&format!("\n{key} =")), "the example does not show `{key}`");
+            let shown = ["", "# "].iter().any(|off| example.contains(&format!("\n{off}{key} =")));
+            assert!(shown, "the example does not show `{key}`");
         }
     }
+    // What it leaves out is understood too.
+    let all = own.replace("\n# address =", "\naddress =");
+    let config = parse("conf/net.toml", &Zeroizing::new(all)).expect("all of the example");
+    assert_eq!(config.peer.address, AddressChoice::Configured(Ipv4Addr::new(10, 77, 0, 1)));
+}
+
+#[test]
+fn the_examples_key_is_refused() {
+    let example = include_str!("../../conf/net.toml");
+    assert!(example.contains(check::EXAMPLE_KEY));
+    let typed = [example.to_owned(), format!("[network]\nkey = \"{}\"", check::EXAMPLE_KEY.replace('-', ""))];
+    for text in typed {
+        let said = parse("net.toml", &Zeroizing::new(text)).expect_err("public").to_string();
+        assert!(said.contains("public") && said.contains("punchlan init") && said.contains("punchlan join"), "{said}");
+    }
+    assert!(from_link(&format!("punchlan://join?name=a&key={}", check::EXAMPLE_KEY)).is_err());
 }
 
 #[test]
@@ -97,7 +115,10 @@ fn what_is_no_toml_and_what_has_the_wrong_type_is_named() {
     );
     complains("[network\nkey = 1", &["net.toml:1", "not valid TOML"]);
     complains("[network]\nkey = 5", &["net.toml:2:7", "wrong type", "text in quotation marks"]);
-    complains("[network]\nkey = \"@KEY@\"\nrendezvous = \"a\"", &["net.toml:3:14", "a list"]);
+    complains(
+        "[network]\nkey = \"@KEY@\"\nrendezvous = \"198.51.100.1\"",
+        &["net.toml:3:14", "a list", "type: rendezvous = [\"198.51.100.1\"]"],
+    );
     complains(&format!("{NETWORK}[peer]\nlisten = \"x\""), &["net.toml:5:10", "should be a whole number"]);
     complains("[network]\nkey = \"@KEY@\"\nkey = \"@KEY@\"", &["net.toml:3", "twice"]);
     complains("[network]\nsubnet = 10.77.0.0/24", &["net.toml:2", "not in quotation marks", "subnet = \"…\""]);
@@ -144,6 +165,16 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&network("rendezvous = [\"tcp://a:443\"]"), &["\"tcp://\" is not in this version"]);
     complains(&network("rendezvous = [\"2001:db8::1\"]"), &["[2001:db8::1]:3478"]);
     complains(&network("rendezvous = [\"a:1#plr1-zz\"]"), &["rendezvous' key is damaged"]);
+    complains(&network("rendezvous = [\"a:1#@KEY@\"]"), &["this is a network's key"]);
+    complains(
+        &network("rendezvous = [\"play.example.org:99999\"]"),
+        &["\"99999\" is no UDP port", "play.example.org:3478"],
+    );
+    complains(&network("rendezvous = [\"[2001:db8::1]:x\"]"), &["\"x\" is no UDP port", "[2001:db8::1]:3478"]);
+    complains(&format!("[network]\nkey = \"{}\"", ServerKey([7; 32])), &["net.toml:2:7", "this is a rendezvous' key"]);
+    for slip in ["loud", "wran", ""] {
+        complains(&peer(&format!("log = \"{slip}\"")), &["net.toml:5:7", "is no level", "error, warn, info"]);
+    }
 }
 
 #[test]
@@ -213,6 +244,12 @@ fn a_link_is_found_in_the_message_it_came_in() {
     let message = format!("Hi!\ntype this: punchlan join '{}'\nsee you", *link);
     assert_eq!(find_link(&message), Some(link.as_str()));
     assert_eq!(find_link(&format!("(**{}**).", *link)), Some(link.as_str()));
+    for [open, close] in ["\u{201c}\u{201d}", "\u{2018}\u{2019}", "\u{201e}\u{201c}", "\u{ab}\u{bb}"].map(|pair| {
+        let mut quotes = pair.chars();
+        [quotes.next().expect("opens"), quotes.next().expect("closes")]
+    }) {
+        assert_eq!(find_link(&format!("{open}{}{close}", *link)), Some(link.as_str()), "{open}{close}");
+    }
     assert_eq!(find_link("PUNCHLAN://join?x"), Some("PUNCHLAN://join?x"));
     assert_eq!(find_link("nothing"), None);
 }
