@@ -453,6 +453,7 @@ impl Node {
         for server in &mut self.servers {
             server.client.close_channel(now, *id);
         }
+        self.pass_on(now, &peer.name);
         self.cache_changed = true;
     }
 }

@@ -39,6 +39,7 @@ mod peers;
 mod reconfigure;
 mod report;
 mod servers;
+mod shown;
 mod waiting;
 mod warnings;
 

@@ -65,6 +65,9 @@ impl Naming {
             AddressChoice::Configured(addr) => Some(addr),
             AddressChoice::Auto => naming.free_auto(config.wall_ms, &BTreeSet::new()),
         };
+        // What was ours in an earlier run and is not now is free for others.
+        naming.addresses.release_all_but(&naming.id(), naming.v4.as_ref());
+        naming.names.release_all_but(&naming.id(), Some(&naming.my_name));
         naming.claim_mine(now, config.wall_ms);
         naming
     }
@@ -167,6 +170,11 @@ impl Naming {
             && self.addresses.holder(addr, wall_ms).is_none_or(|holder| holder == *id)
     }
 
+    /// Whether a peer may be shown as `name`, as far as bindings say.
+    pub(super) fn is_free_name(&self, name: &String, id: &PeerId) -> bool {
+        *name != self.my_name && !self.names.is_held_by_another(name, id)
+    }
+
     /// The name under which a live peer is shown: its own, or the first of `name-2`, `name-3`, … that is free.
     fn bind_name(&mut self, now: Instant, wall_ms: u64, id: &PeerId, name: &str) -> (String, Option<PeerId>) {
         let me = Claim { strength: Strength::Auto, peer: *id };
@@ -202,12 +210,9 @@ impl Node {
         let (name, claim) = (peer.signed.name.clone(), peer.signed.v4);
         let wall_ms = self.wall_ms(now);
         let (shown, loser) = self.naming.bind_name(now, wall_ms, id, &name);
-        if let Some(peer) = self.peers.get_mut(id) {
-            if peer.name != shown {
-                tracing::info!(peer = %shown, "met");
-            }
-            peer.name = shown;
-        }
+        let freed = self.show_as(id, shown);
+        self.warn_of_namesake(now, id);
+        self.warn_of_subnet(now, id, claim);
         let v4 = self.bind_v4(now, id, claim);
         self.router.insert(*id, self.naming.derived(id, v4));
         self.cache_changed = true;
@@ -215,6 +220,9 @@ impl Node {
         self.rebind_freed(now, id);
         if let Some(loser) = loser.filter(|loser| *loser != self.my_id()) {
             self.bind(now, &loser);
+        }
+        if let Some(freed) = freed {
+            self.pass_on(now, &freed);
         }
     }
 
@@ -344,6 +352,7 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         self.naming.addresses.gone(id, wall_ms);
         self.naming.names.gone(id, wall_ms);
+        self.clear_confusions(id);
         self.cache_changed = true;
     }
 
@@ -351,6 +360,7 @@ impl Node {
     pub(super) fn release(&mut self, now: Instant, id: &PeerId) {
         self.naming.addresses.release_all_but(id, None);
         self.naming.names.release_all_but(id, None);
+        self.clear_confusions(id);
         self.cache_changed = true;
         self.take_back_my_address(now);
         self.rebind_freed(now, id);
@@ -391,7 +401,8 @@ impl Node {
     /// The name under which a peer without a session is shown: its own, or a numbered one if that is taken.
     pub(super) fn free_name(&self, id: &PeerId, name: &str) -> String {
         let taken = |wanted: &String| {
-            self.naming.names.is_held_by_another(wanted, id) || self.peers.values().any(|peer| peer.name == *wanted)
+            !self.naming.is_free_name(wanted, id)
+                || self.peers.values().any(|peer| peer.id() != *id && peer.name == *wanted)
         };
         (1..=u32::MAX).map(|n| numbered(name, n)).find(|wanted| !taken(wanted)).unwrap_or_default()
     }

@@ -30,8 +30,10 @@ impl Node {
         self.set_rendezvous(now, &rendezvous);
         self.set_deny(now, deny.into_iter().collect());
         let wall_ms = self.wall_ms(now);
+        let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {
             self.cache_changed = true;
+            self.renamed(now, &before);
             self.announce(now);
         }
     }
