@@ -57,6 +57,22 @@ pub fn is_private(addr: IpAddr) -> bool {
     }
 }
 
+/// Whether nobody on the internet has addresses of `net`: private ranges (RFC 1918, RFC 6598), and those for
+/// documentation and benchmarks.
+pub fn is_private_net(net: Ipv4Net) -> bool {
+    const PRIVATE: [Ipv4Net; 8] = [
+        Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+        Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+        Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+        Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+        Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+        Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+        Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+        Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+    ];
+    PRIVATE.iter().any(|range| range.contains(&net))
+}
+
 /// 100.64.0.0/10, the carrier-NAT range (RFC 6598).
 fn is_shared_v4(a: Ipv4Addr) -> bool {
     a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64
@@ -94,6 +110,13 @@ mod tests {
         ] {
             assert!(!is_usable_candidate(bad.parse().expect("address"), &overlay), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_private_net_is_private_as_a_whole() {
+        let is = |net: &str| is_private_net(net.parse().expect("prefix"));
+        assert!(["10.77.0.0/24", "10.0.0.0/8", "172.31.0.0/16", "100.64.0.0/10", "198.18.5.0/24"].into_iter().all(is));
+        assert!(!["8.8.8.0/24", "172.0.0.0/8", "192.168.0.0/15", "100.128.0.0/24"].into_iter().any(is));
     }
 
     #[test]

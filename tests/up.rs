@@ -60,6 +60,13 @@ fn what_stands_in_its_way_is_named() {
     here.up("punchlan up");
     let locked = here.fails("punchlan up", 1);
     assert!(locked.contains(&here.ok("echo $up").trim().to_owned()) && locked.contains("punchlan down"), "{locked}");
+    assert!(locked.starts_with("error: \"lan\" is up here already (process "), "{locked}");
+    for (variable, command) in
+        [("PUNCHLAN_STATE", "up other.toml"), ("PUNCHLAN_RUN", "up other.toml"), ("PUNCHLAN_STATE", "rendezvous")]
+    {
+        let said = here.fails(&format!("{variable}=$PWD/net.toml/x punchlan {command}"), 1);
+        assert!(said.contains("net.toml/x") && said.contains(&format!("type {variable}=FOLDER")), "{said}");
+    }
     let clash = here.fails("PUNCHLAN_STATE=$PWD/second PUNCHLAN_RUN=$PWD/second punchlan up", 1);
     assert!(clash.contains("10.77.0.0/24") && clash.contains("punch0") && clash.contains("All members"), "{clash}");
 
@@ -76,6 +83,21 @@ fn what_stands_in_its_way_is_named() {
     let taken = here.fails("punchlan up other.toml", 1);
     assert!(taken.contains(&port) && taken.contains("listen"), "{taken}");
     assert_eq!(here.ok("ip -o link show | grep -c punch; true"), "1\n", "a failed start leaves nothing");
+}
+
+#[test]
+fn a_subnet_that_hides_what_is_somebodys_is_warned_of() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 8.8.8.0/24");
+    here.ok(
+        "ip link add veth0 type veth peer name veth1 && ip link set veth0 up && ip address add 8.8.8.200/29 dev veth0",
+    );
+    here.up("punchlan up");
+    let status = here.ok("punchlan status");
+    for part in ["8.8.8.0/24 is no private range", "contains a network that is already in use here"] {
+        let warning = status.lines().find(|line| line.contains(part)).expect(part);
+        assert!(warning.contains("write it as `subnet` under [network]"), "{warning}");
+    }
 }
 
 #[test]
@@ -123,11 +145,21 @@ fn a_reload_changes_what_may_change_and_names_the_rest() {
     let refused = here.fails("punchlan reload", 2);
     assert!(refused.contains("net.toml:5") && refused.contains("Friday!"), "{refused}");
     assert!(here.ok("punchlan status").contains("nothing has changed"));
-    here.ok("sed -i -e 's/Friday!/sunday/' net.toml; kill -HUP $up");
+    here.ok("sed -i -e 's/Friday!/sunday/' -e 's/10.78/10.999/' net.toml");
+    here.fails("punchlan reload", 2);
+    here.ok("mv net.toml away.toml");
+    let gone = here.fails("punchlan reload", 2);
+    assert!(gone.contains("there is no such file") && gone.contains("put it back"), "{gone}");
+    assert!(!gone.contains("punchlan init"), "{gone}");
+    let log = here.ok("grep 'WARN.*nothing has changed' up.err");
+    let causes = ["a network's name", "10.999.0.0", "there is no such file"];
+    assert!(log.lines().count() == 3 && causes.iter().all(|cause| log.contains(cause)), "each cause once: {log}");
+    here.ok("mv away.toml net.toml; sed -i -e 's/10.999/10.78/' net.toml; kill -HUP $up");
     here.ok("for i in $(seq 100); do punchlan status | grep -q '^sunday: ' && break; sleep 0.05; done");
     let status = here.ok("punchlan status");
     assert!(status.contains("sunday: you are bob") && !status.contains("nothing has changed"), "{status}");
     assert!(here.ok("cat up.err").contains("net.toml: the network's name: sunday from now on"));
+    assert!(here.ok("cat up.err").contains("no longer so: net.toml was read again and cannot be used"));
 }
 
 #[test]

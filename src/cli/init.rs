@@ -4,8 +4,10 @@ use ipnet::Ipv4Net;
 
 use super::args::Init;
 use super::{Failure, block_on, files, output};
+use crate::addr::is_private_net;
 use crate::config::{self, NetConfig, NetworkConfig, PeerConfig};
 use crate::crypto::NetworkSecrets;
+use crate::daemon;
 use crate::id::{Epoch, NetworkKey};
 use crate::io::entropy;
 use crate::io::net::{Clash, Network, Route};
@@ -43,22 +45,33 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
     }
     let config = NetConfig { network, peer };
     files::write_new(&args.file, &config::to_toml(&config))?;
-    warn_of_clash(subnet, &routes);
-    output::answer(&next_steps(&args.file.display().to_string(), &config.network))
+    warn_of_subnet(subnet, &routes);
+    output::answer(&next_steps(&args.file.display().to_string(), &config))
 }
 
-/// Says now what `up` would refuse.
-pub(super) fn warn_of_clash(subnet: Ipv4Net, routes: &[Route]) {
+/// Says now what `up` would refuse or warn of.
+pub(super) fn warn_of_subnet(subnet: Ipv4Net, routes: &[Route]) {
     if let Some(clash) = Clash::find(subnet, routes) {
         let then = if clash.is_fatal() { "\n  `punchlan up` will refuse to start as long as it is" } else { "" };
-        output::warn(&format!("{subnet} {clash}{then}"));
+        output::warn(&format!("{subnet} {clash}{then}\n  help: {OTHER_SUBNET}"));
+    }
+    if !is_private_net(subnet) {
+        output::warn(&format!("{}\n  help: {OTHER_SUBNET}", daemon::public_subnet(subnet)));
     }
 }
 
-fn next_steps(file: &str, network: &NetworkConfig) -> String {
+const OTHER_SUBNET: &str =
+    "all of you choose another `subnet` under [network] in net.toml, one that nobody uses at home";
+
+fn next_steps(file: &str, config: &NetConfig) -> String {
+    let network = &config.network;
     let argument = if file == config::DEFAULT_FILE { String::new() } else { format!(" {file}") };
     let subnet = network.overlay().v4;
-    let mut text = format!("Wrote {file}: the network \"{}\", {subnet}, with a fresh secret key.\n\n", network.name);
+    let mut text = format!(
+        "Wrote {file}: the network \"{}\", {subnet}, with a fresh secret key. You appear in it as \"{}\".\n\n",
+        network.name,
+        config.peer.name_or_host()
+    );
     if network.rendezvous.is_empty() {
         text.push_str(
             "It has no rendezvous yet, where members find each other. Anybody with a machine that the others can reach\n\

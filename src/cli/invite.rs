@@ -17,7 +17,7 @@ const QR: Style = Style::new()
     .bg_color(Some(anstyle::Color::Ansi(AnsiColor::Black)));
 
 pub(super) fn run(args: &Invite) -> Result<(), Failure> {
-    let network = super::up::load(&args.file)?.network;
+    let network = super::up::load(&args.file, "punchlan invite")?.network;
     let link = config::to_link(&network);
     if network.rendezvous.is_empty() {
         output::warn(

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Join) -> Result<(), Failure> {
     let network = from_link(link).map_err(|error| Failure::Usage(error.to_string()))?;
     let config = NetConfig { network, peer: PeerConfig::default() };
     files::write_new(&args.file, &config::to_toml(&config))?;
-    init::warn_of_clash(config.network.overlay().v4, &init::routes());
+    init::warn_of_subnet(config.network.overlay().v4, &init::routes());
     let file = args.file.display().to_string();
     let argument = if file == config::DEFAULT_FILE { String::new() } else { format!(" {file}") };
     output::answer(&format!(

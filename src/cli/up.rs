@@ -10,7 +10,7 @@ use crate::log::Logging;
 
 pub(super) fn run(verbose: u8, args: &Up) -> Result<(), Failure> {
     let path = args.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-    let config = load(path)?;
+    let config = load(path, "sudo punchlan up")?;
     let logging = begin_to_log(verbose, config.peer.log.as_deref())?;
     // Whatever becomes of the folder that we were started in.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -25,7 +25,14 @@ struct File {
 
 impl daemon::Source for File {
     fn read(&self) -> Result<daemon::Options, String> {
-        load(&self.path).map(options).map_err(|failure| failure.to_string())
+        config::load(&self.path).map(options).map_err(|error| match error {
+            ConfigError::Missing(_) => format!("{error}\n{GONE}"),
+            error => error.to_string(),
+        })
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn set_log(&self, log: Option<&str>) -> bool {
@@ -54,15 +61,15 @@ fn ready(line: &str) {
     let _ = output::answer(line);
 }
 
-/// The net.toml that was named.
-pub(super) fn load(file: &Path) -> Result<NetConfig, Failure> {
+/// The net.toml that was named behind `command`.
+pub(super) fn load(file: &Path, command: &str) -> Result<NetConfig, Failure> {
     if file.to_str().and_then(config::find_link).is_some() {
         return Err(Failure::Usage(
             "this is an invite, not a file\n  help: make a file of it first: punchlan join 'punchlan://join?…'".into(),
         ));
     }
     config::load(file).map_err(|error| match error {
-        ConfigError::Missing(_) if file == Path::new(DEFAULT_FILE) => nothing_here(),
+        ConfigError::Missing(_) if file == Path::new(DEFAULT_FILE) => nothing_here(command),
         ConfigError::Missing(_) => Failure::Usage(format!("{error}\n{NO_FILE}")),
         _ => error.into(),
     })
@@ -71,8 +78,12 @@ pub(super) fn load(file: &Path) -> Result<NetConfig, Failure> {
 const NO_FILE: &str = "  help: invited by a friend?          punchlan join 'LINK'
         a new network of your own?    punchlan init --rendezvous HOST";
 
-fn nothing_here() -> Failure {
+/// What a running peer says when its file is gone.
+const GONE: &str = "  help: put it back where it was; or, if it is elsewhere now, start anew with it:
+        sudo punchlan down, then sudo punchlan up FILE";
+
+fn nothing_here(command: &str) -> Failure {
     Failure::Usage(format!(
-        "there is no {DEFAULT_FILE} in this folder\n{NO_FILE}\n        is it in another folder?      name it: sudo punchlan up FOLDER/{DEFAULT_FILE}"
+        "there is no {DEFAULT_FILE} in this folder\n{NO_FILE}\n        is it in another folder?      name it: {command} FOLDER/{DEFAULT_FILE}"
     ))
 }

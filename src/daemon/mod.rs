@@ -17,6 +17,7 @@ mod run;
 mod writer;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -26,7 +27,7 @@ pub use failure::Failure;
 pub(crate) use notify::{Notice, notify};
 pub use reload::Source;
 
-use crate::addr::OverlayNet;
+use crate::addr::{OverlayNet, is_private_net};
 use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
@@ -82,7 +83,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let id = network.id();
     let overlay = network.overlay(options.subnet);
     let folders = Folders::from_env();
-    let state = StateDir::open(&folders.state, &id)?;
+    let state = StateDir::open(&folders.state, &id).map_err(|error| failure::of_state(error, &options.network_name))?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
     let identity = Arc::new(Identity { network, device, suites: Suites::native(), features: feature::SEGMENTS });
 
@@ -120,6 +121,10 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     if let Some(clash) = clash {
         node.warn(clock::now(), "route-inside", overlay.v4.to_string(), clash);
     }
+    if !is_private_net(overlay.v4) {
+        let text = format!("{}. Better another subnet: {OTHER_SUBNET}", public_subnet(overlay.v4));
+        node.warn(clock::now(), "public-subnet", overlay.v4.to_string(), text);
+    }
 
     let tun = Tun::open(NAME_PREFIX, MTU).map_err(|error| match permission::of_open(&error) {
         Some(missing) => Failure::NotPermitted(missing.to_string()),
@@ -127,8 +132,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     })?;
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
 
-    let run_dir = RunDir::create(&folders.run, &id)
-        .map_err(|error| Failure::Failed(format!("{}: {error}", folders.run.display())))?;
+    let run_dir = RunDir::create(&folders.run, &id).map_err(|error| failure::of_run(&folders.run, &error))?;
     let control = control::Server::bind(&run_dir)?;
     let line = ready_line(&options.network_name, tun.name(), &node.me());
     ready(&line);
@@ -153,7 +157,28 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     };
     let ended = peer.run(control, news, reloads, stop).await;
     run_dir.remove();
+    tidy(&folders.run);
     ended
+}
+
+/// In the temporary directory nothing of ours stays. Other parents are the system's, or the user's.
+fn tidy(run: &Path) {
+    if run.parent() == Some(&std::env::temp_dir()) {
+        // Not if another network is up beside this one: then it is not empty.
+        let _ = std::fs::remove_dir(run);
+    }
+}
+
+/// What to do when the subnet does not do.
+const OTHER_SUBNET: &str = "choose one that nobody's network uses, write it as `subnet` under [network] into every \
+                            member's net.toml, and start again";
+
+/// What is wrong with a subnet that is somebody's.
+pub(crate) fn public_subnet(subnet: Ipv4Net) -> String {
+    format!(
+        "{subnet} is no private range: whoever has these addresses on the internet is not reached from here while the \
+         network is up"
+    )
 }
 
 /// The IPv4 overlay must not hide machines that are reached already.
@@ -161,10 +186,9 @@ async fn check_routes(net: &Network, subnet: Ipv4Net) -> Result<Option<String>, 
     let routes = net.routes().await?;
     match Clash::find(subnet, &routes) {
         Some(clash) if clash.is_fatal() => Err(Failure::Failed(format!(
-            "the overlay {subnet} {clash}. All members must use another subnet: choose one that nobody's network \
-             uses, write it as `subnet` under [network] into every member's net.toml, and start again"
+            "the overlay {subnet} {clash}. All members must use another subnet: {OTHER_SUBNET}"
         ))),
-        Some(clash) => Ok(Some(format!("the overlay {subnet} {clash}"))),
+        Some(clash) => Ok(Some(format!("the overlay {subnet} {clash}. Better another subnet: {OTHER_SUBNET}"))),
         None => Ok(None),
     }
 }
@@ -204,4 +228,22 @@ fn prefixes(overlay: &OverlayNet) -> Vec<IpNet> {
 fn ready_line(network: &str, interface: &str, me: &Owned) -> String {
     let v4 = me.v4.map(|addr| format!("{addr}, ")).unwrap_or_default();
     format!("{network} is up on {interface}: this machine is {v4}{} (see: punchlan status)", me.ula)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_run_folder_in_the_temporary_directory_goes_and_any_other_stays() {
+        let own = tempfile::tempdir().expect("a folder in the temporary directory");
+        let other = own.path().join("run");
+        std::fs::create_dir(&other).expect("made");
+        tidy(&other);
+        tidy(own.path());
+        assert!(other.exists(), "it is not ours, and what it is in is not empty");
+        std::fs::remove_dir(&other).expect("removed");
+        tidy(own.path());
+        assert!(!own.path().exists());
+    }
 }

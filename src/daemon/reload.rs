@@ -17,6 +17,9 @@ pub trait Source {
     /// What is wrong with it, for people.
     fn read(&self) -> Result<Options, String>;
 
+    /// What the file is called.
+    fn name(&self) -> String;
+
     /// Logs as `log` says from now on; `false` if what was said at the start wins.
     fn set_log(&self, log: Option<&str>) -> bool;
 }
@@ -36,8 +39,14 @@ impl<S: Source> Peer<S> {
             Err(text) => {
                 // Where in the file is for whoever may read it: the answer says that.
                 let what = text.lines().next().unwrap_or_default();
-                let warning = format!("net.toml was read again and cannot be used, nothing has changed: {what}");
-                self.node.warn(clock::now(), WARNING, String::new(), warning);
+                let file = self.source.name();
+                let warning = format!("{file} was read again and cannot be used, nothing has changed: {what}");
+                let now = clock::now();
+                // A warning is logged once: another cause is another warning.
+                if self.node.status(now).warnings.iter().any(|w| w.code == WARNING && w.text != warning) {
+                    self.node.clear_warning(WARNING, "");
+                }
+                self.node.warn(now, WARNING, String::new(), warning);
                 Response::refused(Refusal::Config, text)
             }
         };
@@ -53,7 +62,8 @@ impl<S: Source> Peer<S> {
                 false => "log: -v or PUNCHLAN_LOG was given at the start, which wins".to_owned(),
             });
         }
-        changes.iter().for_each(|change| tracing::info!("net.toml: {change}"));
+        let file = self.source.name();
+        changes.iter().for_each(|change| tracing::info!("{file}: {change}"));
         let changeable = Changeable {
             network_name: wanted.network_name.clone(),
             name: wanted.name.clone(),

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{Incoming, Refusal, Request, Response};
 use crate::io::clock;
+use crate::node::status::Peer;
 use crate::node::{Command, Event, Node};
 
 /// Pings whose answers are awaited at once. Older ones are given up: their clients have long stopped waiting.
@@ -90,10 +91,40 @@ fn forget(node: &mut Node, name: &str) -> Response {
 }
 
 fn no_such_peer(node: &Node, wanted: &str) -> Response {
-    let known: Vec<String> = node.status(clock::now()).peers.into_iter().map(|peer| peer.name).collect();
-    let known = if known.is_empty() { "nobody yet".to_owned() } else { known.join(", ") };
+    let known = list(&node.status(clock::now()).peers);
     Response::refused(
         Refusal::NoSuchPeer,
         format!("nobody here is called {wanted}, or has that address; known: {known}"),
     )
+}
+
+/// Who is known, by everything that they may be called by.
+fn list(peers: &[Peer]) -> String {
+    let who = |peer: &Peer| match peer.addresses.first() {
+        Some(address) => format!("{} ({address})", peer.name),
+        None => peer.name.clone(),
+    };
+    let known: Vec<String> = peers.iter().map(who).collect();
+    if known.is_empty() { "nobody yet".to_owned() } else { known.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PeerId;
+
+    #[test]
+    fn whoever_is_known_is_listed_with_an_address() {
+        let peer = |name: &str, addresses: &[&str]| {
+            let peer = serde_json::json!({
+                "name": name, "id": PeerId([1; 32]), "addresses": addresses, "state": "offline", "path": null,
+                "rtt_ms": null, "jitter_ms": null, "loss": null, "tx_bytes": 0, "rx_bytes": 0,
+                "handshake_age_s": null, "direct_after_ms": null, "cipher": null
+            });
+            serde_json::from_value::<Peer>(peer).expect("the contract")
+        };
+        let peers = [peer("bob", &["10.77.0.2", "fd00::2"]), peer("bob-2", &["10.77.0.9"]), peer("eve", &[])];
+        assert_eq!(list(&peers), "bob (10.77.0.2), bob-2 (10.77.0.9), eve");
+        assert_eq!(list(&[]), "nobody yet");
+    }
 }

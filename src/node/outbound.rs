@@ -253,7 +253,7 @@ impl Node {
                 if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
                     let heard = *peer.heard.get_or_insert(now);
                     let after = *peer.direct_after.get_or_insert(now - heard);
-                    tracing::info!(peer = %peer.name, after = ?after, "direct");
+                    tracing::info!(peer = %peer.name, "direct after {} ms", after.as_millis());
                 }
                 if let Some(peer) = self.peers.get_mut(id).filter(|p| !p.session.is_established(now)) {
                     peer.session.connect(now);

@@ -41,8 +41,8 @@ impl Warnings {
 
     /// Lowers it, if it stands.
     pub(super) fn clear(&mut self, code: &'static str, subject: &str) {
-        if self.standing.remove(&(code, subject.to_owned())).is_some() {
-            tracing::info!(code, subject, "no longer so");
+        if let Some(standing) = self.standing.remove(&(code, subject.to_owned())) {
+            tracing::info!("no longer so: {}", standing.text);
         }
     }
 
