@@ -56,20 +56,40 @@ fn json(text: serde_json::Result<String>) -> Result<String, Failure> {
 
 fn for_people(status: &Status) -> String {
     let mut text = me(status);
+    let mut said = Vec::new();
     for server in &status.rendezvous {
-        let _ = writeln!(text, "{}", rendezvous(server));
+        // What keeps us from one is its line.
+        let start = format!("rendezvous {}: ", server.address);
+        let trouble = status.warnings.iter().filter(|_| server.state != RendezvousState::Registered);
+        let trouble = trouble.filter(|warning| warning.code == "rendezvous").find(|w| w.text.starts_with(&start));
+        said.extend(trouble);
+        let line = trouble.map(|warning| start.clone() + &styled(NOTABLE, &harmless(&warning.text[start.len()..])));
+        let _ = writeln!(text, "{}", line.unwrap_or_else(|| rendezvous(server)));
     }
     text.push('\n');
     if status.peers.is_empty() {
-        text.push_str("Nobody else has been here yet. `punchlan invite` makes a link for a friend.\n");
+        text.push_str(&nobody(status.network.denied));
     } else {
         text.push_str(&peers(&status.peers));
     }
-    for (i, warning) in status.warnings.iter().enumerate() {
+    for (i, warning) in status.warnings.iter().filter(|warning| !said.contains(warning)).enumerate() {
         let gap = if i == 0 { "\n" } else { "" };
         let _ = writeln!(text, "{gap}{}: {}", styled(NOTABLE, "warning"), harmless(&warning.text));
     }
     text
+}
+
+/// What to do when the list is empty.
+fn nobody(denied: usize) -> String {
+    let denied = match denied {
+        0 => String::new(),
+        1 => " One device is refused (`deny` in net.toml).".to_owned(),
+        n => format!(" {n} devices are refused (`deny` in net.toml)."),
+    };
+    format!(
+        "Nobody else is here.{denied} `punchlan invite` makes a link for a friend.\n\
+         Is a friend up and not in this list? Compare `key` and `rendezvous` in both net.toml.\n"
+    )
 }
 
 /// `friday: you are alice, 10.77.0.1 (interface punch0)`
@@ -93,8 +113,8 @@ fn rendezvous(server: &Rendezvous) -> String {
         RendezvousState::Registered => styled(GOOD, "registered") + &rtt,
         RendezvousState::Resolving => styled(NOTABLE, "its name is being looked up"),
         RendezvousState::Registering => styled(NOTABLE, "no answer yet"),
-        RendezvousState::Unreachable => styled(NOTABLE, "does not answer; it is tried again and again"),
-        RendezvousState::Refused => styled(NOTABLE, "refuses this machine"),
+        RendezvousState::Unreachable => styled(NOTABLE, "no answer"),
+        RendezvousState::Refused => styled(NOTABLE, "not registered"),
     };
     format!("rendezvous {}: {state}", server.address)
 }
@@ -209,6 +229,7 @@ pub(super) mod tests {
                 interface: Some("punch0".into()),
                 subnet: "10.77.0.0/24".parse().expect("prefix"),
                 mtu: 1400,
+                denied: 0,
             },
             me: Me {
                 name: "alice".into(),
@@ -270,7 +291,26 @@ warning: Something is odd.
         status.warnings =
             vec![Warning { code: "x".into(), text: "\u{1b}[2Jboo".into(), since: "2026-11-21T20:00:00Z".into() }];
         assert!(!for_people(&status).contains("\u{1b}[2J"));
-        assert!(plain(&status).contains("punchlan invite"), "{}", plain(&status));
+        let said = plain(&status);
+        assert!(said.contains("punchlan invite") && said.contains("Compare `key`"), "{said}");
+        assert!(!said.contains("refused"), "{said}");
+        status.network.denied = 1;
+        assert!(plain(&status).contains("One device is refused"), "{}", plain(&status));
+    }
+
+    #[test]
+    fn what_keeps_us_from_a_rendezvous_is_its_line_and_is_said_once() {
+        let mut status = status();
+        let text = "rendezvous play.example.org:3478: play.example.org does not resolve; check how it is spelled";
+        let warning =
+            |text: &str| Warning { code: "rendezvous".into(), text: text.into(), since: "2026-11-21T20:00:00Z".into() };
+        status.warnings = vec![warning(text)];
+        status.rendezvous[0].state = RendezvousState::Resolving;
+        let said = plain(&status);
+        assert!(said.contains(&format!("\n{text}\n")) && !said.contains("warning"), "{said}");
+        status.rendezvous[0].state = RendezvousState::Registered;
+        let said = plain(&status);
+        assert!(said.contains(": registered, 1.2 ms\n") && said.contains(&format!("warning: {text}")), "{said}");
     }
 
     #[test]

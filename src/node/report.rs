@@ -27,6 +27,7 @@ impl Node {
                 interface: None,
                 subnet: self.naming.overlay.v4,
                 mtu: super::MTU,
+                denied: self.deny.len(),
             },
             me: self.me_report(),
             rendezvous: self.servers.iter().map(rendezvous_report).collect(),

@@ -74,7 +74,10 @@ impl Node {
                 server.addresses.clone_from(&addresses);
                 server.client.set_addresses(now, addresses);
             }
-            Err(reason) => server.client.unresolved(now, reason),
+            Err(reason) => {
+                let what = "it is tried again and again: check how it is spelled in net.toml, and this machine's DNS";
+                server.client.unresolved(now, format!("{reason}; {what}"));
+            }
         }
     }
 
@@ -242,7 +245,7 @@ impl Node {
         let server = &self.servers[index];
         let name = server.config.text();
         let text = match (server.client.state(), server.client.problem()) {
-            (_, Some(problem)) => format!("rendezvous {name}: {problem}"),
+            (state, Some(problem)) => format!("rendezvous {name}: {}", self.explain(&name, state, problem)),
             (State::Registered, None) => {
                 self.warnings.clear("rendezvous", &name);
                 return;
@@ -251,5 +254,22 @@ impl Node {
         };
         let wall_ms = self.wall_ms(now);
         self.warnings.raise(wall_ms, "rendezvous", name, text);
+    }
+
+    /// A problem in the client's words, and what the user can do that the client knows nothing of.
+    fn explain(&self, name: &str, state: State, problem: &str) -> String {
+        // What net.toml calls it is not said twice.
+        let problem = problem.strip_suffix(&format!(" from {name}")).unwrap_or(problem);
+        let problem = problem.strip_prefix(&format!("{name} ")).unwrap_or(problem);
+        match state {
+            State::Unreachable => format!(
+                "{problem}; it is tried again and again: is `punchlan rendezvous` running there, is its UDP port open, \
+                 and does the network that this machine is in let UDP out?"
+            ),
+            State::Refused if problem.ends_with("`allow`") => {
+                format!("{problem}: {}", self.shared.identity.network.id())
+            }
+            _ => problem.to_owned(),
+        }
     }
 }

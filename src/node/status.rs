@@ -46,6 +46,9 @@ pub struct Network {
     pub subnet: ipnet::Ipv4Net,
     /// Largest inner packet, bytes.
     pub mtu: u16,
+    /// Devices that are refused here.
+    #[serde(default)]
+    pub denied: usize,
 }
 
 /// This machine.

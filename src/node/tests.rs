@@ -16,6 +16,7 @@ use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim}
 use crate::wire::ip::tests::udp;
 use crate::wire::kind;
 use crate::wire::probe::ProbeKind;
+use crate::wire::rendezvous::{Hello, Message, Reason, Refused};
 use crate::wire::session::{Control, data, feature};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000_000);
@@ -1441,4 +1442,63 @@ fn one_captured_initiation_of_another_version_is_one_warning() {
     let now = lan.now;
     let n = lan.node(0).status(now).warnings.len();
     assert!(n <= 2, "{n} warnings from replays of one frame with invented sources");
+}
+
+/// Runs a node whose rendezvous is played by `answer`; what is said of it in the end.
+fn said_of_its_rendezvous(mut node: Node, mut answer: impl FnMut(&Hello) -> Option<Vec<u8>>) -> String {
+    let server: SocketAddr = "198.51.100.1:3478".parse().expect("address");
+    let mut now = T0;
+    for _ in 0..100 {
+        node.handle_timeout(now);
+        while let Some(action) = node.poll_action() {
+            if let Action::Reserve { ceiling } = action {
+                node.handle_done(now, Done::Reserved { ceiling });
+            }
+        }
+        while let Some(t) = node.poll_transmit() {
+            let Ok(Message::Hello(hello)) = Message::parse(&t.payload) else { continue };
+            if let Some(mut payload) = answer(&hello) {
+                let datagram = Datagram { socket: SocketId(0), local: None, from: server, payload: &mut payload };
+                node.handle_datagram(now, datagram);
+            }
+        }
+        now += Duration::from_millis(200);
+    }
+    let mut warnings = node.status(now).warnings.into_iter();
+    warnings.find(|warning| warning.code == "rendezvous").expect("a warning").text
+}
+
+#[test]
+fn what_keeps_us_from_a_rendezvous_is_said_with_what_to_do() {
+    let place = "198.51.100.1:3478";
+    let known = || {
+        let mut node = Setup::new(1, "alice").node_with(place);
+        let addresses = vec![place.parse().expect("address")];
+        node.handle_done(T0, Done::Resolved { server: crate::id::ServerId(0), result: Ok(addresses) });
+        node
+    };
+    let silent = said_of_its_rendezvous(known(), |_| None);
+    assert!(silent.starts_with("rendezvous 198.51.100.1:3478: no answer; "), "{silent}");
+    assert!(silent.matches(place).count() == 1 && silent.contains("UDP port"), "{silent}");
+
+    let network = identity(1, 1).network.id();
+    let closed = said_of_its_rendezvous(known(), |hello| {
+        let refused =
+            Refused { nonce: hello.nonce, reason: Reason::NotAllowed, retry_s: 1, version: crate::wire::VERSION };
+        Some(refused.encode())
+    });
+    assert!(closed.starts_with("rendezvous 198.51.100.1:3478: does not serve this network"), "{closed}");
+    assert!(closed.ends_with(&format!("add the network's id to `allow`: {network}")), "{closed}");
+
+    let mut node = Setup::new(1, "alice").node_with(place);
+    let why = "play.example.org does not resolve: Name or service not known".to_owned();
+    node.handle_done(T0, Done::Resolved { server: crate::id::ServerId(0), result: Err(why.clone()) });
+    let unknown = said_of_its_rendezvous(node, |_| None);
+    assert!(unknown.contains(&why) && unknown.contains("spelled in net.toml"), "{unknown}");
+}
+
+#[test]
+fn the_status_says_how_many_are_denied() {
+    let alice = Setup { deny: vec![identity(1, 2).device.id()], ..Setup::new(1, "alice") };
+    assert_eq!(alice.node(&[]).status(T0).network.denied, 1);
 }

@@ -285,11 +285,14 @@ impl Client {
     }
 
     fn wrong_key(&mut self, now: Instant, from: SocketAddr, found: &ServerKey) {
-        let expected = self.pin.map(|pin| format!("net.toml pins {pin}")).unwrap_or_default();
-        let text = format!(
-            "{from} has the key {found}, but {expected}: either its key was made anew (ask its owner, then change \
-             what is behind '#' in net.toml) or somebody stands in between"
-        );
+        let text = match self.pin {
+            Some(pin) => format!(
+                "{from} has the key {found}, but net.toml pins {pin}, so this machine does not register with it: either \
+                 its key was made anew (ask its owner, then change what is behind '#' in net.toml) or somebody stands \
+                 in between"
+            ),
+            None => format!("{from} has the key {found}, which no rendezvous of ours makes: ask its owner"),
+        };
         self.pause(now, LONGEST_PAUSE, &text);
     }
 
@@ -319,7 +322,7 @@ pub(super) fn text(reason: Reason, version: u8) -> String {
         Reason::Full => "holds as many registrations as it may".into(),
         Reason::NetworkFull => "holds as many members of this network as it may".into(),
         Reason::PrefixFull => "holds as many registrations from this address range as it may".into(),
-        Reason::NotAllowed => "does not serve this network: its owner must add the network id to `allow`".into(),
+        Reason::NotAllowed => "does not serve this network: its owner must add the network's id to `allow`".into(),
         Reason::Forged => "found a signature of ours wrong".into(),
         Reason::Stale => "has seen a newer registration of this device; trying again with a higher number".into(),
         Reason::Duplicate => {
