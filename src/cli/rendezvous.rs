@@ -2,14 +2,20 @@
 
 use super::args::RendezvousArgs;
 use super::{Failure, begin_to_log, block_on, output};
-use crate::config::{RendezvousFile, load_rendezvous};
+use crate::config::{ConfigError, RendezvousFile, load_rendezvous};
 use crate::io::signal;
 use crate::io::store::Folders;
 use crate::server::{self, Ready};
 
 pub(super) fn run(verbose: u8, args: &RendezvousArgs) -> Result<(), Failure> {
     let file = match &args.config {
-        Some(path) => load_rendezvous(path)?,
+        Some(path) => load_rendezvous(path).map_err(|error| match error {
+            ConfigError::Missing(_) => Failure::Usage(format!(
+                "{error}\n  help: conf/rendezvous.toml shows all that may stand in one; without --config everything is as \
+                 it is there"
+            )),
+            error => error.into(),
+        })?,
         None => RendezvousFile::default(),
     };
     begin_to_log(verbose, file.log.as_deref())?;

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -195,7 +195,13 @@ fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Socket>, Failure> {
         return Err(Failure::Config(format!("more than {MOST} addresses to listen on")));
     }
     let mut sockets = Vec::new();
-    for addr in listen {
+    for (i, addr) in listen.iter().enumerate() {
+        if let Some(other) = listen[..i].iter().find(|other| overlap(other, addr)) {
+            let what = if other == addr { "is listened on twice".to_owned() } else { format!("is part of {other}") };
+            return Err(Failure::Config(format!(
+                "{addr} {what}: delete one of the two, behind --listen or in rendezvous.toml"
+            )));
+        }
         if addr.ip() == Ipv6Addr::UNSPECIFIED {
             let (v4, v6) = bind_pair(addr.port()).map_err(|error| explain_bind(*addr, &error))?;
             sockets.push(v4);
@@ -207,13 +213,27 @@ fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Socket>, Failure> {
     Ok(sockets)
 }
 
+/// Whether only one of two can be bound.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let is_all = |addr: &SocketAddr| addr.ip() == Ipv6Addr::UNSPECIFIED;
+    let same_family = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || is_all(a) || is_all(b) || same_family)
+}
+
 fn explain_bind(addr: SocketAddr, error: &io::Error) -> Failure {
-    let example = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4000);
+    let port = if addr.port() == 4000 { 4001 } else { 4000 };
+    // Shells have a meaning of their own for brackets.
+    let example = match addr.ip() == Ipv6Addr::UNSPECIFIED {
+        true => port.to_string(),
+        false => SocketAddr::new(addr.ip(), port).to_string(),
+    };
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             Failure::NotPermitted(format!("{error}; ports below 1024 need root, others do not: --listen {example}"))
         }
-        io::ErrorKind::AddrInUse => Failure::Failed(format!("{error}; another port: --listen {example}")),
+        io::ErrorKind::AddrInUse => Failure::Failed(format!(
+            "{error}; if that is a rendezvous: one serves any number of networks; if not, another port: --listen {example}"
+        )),
         _ => Failure::Failed(format!("cannot listen on {addr}: {error}")),
     }
 }
@@ -226,13 +246,14 @@ fn explain_state(error: StoreError) -> Failure {
             path.display()
         )),
         StoreError::Locked { path, pid } => {
-            let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"));
-            let other = Path::new("/var/lib/punchlan-2");
+            let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            let mut other = path.parent().unwrap_or(Path::new("/var/lib/punchlan")).as_os_str().to_owned();
+            other.push("-2");
             Failure::Failed(format!(
-                "{} is in use by {holder}, a rendezvous that runs already; a second one on this machine needs a state \
-                 folder of its own: PUNCHLAN_STATE={}",
-                path.display(),
-                other.display()
+                "a rendezvous runs on this machine already ({holder}), and one serves any number of networks; should \
+                 you want a second one all the same, give it a state folder and a port of its own: \
+                 PUNCHLAN_STATE={} punchlan rendezvous --listen 4000",
+                Path::new(&other).display()
             ))
         }
         StoreError::Io { .. } => error.into(),

@@ -133,6 +133,7 @@ async fn what_stands_in_the_way_is_named() {
         let locked = run(options(&state, "127.0.0.1:0"), never(), |_| {}).await.expect_err("locked");
         assert_eq!(locked.code(), 1);
         assert!(locked.to_string().contains("PUNCHLAN_STATE="), "{locked}");
+        assert!(locked.to_string().contains("one serves any number of networks"), "{locked}");
         let other = tempfile::tempdir().expect("folder");
         let taken = run(options(&other, &ready.addresses[0].to_string()), never(), |_| {}).await.expect_err("taken");
         assert_eq!(taken.code(), 1);
@@ -140,4 +141,26 @@ async fn what_stands_in_the_way_is_named() {
         assert!(matches!(taken, Failure::Failed(_)));
     })
     .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_address_that_is_listened_on_twice_is_named_and_what_is_suggested_is_another_port() {
+    let state = tempfile::tempdir().expect("folder");
+    let refused = async |listen: &[&str]| {
+        let listen = listen.iter().map(|addr| addr.parse().expect("address")).collect();
+        let options = Options { listen, state: state.path().to_owned(), config: Config::default() };
+        run(options, std::future::pending::<&'static str>(), |_| {}).await.expect_err("refused")
+    };
+    for (listen, what) in [
+        (["127.0.0.1:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is listened on twice"),
+        (["0.0.0.0:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is part of 0.0.0.0:4000"),
+        (["[::]:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is part of [::]:4000"),
+    ] {
+        let said = refused(&listen).await;
+        assert!(said.code() == 2 && said.to_string().starts_with(what), "{said}");
+    }
+    let holder = UdpSocket::bind("127.0.0.1:4000").await;
+    let said = refused(&["127.0.0.1:4000"]).await.to_string();
+    assert!(said.contains("--listen 127.0.0.1:4001"), "{said}");
+    drop(holder);
 }
