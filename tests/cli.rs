@@ -49,6 +49,9 @@ fn a_net_toml_that_cannot_be_used_says_what_to_type() {
     let here = Here::new();
     let said = here.fails(&["up"], 2);
     assert!(said.contains("punchlan init") && said.contains("punchlan join"), "{said}");
+    assert!(said.contains("sudo punchlan up FOLDER/net.toml"), "{said}");
+    let said = here.fails(&["invite"], 2);
+    assert!(said.contains("punchlan invite FOLDER/net.toml") && !said.contains("punchlan up"), "{said}");
     let said = here.fails(&["up", "elsewhere.toml"], 2);
     assert!(said.contains("elsewhere.toml: there is no such file") && said.contains("punchlan init"), "{said}");
     assert!(here.fails(&["up", "."], 2).contains("this is a folder"));
@@ -113,8 +116,11 @@ fn wrong_words_on_the_command_line_are_named_and_secrets_are_not_repeated() {
         assert!(said.contains(part), "{words:?}: {said}");
         assert!(!said.contains("secretsecret"), "{words:?}: {said}");
     }
-    let loud = here.command(&["status"]).env("PUNCHLAN_LOG", "punchlan=loud").output().expect("runs");
-    assert_eq!(loud.status.code(), Some(2));
+    for slip in ["punchlan=loud", "loud", "wran"] {
+        let loud = here.command(&["status"]).env("PUNCHLAN_LOG", slip).output().expect("runs");
+        assert_eq!(loud.status.code(), Some(2));
+        assert!(text(&loud.stderr).contains("PUNCHLAN_LOG=punchlan=debug"), "{}", text(&loud.stderr));
+    }
     assert_eq!(here.files(), Vec::<String>::new());
 }
 
@@ -124,7 +130,15 @@ fn a_bad_rendezvous_toml_is_shown_with_its_line() {
     here.write("r.toml", "listen = [\"0.0.0.0:0\"]\n[limits]\nmembrs = 5\n", 0o644);
     let said = here.fails(&["rendezvous", "--config", "r.toml"], 2);
     assert!(said.contains("r.toml:3:1") && said.contains("did you mean `members`"), "{said}");
-    assert!(here.fails(&["rendezvous", "--config", "none.toml"], 2).contains("there is no such file"));
+    let said = here.fails(&["rendezvous", "--config", "none.toml"], 2);
+    assert!(said.contains("there is no such file") && said.contains("conf/rendezvous.toml"), "{said}");
+    here.write("twice.toml", "listen = [\"127.0.0.1:4000\", \"127.0.0.1:4000\"]", 0o644);
+    for words in [
+        &["rendezvous", "--config", "twice.toml"][..],
+        &["rendezvous", "--listen", "127.0.0.1:4000", "--listen", "127.0.0.1:4000"],
+    ] {
+        assert!(here.fails(words, 2).contains("127.0.0.1:4000 is listened on twice"), "{words:?}");
+    }
 }
 
 #[test]
@@ -176,6 +190,7 @@ fn a_network_is_made_and_joined_by_link_by_file_and_by_stdin() {
     let server = format!("play.example.org:3478#{pin}");
     let said = here.succeeds(&["init", "--network", "friday", "--rendezvous", &server, "--name", "alice"]);
     assert!(said.contains("Wrote net.toml") && said.contains("sudo punchlan up"), "{said}");
+    assert!(said.contains("You appear in it as \"alice\""), "{said}");
     assert_eq!(here.mode("net.toml"), 0o600);
     let link = here.succeeds(&["invite", "--plain"]);
     assert_eq!((link.lines().count(), link.starts_with("punchlan://join?name=friday&key=plk1-")), (1, true), "{link}");
@@ -208,6 +223,22 @@ fn without_a_rendezvous_init_and_invite_say_what_is_missing() {
     assert!(said.contains("punchlan rendezvous") && said.contains("rendezvous = ["), "{said}");
     let invite = here.command(&["invite", "--plain"]).output().expect("runs");
     assert!(invite.status.success() && text(&invite.stderr).contains("no rendezvous"));
+}
+
+#[test]
+fn a_subnet_that_is_somebodys_is_warned_of_at_once() {
+    let here = Here::new();
+    let warned = |subnet: &str, file: &str| {
+        let output = here.command(&["init", file, "--subnet", subnet]).output().expect("runs");
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    let said = warned("8.8.8.0/24", "a.toml");
+    assert!(said.contains("warning: 8.8.8.0/24 is no private range") && said.contains("`subnet`"), "{said}");
+    let invite = here.succeeds(&["invite", "a.toml"]);
+    let joined = here.command(&["join", invite.trim(), "b.toml"]).output().expect("runs");
+    assert!(text(&joined.stderr).contains("no private range"), "{}", text(&joined.stderr));
+    assert_eq!(warned("100.64.9.0/24", "c.toml"), "");
 }
 
 #[test]
@@ -255,7 +286,7 @@ fn a_peer_is_pinged_by_name_or_address_and_its_path_is_shown() {
     let said = here.succeeds(&["ping", "bob", "-c", "1"]);
     assert!(said.starts_with("reply from bob (10.77.0.2): direct 203.0.113.9:41641, 1.2 ms\n"), "{said}");
     assert!(said.contains("1 sent, 1 received"), "{said}");
-    assert!(here.succeeds(&["ping", "10.77.0.2", "-c", "1"]).contains("reply from bob"));
+    assert!(here.succeeds(&["ping", "10.77.0.2", "-n", "1"]).contains("reply from bob"));
 
     let unknown = here.fails(&["ping", "eve"], 4);
     assert!(unknown.contains("eve") && unknown.contains("bob (10.77.0.2)"), "{unknown}");
@@ -272,6 +303,10 @@ fn a_member_who_is_gone_is_forgotten_by_name() {
     assert!(here.succeeds(&["forget", "dave"]).contains("dave"));
     assert!(here.fails(&["forget", "eve"], 4).contains("nobody is called eve"));
     assert!(here.fails(&["forget", "bob"], 1).contains("bob is here"));
+    assert!(here.fails(&["forget", "10.77.0.2"], 1).contains("10.77.0.2 is here"));
+    for me in ["alice", "10.77.0.1"] {
+        assert!(here.fails(&["forget", me], 4).contains("is this machine"), "{me}");
+    }
 }
 
 #[test]
@@ -292,6 +327,7 @@ fn completions_and_the_manual_are_printed_for_their_programs() {
     }
     assert!(here.fails(&["completions", "basic"], 2).contains("possible values"));
     let page = here.succeeds(&["man"]);
+    assert!(page.contains("\n.nf\n  sudo punchlan down\n"), "{page}");
     assert!(page.contains(".SH \"PUNCHLAN RELOAD\"") && page.contains("\\-\\-network"), "{page}");
 }
 

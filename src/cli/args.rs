@@ -26,8 +26,8 @@ pub struct Args {
 
 const FIRST_STEPS: &str = "\
 First steps:
-  punchlan init --rendezvous play.example.org    make a network; somebody runs
-                                                 `punchlan rendezvous` there
+  punchlan init --rendezvous play.example.org    make a network, in the file net.toml;
+                                                 somebody runs `punchlan rendezvous` there
   sudo punchlan up                               start it here
   punchlan invite                                a link for your friends, who type:
       punchlan join 'punchlan://join?…'
@@ -46,7 +46,7 @@ pub enum Command {
     Init(Init),
     /// Print the link (and its QR code) that lets a friend in
     #[command(
-        after_help = "The link contains the network's secret key: whoever has it is a member. Send it\nto friends, not to a forum.\n\nExamples:\n  punchlan invite\n  punchlan invite net.toml --plain\n  punchlan invite --out invite.txt        a file that only you can read"
+        after_help = "The link contains the network's secret key: whoever has it is a member. Send it\nto friends, not to a forum.\n\nExamples:\n  punchlan invite\n  punchlan invite friday/net.toml --plain\n  punchlan invite --out invite.txt        a file that only you can read"
     )]
     Invite(Invite),
     /// Write a net.toml from a friend's invite
@@ -56,7 +56,7 @@ pub enum Command {
     Join(Join),
     /// Run the peer in the foreground until Ctrl-C or `punchlan down`
     #[command(
-        after_help = "Needs root, because it makes a network interface.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
+        after_help = "Needs root, because it makes a network interface. To have it in the background, from\nthe machine's start: conf/punchlan@.service, for systemd.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
     )]
     Up(Up),
     /// End a running peer; returns when its interface is gone
@@ -85,16 +85,18 @@ pub enum Command {
     )]
     Reload(Select),
     /// Free the address and the name of a member who is gone
-    #[command(after_help = "Without it they are kept for a member for 7 days.\n\nExample:\n  sudo punchlan forget bob")]
+    #[command(
+        after_help = "Without it they are kept for a member for 7 days.\n\nExamples:\n  sudo punchlan forget bob\n  sudo punchlan forget 10.77.0.2"
+    )]
     Forget(Forget),
     /// Print what completes the command line in a shell
     #[command(
-        after_help = "Examples:\n  punchlan completions bash | sudo tee /usr/share/bash-completion/completions/punchlan\n  punchlan completions fish > ~/.config/fish/completions/punchlan.fish"
+        after_help = "Examples:\n  punchlan completions bash | sudo install -D -m 644 /dev/stdin /usr/share/bash-completion/completions/punchlan\n  punchlan completions fish | install -D -m 644 /dev/stdin ~/.config/fish/completions/punchlan.fish"
     )]
     Completions(Completions),
     /// Print the manual page
     #[command(
-        after_help = "Examples:\n  punchlan man | man -l -\n  punchlan man | sudo tee /usr/local/share/man/man1/punchlan.1"
+        after_help = "Examples:\n  punchlan man | man -l -\n  punchlan man | sudo install -D -m 644 /dev/stdin /usr/local/share/man/man1/punchlan.1"
     )]
     Man,
 }
@@ -191,7 +193,7 @@ pub struct Ping {
     #[arg(value_name = "PEER")]
     pub peer: String,
     /// How many pings
-    #[arg(short = 'c', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', short_alias = 'n', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
@@ -201,8 +203,8 @@ pub struct Ping {
 /// `punchlan forget`
 #[derive(Debug, clap::Args)]
 pub struct Forget {
-    /// The member's name
-    #[arg(value_name = "NAME")]
+    /// The member's name, as `punchlan status` shows it, or its address
+    #[arg(value_name = "NAME|ADDRESS")]
     pub name: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]

@@ -78,19 +78,20 @@ fn ended(error: ClientError) -> Failure {
 
 /// The peer with this name or address.
 fn find<'a>(status: &'a Status, wanted: &str) -> Result<&'a Peer, Failure> {
-    let address: Option<IpAddr> = wanted.parse().ok();
-    let has = |name: &str, addresses: &[IpAddr]| {
-        name.eq_ignore_ascii_case(wanted) || address.is_some_and(|address| addresses.contains(&address))
-    };
-    if let Some(peer) = status.peers.iter().find(|peer| has(&peer.name, &peer.addresses)) {
+    if let Some(peer) = status.peers.iter().find(|peer| is(wanted, &peer.name, &peer.addresses)) {
         return Ok(peer);
     }
-    if has(&status.me.name, &status.me.addresses) {
+    if is(wanted, &status.me.name, &status.me.addresses) {
         return Err(Failure::Nothing(format!("{wanted} is this machine")));
     }
     let known: String = status.peers.iter().map(|peer| format!("    {}\n", who(peer))).collect();
     let known = if known.is_empty() { "    nobody yet".to_owned() } else { known };
     Err(Failure::Nothing(format!("nobody in \"{}\" is called {wanted}; known are:\n{known}", status.network.name)))
+}
+
+/// Whether `wanted` means who has this name and these addresses.
+pub(super) fn is(wanted: &str, name: &str, addresses: &[IpAddr]) -> bool {
+    name.eq_ignore_ascii_case(wanted) || wanted.parse().is_ok_and(|address| addresses.contains(&address))
 }
 
 /// `bob (10.77.0.2)`.
