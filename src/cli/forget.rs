@@ -5,23 +5,15 @@ use super::daemons::{PATIENCE, select, unexpected};
 use super::ping::is;
 use super::{Failure, block_on, output};
 use crate::control::{Request, Response};
-use crate::node::status::{PeerState, Status};
 
 pub(super) fn run(args: &Forget) -> Result<(), Failure> {
     block_on(async {
         let mut daemon = select(&args.select).await?;
-        let Status { me, peers, .. } = &daemon.status;
+        let me = &daemon.status.me;
         if is(&args.name, &me.name, &me.addresses) {
             return Err(Failure::Nothing(format!(
                 "{} is this machine, which cannot be forgotten here\n  \
                  help: another `name` or `address` for it: under [peer] in net.toml",
-                args.name
-            )));
-        }
-        if peers.iter().any(|p| p.state != PeerState::Offline && is(&args.name, &p.name, &p.addresses)) {
-            return Err(Failure::Failed(format!(
-                "{} is here, and would take address and name again at once\n  \
-                 help: to keep a device out, put its id (from `punchlan status --json`) into `deny` in net.toml",
                 args.name
             )));
         }

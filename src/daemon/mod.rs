@@ -158,7 +158,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let ended = peer.run(control, news, reloads, stop).await;
     run_dir.remove();
     tidy(&folders.run);
-    ended
+    ended.map(drop)
 }
 
 /// In the temporary directory nothing of ours stays. Other parents are the system's, or the user's.

@@ -80,7 +80,11 @@ impl Requests {
 fn forget(node: &mut Node, name: &str) -> Response {
     match node.find_peer(clock::now(), name) {
         Some(peer) if node.is_here(&peer) => {
-            Response::refused(Refusal::Failed, format!("{name} is here; only who is gone can be forgotten"))
+            let text = format!(
+                "{name} is here, and would take address and name again at once\n  \
+                 help: to keep a device out, put its id (from `punchlan status --json`) into `deny` in net.toml"
+            );
+            Response::refused(Refusal::Failed, text)
         }
         Some(peer) => {
             node.handle_command(clock::now(), Command::Forget(peer));

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -19,6 +20,7 @@ use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
 use crate::io::net::{Changes, Network};
 use crate::io::signal::Reloads;
+use crate::io::store::StateDir;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
 use crate::io::{interfaces, resolve};
@@ -48,14 +50,15 @@ pub(super) struct Peer<S> {
 }
 
 impl<S: Source> Peer<S> {
-    /// Runs until `stop` or `down`.
+    /// Runs until `stop` or `down`; the state folder, which the next run must not have before all else of this one is
+    /// gone.
     pub(super) async fn run(
         mut self,
         mut control: control::Server,
         mut news: mpsc::UnboundedReceiver<Effect>,
         mut reloads: Reloads,
         stop: impl Future<Output = &'static str>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Arc<StateDir>>, Failure> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut changes = watch_network();
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
@@ -100,8 +103,7 @@ impl<S: Source> Peer<S> {
         }
         notify(Notice::Stopping);
         self.say_goodbye(&mut alarm, (&mut batch4, &mut batch6)).await?;
-        self.writer.finish().await;
-        Ok(())
+        Ok(self.writer.finish().await)
     }
 
     /// Datagrams came in.

@@ -16,7 +16,7 @@ type Write = Box<dyn FnOnce(&StateDir) -> Result<Option<Done>, StoreError> + Sen
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::UnboundedSender<Write>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Arc<StateDir>>,
 }
 
 impl Writer {
@@ -35,6 +35,7 @@ impl Writer {
                 // The loop may have ended.
                 let _ = effects.send(effect);
             }
+            state
         });
         Self { queue, task }
     }
@@ -54,9 +55,9 @@ impl Writer {
         let _ = self.queue.send(Box::new(write));
     }
 
-    /// Waits until everything is written, and unlocks the folder.
-    pub(super) async fn finish(self) {
+    /// Waits until everything is written, and gives the folder back, which is locked as long as somebody has it.
+    pub(super) async fn finish(self) -> Option<Arc<StateDir>> {
         drop(self.queue);
-        let _ = self.task.await;
+        self.task.await.ok()
     }
 }

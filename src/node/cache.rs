@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use super::peer::Peer;
-use crate::router::bindings::Stored;
+use crate::router::bindings::{Stored, seen_now};
 use crate::sans::{Action, Instant};
 
 /// The cache's content, JSON.
@@ -68,8 +68,7 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         let (addresses, names) = self.naming.store(wall_ms);
         let known = |peer: &Peer| Known {
-            // A clock that was set back, or is not set yet, must not make it older than it is.
-            seen_ms: if peer.is_live(now) { wall_ms.max(peer.seen_ms) } else { peer.seen_ms },
+            seen_ms: if peer.is_live(now) { seen_now(peer.seen_ms, wall_ms) } else { peer.seen_ms },
             newest: peer.newest(),
             announcement: peer.signed.bytes().to_vec(),
         };

@@ -15,6 +15,7 @@ use crate::crypto::probe::ProbeKeys;
 use crate::crypto::{Identity, ReplayWindow, Signed};
 use crate::id::{PeerId, ServerId};
 use crate::punch::{Family, Punch, Standing};
+use crate::router::bindings::seen_now;
 use crate::sans::{Instant, RateLimit};
 use crate::session::Session;
 use crate::wire::VERSION;
@@ -38,7 +39,7 @@ const INITIATIONS: (u32, u32) = (8, 16);
 /// Words of one peer in the session, a second and at once: an honest one has a few a minute, and all that it tells of
 /// strangers at once.
 const CONTROLS: (u32, u32) = (100, 400);
-/// A member of another version who has not said who it is tries again sooner than this.
+/// Whoever speaks another version tries again sooner than this, or is listed.
 const VERSION_HOLDS: Duration = Duration::from_secs(300);
 /// Strangers that one peer tells of, a second and at once: all that it may know, each once.
 const TELLINGS: (u32, u32) = (4, 128);
@@ -179,6 +180,9 @@ impl Node {
         observed: Option<SocketAddr>,
         sealed: &[u8],
     ) {
+        if !self.may_speak(id) {
+            return self.drops.count("denied");
+        }
         let signed = match announcement::open(&self.shared.identity.network, sealed) {
             Ok(signed) if signed.peer == *id => signed,
             Err(AnnouncementError::Version(theirs)) => {
@@ -186,9 +190,6 @@ impl Node {
             }
             _ => return self.drops.count("announcement"),
         };
-        if !self.may_speak(id) {
-            return self.drops.count("denied");
-        }
         self.learn(now, signed);
         let Some(peer) = self.peers.get_mut(id) else { return };
         let news = peer.listed.insert(server, observed).is_none();
@@ -328,20 +329,25 @@ impl Node {
     pub(super) fn warn_of_version(&mut self, now: Instant, id: Option<&PeerId>, theirs: u8) {
         let name = id.map_or_else(|| "a member".to_owned(), |id| self.shown_name(id));
         let subject = id.map(ToString::to_string).unwrap_or_default();
-        if id.is_none() {
-            self.stranger_of_version = Some(now);
-        }
         let text = format!(
             "{name} speaks protocol version {theirs}, this machine {VERSION}: install the same punchlan version on both"
         );
         let wall_ms = self.wall_ms(now);
-        self.warnings.raise(wall_ms, "version", subject, text);
+        if self.warnings.raise(wall_ms, "version", subject, text) {
+            self.other_versions.insert(id.copied(), now);
+        }
     }
 
-    /// Whoever did not say who it was does not say either that it is of our version now.
-    fn end_warning_of_version(&mut self, now: Instant) {
-        if self.stranger_of_version.take_if(|heard| now - *heard >= VERSION_HOLDS).is_some() {
-            self.warnings.clear("version", "");
+    /// Whoever speaks another version does not say when it speaks ours: it is heard no longer, and listed nowhere.
+    fn end_warnings_of_version(&mut self, now: Instant) {
+        let is_listed = |id: &PeerId| self.servers.iter().any(|server| server.client.lists(id));
+        let over = |(id, heard): &(&Option<PeerId>, &Instant)| {
+            now - **heard >= VERSION_HOLDS && !id.as_ref().is_some_and(is_listed)
+        };
+        let over: Vec<Option<PeerId>> = self.other_versions.iter().filter(over).map(|(id, _)| *id).collect();
+        for id in over {
+            self.other_versions.remove(&id);
+            self.warnings.clear("version", &id.map(|id| id.to_string()).unwrap_or_default());
         }
     }
 
@@ -387,7 +393,7 @@ impl Node {
         peer.searched = None;
         peer.punch.stop(now);
         peer.session.close(now, &mut self.shared.env());
-        peer.seen_ms = wall_ms.max(peer.seen_ms);
+        peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
         self.warnings.clear("address-taken", &id.to_string());
         self.forget_hearsay(id);
         self.unbind(now, id);
@@ -396,7 +402,7 @@ impl Node {
     pub(super) fn expire_peers(&mut self, now: Instant) {
         self.end_searches(now);
         self.warn_of_strangers(now);
-        self.end_warning_of_version(now);
+        self.end_warnings_of_version(now);
         let last_sign = |p: &Peer| p.received.or(p.heard).max(p.hearsay.map(|hearsay| hearsay.told));
         let silent = |p: &Peer| last_sign(p).is_none_or(|at| now - at >= SILENCE);
         let gone = |id: &PeerId, p: &Peer| p.offline.is_none() && silent(p) && !self.is_listed(id);

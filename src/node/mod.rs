@@ -194,8 +194,8 @@ pub struct Node {
     starting: bool,
     /// What the wall clock said, and when.
     wall: (Instant, u64),
-    /// When a member of another version was last heard who did not say who it was.
-    stranger_of_version: Option<Instant>,
+    /// Who is warned of for its version, and when it was last heard; `None`: who has not said who it is.
+    other_versions: BTreeMap<Option<PeerId>, Instant>,
 
     naming: Naming,
     router: Router,
@@ -290,7 +290,7 @@ impl Node {
             sockets: config.sockets,
             starting: true,
             wall: (now, config.wall_ms),
-            stranger_of_version: None,
+            other_versions: BTreeMap::new(),
             naming,
             router,
             peers: Peers::default(),

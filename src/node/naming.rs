@@ -82,11 +82,13 @@ impl Naming {
         self.moves_left > 0 && self.settled.is_none_or(|end| now < end)
     }
 
-    /// Whether `addr` has been ours for so long that the others know: for an earlier run, or for as long as claims are
-    /// settled in.
+    /// Whether `addr` has been ours for so long that the others know: for as long as claims are settled in, or, if it
+    /// was chosen, in an earlier run. A derived one of an earlier run may move, or two that never met would keep one
+    /// and the same for ever.
     fn is_long_mine(&self, now: Instant, wall_ms: u64, addr: &Ipv4Addr) -> bool {
         let mine = self.addresses.holder(addr, wall_ms) == Some(self.id());
-        mine && (!self.may_move(now) || self.addresses.is_of_an_earlier_run(addr))
+        let chosen = matches!(self.choice, AddressChoice::Configured(_));
+        mine && (!self.may_move(now) || chosen && self.addresses.is_of_an_earlier_run(addr))
     }
 
     /// Who holds a name or an IPv4 address, here or gone.
@@ -253,6 +255,11 @@ impl Node {
                 self.tell_taken(now, &loser, id);
                 Some(addr)
             }
+            Err(holder) if holder == self.my_id() => {
+                self.warn_of_rival(now, addr, id);
+                self.tell_taken(now, id, &holder);
+                None
+            }
             Err(holder) => {
                 let text = format!(
                     "{} claims {addr}, which belongs to {}: it is reached by its IPv6 address until one of them \
@@ -266,6 +273,17 @@ impl Node {
                 None
             }
         }
+    }
+
+    /// A member claims our address, and we keep it. The warning stands until that member claims another, or leaves.
+    fn warn_of_rival(&mut self, now: Instant, addr: Ipv4Addr, rival: &PeerId) {
+        let text = format!(
+            "{addr} is also claimed by {}, and some members may reach them there instead of this machine: one of the two \
+             should change `address` under [peer] in net.toml",
+            self.shown_name(rival)
+        );
+        let wall_ms = self.wall_ms(now);
+        self.warnings.raise(wall_ms, "address-taken", rival.to_string(), text);
     }
 
     /// Until a peer has a session, its packets may wait under the address it claims, if nobody holds that.
@@ -301,11 +319,16 @@ impl Node {
         let Some(mine) = self.naming.v4.filter(|mine| what == Taken::V4 && signed.v4.addr() == Some(*mine)) else {
             return;
         };
-        if self.may_speak(&id) {
+        let wall_ms = self.wall_ms(now);
+        if !self.may_speak(&id) {
+            self.drops.count("denied");
+        } else if !self.naming.is_long_mine(now, wall_ms, &mine) {
             self.lose_my_address(now, mine, &id);
-            if self.peers.get(&id).is_some_and(|peer| peer.session.is_established(now)) {
-                self.bind(now, &id);
-            }
+        } else if self.is_here(&id) {
+            // One member's word is not enough to take from us what the others have long bound to us.
+            self.warn_of_rival(now, mine, &id);
+        } else {
+            self.drops.count("hearsay");
         }
     }
 
@@ -315,7 +338,7 @@ impl Node {
         let holder_name = self.shown_name(holder);
         let me = self.my_id();
         match self.naming.choice {
-            AddressChoice::Auto if self.naming.may_move(now) && !self.naming.is_long_mine(now, wall_ms, &addr) => {
+            AddressChoice::Auto if self.naming.may_move(now) => {
                 self.naming.moves_left -= 1;
                 let mut taken: BTreeSet<Ipv4Addr> = self.peers.values().filter_map(|p| p.signed.v4.addr()).collect();
                 taken.insert(addr);
@@ -324,24 +347,20 @@ impl Node {
                 self.naming.claim_mine(now, wall_ms);
                 tracing::info!(taken = %addr, by = %holder_name, now = ?self.naming.v4, "address moved");
             }
-            // One member's word is not enough to take from us what the others have long bound to us.
-            _ if self.naming.is_long_mine(now, wall_ms, &addr) => {
-                let text = format!(
-                    "{addr} is also claimed by {holder_name}, and some members reach them there instead of this \
-                     machine: one of the two should change `address` under [peer] in net.toml"
-                );
-                // It stands until that member claims another, or leaves.
-                self.warnings.raise(wall_ms, "address-taken", holder.to_string(), text);
-                return;
-            }
             AddressChoice::Auto | AddressChoice::Configured(_) => {
                 self.naming.v4 = None;
                 self.naming.addresses.release_all_but(&me, None);
+                // Whoever holds it, until it is free again: then it is ours.
+                let claim = Claim { strength: Strength::Auto, peer: *holder };
+                let _ = self.naming.addresses.claim(now, wall_ms, addr, claim);
+                if !self.is_here(holder) {
+                    self.naming.addresses.gone(holder, wall_ms);
+                }
                 let text = format!(
                     "{addr} belongs to {holder_name}: this machine is up without an IPv4 address; choose another \
                      `address` under [peer] in net.toml, or \"auto\""
                 );
-                self.warnings.raise(wall_ms, "address-taken", me.to_string(), text);
+                self.warnings.raise(wall_ms, "address-taken", "", text);
             }
         }
         self.address_changed(now);
@@ -362,7 +381,6 @@ impl Node {
         self.naming.names.release_all_but(id, None);
         self.clear_confusions(id);
         self.cache_changed = true;
-        self.take_back_my_address(now);
         self.rebind_freed(now, id);
     }
 
@@ -375,7 +393,7 @@ impl Node {
         }
         self.naming.v4 = Some(addr);
         self.naming.claim_mine(now, wall_ms);
-        self.warnings.clear("address-taken", &self.my_id().to_string());
+        self.warnings.clear("address-taken", "");
         self.address_changed(now);
     }
 
@@ -388,6 +406,7 @@ impl Node {
 
     /// What `freed_by` held may be what another has waited for.
     fn rebind_freed(&mut self, now: Instant, freed_by: &PeerId) {
+        self.take_back_my_address(now);
         let wall_ms = self.wall_ms(now);
         let waits = |id: &PeerId, peer: &Peer| {
             let lacks = self.router.owned(id).is_some_and(|owned| owned.v4.is_none());
@@ -412,6 +431,7 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         self.naming.addresses.expire(wall_ms);
         self.naming.names.expire(wall_ms);
+        self.take_back_my_address(now);
     }
 
     #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::id::{Epoch, NetworkKey};
 use crate::offload::tests::{assert_valid, between};
 use crate::offload::{self, Cut, Layout};
 use crate::punch::{ProbeIn, Via};
+use crate::router::bindings::{Claim, Stored, Strength};
 use crate::sans::Datagram;
 use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
@@ -799,6 +800,87 @@ fn an_address_of_an_earlier_run_is_not_lost_to_one_members_word_right_after_the_
     assert_eq!(lan.warnings(0), ["address-taken"]);
 }
 
+/// Two that each had the address when the other was not there, and meet.
+fn two_that_kept_one_address(devices: [u8; 2], choice: AddressChoice, addr: Ipv4Addr) -> Lan {
+    let setup = |device, name| Setup { address: choice, ..Setup::new(device, name) };
+    let setups = [setup(devices[0], "alice"), setup(devices[1], "bob")];
+    let mut lan = Lan::new(&setups);
+    let mine = |id: PeerId| Stored { key: addr, claim: Claim { strength: Strength::Auto, peer: id }, seen_ms: WALL_MS };
+    for (i, setup) in setups.iter().enumerate() {
+        let other = setups[1 - i].signed();
+        let known = cache::Known { seen_ms: WALL_MS, newest: 0, announcement: other };
+        let id = lan.node(i).my_id();
+        let cache = cache::Cache { addresses: vec![mine(id)], names: Vec::new(), peers: vec![known] };
+        let cache = serde_json::to_vec(&cache).expect("plain data");
+        lan.hosts[i].1 = setup.node_of((T0, WALL_MS), cache, 0, Vec::new());
+    }
+    lan.run(Duration::from_secs(3));
+    lan
+}
+
+#[test]
+fn two_that_keep_one_address_say_so_once_and_are_silent() {
+    let addr = Ipv4Addr::new(10, 77, 0, 5);
+    let mut lan = two_that_kept_one_address([1, 2], AddressChoice::Configured(addr), addr);
+    for i in 0..2 {
+        assert_eq!(lan.hosts[i].1.me().v4, Some(addr));
+        let now = lan.now;
+        let warnings = lan.node(i).status(now).warnings;
+        let said: Vec<&status::Warning> = warnings.iter().filter(|w| w.code == "address-taken").collect();
+        assert!(said.len() == 1 && said[0].text.contains("is also claimed by"), "{said:?}");
+        assert!(!said[0].text.contains("punchlan forget"), "of oneself? {said:?}");
+    }
+    let before = lan.wire.len();
+    lan.run(Duration::from_secs(60));
+    assert!(lan.wire.len() - before < 100, "{} datagrams in a minute", lan.wire.len() - before);
+}
+
+#[test]
+fn two_with_one_derived_address_of_earlier_runs_separate() {
+    let subnet = "10.77.0.0/24".parse().expect("prefix");
+    // Two devices whose first choice is one and the same.
+    let first = |device: u8| identity(1, device).network.auto_v4(subnet, &identity(1, device).device.id(), 0);
+    let pairs = (1..=250_u8).flat_map(|a| (1..a).map(move |b| (a, b)));
+    let (a, b) = pairs.into_iter().find(|(a, b)| first(*a) == first(*b)).expect("250 devices, 254 addresses");
+    let lan = two_that_kept_one_address([a, b], AddressChoice::Auto, first(a));
+    assert_ne!(lan.hosts[0].1.me().v4, lan.hosts[1].1.me().v4);
+}
+
+#[test]
+fn devices_that_nobody_ever_met_cause_no_warning_of_a_taken_address() {
+    let (mut lan, wanted) = restarted_among_members_who_know_her();
+    let alice = lan.hosts[0].1.my_id();
+    for device in 100..120 {
+        let claim = claim(device, 7, "nobody", V4Claim::Auto(wanted));
+        let now = lan.now;
+        let taken = Control::AddressTaken { what: crate::wire::session::Taken::V4, holder: &claim };
+        lan.node(2).send_control(now, &alice, &taken);
+        lan.run(Duration::from_millis(100));
+    }
+    assert_eq!(lan.hosts[0].1.me().v4, Some(wanted));
+    assert_eq!(lan.warnings(0), [""; 0]);
+}
+
+#[test]
+fn a_configured_address_is_taken_back_when_its_holder_takes_another() {
+    let wanted = Ipv4Addr::new(10, 77, 0, 5);
+    let setup = |device, name| Setup { address: AddressChoice::Configured(wanted), ..Setup::new(device, name) };
+    let mut lan = Lan::new(&[setup(1, "alice"), setup(2, "bob")]);
+    lan.run(Duration::from_secs(20));
+    let loser = lan.hosts.iter().position(|host| host.1.me().v4.is_none()).expect("one has lost it");
+    let (cache, now) = (lan.cache(1 - loser), lan.now);
+    lan.node(1 - loser).handle_command(now, Command::Leave);
+    lan.settle();
+    // Its user does what the warning says.
+    let device = u8::try_from(2 - loser).expect("small");
+    let elsewhere = AddressChoice::Configured(Ipv4Addr::new(10, 77, 0, 9));
+    let holder = Setup { address: elsewhere, ..Setup::new(device, "holder") };
+    lan.hosts[1 - loser].1 = holder.restarted(now, cache);
+    lan.run(Duration::from_secs(10));
+    assert_eq!(lan.hosts[loser].1.me().v4, Some(wanted));
+    assert_eq!(lan.warnings(loser), [""; 0]);
+}
+
 #[test]
 fn a_configured_address_is_taken_back_when_its_holder_is_forgotten() {
     let wanted = Ipv4Addr::new(10, 77, 0, 5);
@@ -831,7 +913,7 @@ fn a_warning_of_a_taken_address_is_as_old_as_its_cause() {
         lan.run(Duration::from_secs(30));
         let now = lan.now;
         let warnings = lan.node(0).status(now).warnings;
-        warnings.iter().find(|w| w.text.starts_with("bob claims")).map(|w| w.since.clone()).expect("it stands")
+        warnings.iter().find(|w| w.text.contains("also claimed by bob")).map(|w| w.since.clone()).expect("it stands")
     };
     let first = since(&mut lan, u64::MAX / 2);
     // Every rekey and every announcement binds again.

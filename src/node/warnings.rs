@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::status;
 
 /// Warnings of one kind that stand at once. Nobody reads more; and a member who causes many of one kind does not hide
-/// those of another.
+/// those of another. One about this machine itself, without a subject, always has room.
 const MAX_OF_A_KIND: usize = 16;
 
 /// The standing warnings.
@@ -25,18 +25,20 @@ struct Standing {
 
 impl Warnings {
     /// Raises (or rewords) the warning `code` about `subject`.
-    pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) {
+    /// Whether it stands now.
+    pub(super) fn raise(&mut self, wall_ms: u64, code: &'static str, subject: impl Into<String>, text: String) -> bool {
         let key = (code, subject.into());
         let of_its_kind = self.standing.keys().filter(|(other, _)| *other == code).count();
-        if of_its_kind >= MAX_OF_A_KIND && !self.standing.contains_key(&key) {
+        if of_its_kind >= MAX_OF_A_KIND && !key.1.is_empty() && !self.standing.contains_key(&key) {
             self.refused += 1;
-            return;
+            return false;
         }
         let standing = self.standing.entry(key).or_insert_with(|| {
             tracing::warn!("{text}");
             Standing { text: String::new(), since_ms: wall_ms }
         });
         standing.text = text;
+        true
     }
 
     /// Lowers it, if it stands.
@@ -88,10 +90,11 @@ mod tests {
     #[test]
     fn only_so_many_stand_and_the_rest_is_counted() {
         let mut w = Warnings::default();
-        (0..100).for_each(|n| w.raise(0, "version", n.to_string(), "text".into()));
+        let stand = (0..100).filter(|n| w.raise(0, "version", n.to_string(), "text".into())).count();
+        assert_eq!(stand, MAX_OF_A_KIND);
         w.raise(0, "version", "0", "reworded".into());
         assert_eq!((w.to_vec().len(), w.refused()), (MAX_OF_A_KIND, 100 - MAX_OF_A_KIND as u64));
-        w.raise(0, "state", "", "the disk is full".into());
-        assert_eq!(w.to_vec().len(), MAX_OF_A_KIND + 1, "another kind has room of its own");
+        assert!(w.raise(0, "state", "folder", "the disk is full".into()), "another kind has room of its own");
+        assert!(w.raise(0, "version", "", "of ourselves".into()));
     }
 }

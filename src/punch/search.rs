@@ -154,8 +154,8 @@ impl Search {
     /// A channel opened: what could not be said can be said now.
     pub(super) fn on_relay(&mut self, now: Instant) {
         match self.phase {
-            Phase::Waiting { .. } => {
-                self.phase = Phase::Waiting { until: self.began.unwrap_or(now) + WAIT };
+            Phase::Waiting { until } => {
+                self.phase = Phase::Waiting { until: until.max(self.began.unwrap_or(now) + WAIT) };
                 self.say = Ladder::start(now, SAY);
             }
             Phase::Probing if self.is_young(now) => self.say = Ladder::start(now, ONCE),

@@ -83,7 +83,7 @@ impl<K: Ord + Clone> Bindings<K> {
 
     /// What to store.
     pub fn store(&self, wall_ms: u64) -> Vec<Stored<K>> {
-        let seen = |h: &Holder| if h.live { wall_ms.max(h.seen_ms) } else { h.seen_ms };
+        let seen = |h: &Holder| if h.live { seen_now(h.seen_ms, wall_ms) } else { h.seen_ms };
         self.holders.iter().map(|(k, h)| Stored { key: k.clone(), claim: h.claim, seen_ms: seen(h) }).collect()
     }
 
@@ -149,7 +149,7 @@ impl<K: Ord + Clone> Bindings<K> {
     pub fn gone(&mut self, peer: &PeerId, wall_ms: u64) {
         for holder in self.holders.values_mut().filter(|h| h.claim.peer == *peer && h.live) {
             holder.live = false;
-            holder.seen_ms = wall_ms.max(holder.seen_ms);
+            holder.seen_ms = seen_now(holder.seen_ms, wall_ms);
         }
     }
 
@@ -162,6 +162,14 @@ impl<K: Ord + Clone> Bindings<K> {
     pub fn expire(&mut self, wall_ms: u64) {
         self.holders.retain(|_, h| h.is_kept(wall_ms));
     }
+}
+
+/// When somebody who is here now was last seen, where `before` is what was stored: a clock that nobody has set yet makes
+/// nobody older.
+pub fn seen_now(before: u64, wall_ms: u64) -> u64 {
+    /// The beginning of 2026: earlier than that there was no punchlan.
+    const SET_MS: u64 = 1_767_225_600_000;
+    if wall_ms < SET_MS { wall_ms.max(before) } else { wall_ms }
 }
 
 impl Holder {

@@ -194,14 +194,16 @@ fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Socket>, Failure> {
     if listen.len() > MOST {
         return Err(Failure::Config(format!("more than {MOST} addresses to listen on")));
     }
-    let mut sockets = Vec::new();
     for (i, addr) in listen.iter().enumerate() {
-        if let Some(other) = listen[..i].iter().find(|other| overlap(other, addr)) {
-            let what = if other == addr { "is listened on twice".to_owned() } else { format!("is part of {other}") };
-            return Err(Failure::Config(format!(
-                "{addr} {what}: delete one of the two, behind --listen or in rendezvous.toml"
-            )));
-        }
+        let Some(other) = listen[..i].iter().find(|other| overlap(other, addr)) else { continue };
+        let (part, whole) = if breadth(addr) > breadth(other) { (other, addr) } else { (addr, other) };
+        let what = if part == whole { "is listened on twice".to_owned() } else { format!("is part of {whole}") };
+        return Err(Failure::Config(format!(
+            "{part} {what}: delete one of the two, behind --listen or in rendezvous.toml"
+        )));
+    }
+    let mut sockets = Vec::new();
+    for addr in listen {
         if addr.ip() == Ipv6Addr::UNSPECIFIED {
             let (v4, v6) = bind_pair(addr.port()).map_err(|error| explain_bind(*addr, &error))?;
             sockets.push(v4);
@@ -213,11 +215,16 @@ fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Socket>, Failure> {
     Ok(sockets)
 }
 
+/// How much an address stands for: itself, all of IPv4, or everything.
+fn breadth(addr: &SocketAddr) -> u8 {
+    u8::from(addr.ip().is_unspecified()) + u8::from(addr.ip() == Ipv6Addr::UNSPECIFIED)
+}
+
 /// Whether only one of two can be bound.
 fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    let is_all = |addr: &SocketAddr| addr.ip() == Ipv6Addr::UNSPECIFIED;
-    let same_family = a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || is_all(a) || is_all(b) || same_family)
+    let (narrow, wide) = (breadth(a).min(breadth(b)), breadth(a).max(breadth(b)));
+    let contains = wide == 2 || wide > narrow && a.is_ipv4() == b.is_ipv4();
+    a.port() != 0 && a.port() == b.port() && (a == b || contains)
 }
 
 fn explain_bind(addr: SocketAddr, error: &io::Error) -> Failure {

@@ -90,11 +90,11 @@ fn begins_router_message(sliced: &SlicedPacket<'_>) -> bool {
         return false;
     }
     match (payload.ip_number, payload.payload.first()) {
-        (IpNumber::TCP | IpNumber::UDP, _) => false,
         (IpNumber::ICMP, Some(kind)) => *kind == 5,
         (IpNumber::IPV6_ICMP, Some(kind)) => matches!(kind, 134 | 137),
-        // More headers, or none of it: what it is stands in the next fragment.
-        _ => true,
+        // Nothing of it, or more headers of IPv6: what it is stands further on.
+        (IpNumber::ICMP | IpNumber::IPV6_ICMP, None) => true,
+        (number, _) => matches!(sliced.net, Some(NetSlice::Ipv6(_))) && number.is_ipv6_ext_header_value(),
     }
 }
 
@@ -176,9 +176,15 @@ pub(crate) mod tests {
             packet[6..8].copy_from_slice(&(0x2000_u16 | offset).to_be_bytes());
             assert_eq!(is_router_message(&packet), expected, "ICMP {kind} at {offset}");
         }
-        for (next, kind, offset, expected) in
-            [(58, 134, 0, true), (58, 137, 0, true), (58, 128, 0, false), (58, 134, 8, false), (60, 128, 0, true)]
-        {
+        for (next, kind, offset, expected) in [
+            (58, 134, 0, true),
+            (58, 137, 0, true),
+            (58, 128, 0, false),
+            (58, 134, 8, false),
+            (60, 128, 0, true),
+            (17, 134, 0, false),
+            (132, 134, 0, false),
+        ] {
             let mut packet = vec![0x60, 0, 0, 0, 0, 32, 44, 255];
             packet.extend([0xfe; 32]);
             packet.extend([next, 0, 0, offset | 1, 0, 0, 0, 7]);

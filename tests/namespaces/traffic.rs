@@ -78,7 +78,7 @@ fn pings_streams_datagrams_and_files_pass_over_the_relay() {
 #[test]
 fn files_pass_whole_over_lines_that_lose_double_and_reorder() {
     let _turn = turn();
-    let [direct, relayed] = [[Gateway::PortRestricted, Gateway::Masquerade], [Gateway::Symmetric, Gateway::Symmetric]];
+    let [direct, relayed] = [[Gateway::PortRestricted; 2], [Gateway::Symmetric; 2]];
     for (gateways, state) in [(direct, PeerState::Direct), (relayed, PeerState::Relayed)] {
         let mut lab = Lab::new(&gateways).unwrap();
         let network = Network::start(&lab).unwrap();

@@ -155,6 +155,8 @@ async fn an_address_that_is_listened_on_twice_is_named_and_what_is_suggested_is_
         (["127.0.0.1:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is listened on twice"),
         (["0.0.0.0:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is part of 0.0.0.0:4000"),
         (["[::]:4000", "127.0.0.1:4000"], "127.0.0.1:4000 is part of [::]:4000"),
+        (["127.0.0.1:4000", "[::]:4000"], "127.0.0.1:4000 is part of [::]:4000"),
+        (["[::]:4000", "[::1]:4000"], "[::1]:4000 is part of [::]:4000"),
     ] {
         let said = refused(&listen).await;
         assert!(said.code() == 2 && said.to_string().starts_with(what), "{said}");
