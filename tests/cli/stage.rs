@@ -172,6 +172,9 @@ pub(crate) fn answer(status: &Status, request: &Request) -> Option<Response> {
         Request::Ping { .. } => {
             Response::Pong { path: status.peers[0].path.clone().expect("bob has one"), rtt_ms: 1.2 }
         }
+        Request::Forget { name } if ["bob", "10.77.0.2"].contains(&name.as_str()) => {
+            Response::refused(Refusal::Failed, format!("{name} is here, and stays"))
+        }
         Request::Forget { name } if name != "dave" => {
             Response::refused(Refusal::NoSuchPeer, format!("nobody is called {name}"))
         }
