@@ -13,7 +13,8 @@
 //! belongs to its sender, and the TUN delivers it. The [`node`] is the only place where these meet.
 //!
 //! Under load the kernel hands over super-packets of up to 64 KB: [`offload`] cuts them, every segment is sealed by
-//! itself, all leave by one system call, and on the other side they are one again before the kernel sees them.
+//! itself, all leave by one system call, and on the other side they are one again before the kernel sees them. And what
+//! is small or urgent does not wait behind what is much: packets leave in the order of a fair queue ([`fair`]).
 //!
 //! # The layers
 //!
@@ -27,7 +28,7 @@
 //! L5 node/                                the whole peer without I/O
 //! L4 router/                              overlay address -> peer; source guard; bindings
 //! L3 punch/ gather/ rendezvous/ relay/    four machines that never import each other
-//! L2 crypto/ session/ offload/            keys, Noise, seals, replay · one peer's keys over time · super-packets
+//! L2 crypto/ session/ offload/ fair/      keys, Noise, seals, replay · one peer's keys over time · super-packets · turns
 //! L1 wire/                                bytes <-> typed messages
 //! L0 id addr sans                         names of things, the loop contract's types
 //! ```
@@ -52,6 +53,7 @@ pub mod sans;
 pub mod wire;
 
 pub mod crypto;
+pub mod fair;
 pub mod offload;
 pub mod session;
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["id", "addr", "sans"]),
     (1, &["wire"]),
-    (2, &["crypto", "session", "offload"]),
+    (2, &["crypto", "session", "offload", "fair"]),
     (3, &["punch", "gather", "rendezvous", "relay"]),
     (4, &["router"]),
     (5, &["node"]),

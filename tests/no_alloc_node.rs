@@ -10,6 +10,7 @@ use std::time::Duration;
 use counting::allocations;
 use etherparse::PacketBuilder;
 use lan::{Lan, framed, overlay_addr, udp};
+use punchlan::fair::{Fair, Flow};
 use punchlan::node::{Inbound, Outbound, Train};
 use punchlan::offload::{Cut, Vnet};
 
@@ -79,4 +80,23 @@ fn super_packets_cost_no_allocation() {
         }
         assert_eq!(allocations() - before, 0);
     }
+}
+
+#[test]
+fn waiting_for_a_turn_costs_no_allocation() {
+    let packets = [100, 1_000].map(|len| udp(overlay_addr(0), overlay_addr(len / 100), len));
+    let mut fair = Fair::new(64);
+    let (mut now, before) = (punchlan::sans::Instant::from_nanos(1), allocations());
+    for n in 0..PACKETS {
+        now += EVERY;
+        for (packet, slot) in packets.iter().zip([n % 32, 32 + n % 32]) {
+            let slot = u16::try_from(slot).expect("small");
+            fair.push(now, slot, Flow::of(packet), packet.len(), n.is_multiple_of(2));
+        }
+        if fair.len() > 20 {
+            let evicted = fair.evict(|slot| slot < 32).or_else(|| fair.evict(|_| true));
+            assert!(evicted.is_some() && fair.pop(now).is_some());
+        }
+    }
+    assert_eq!(allocations() - before, 0);
 }

@@ -17,6 +17,7 @@
 //! packet itself ([`Layout`]), and a descriptor that says anything else is refused.
 
 mod cut;
+mod ecn;
 mod join;
 mod layout;
 mod sum;
@@ -26,6 +27,7 @@ mod vnet;
 pub(crate) mod tests;
 
 pub use cut::Cut;
+pub use ecn::{decapsulate, mark, tos, understands_marks};
 pub use join::{Join, Place};
 pub use layout::{Layout, Transport};
 pub use vnet::Vnet;
