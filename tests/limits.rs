@@ -106,6 +106,18 @@ const AT_A_PEER: &[Limit] = &[
         "too-many-warnings",
         "src/node/warnings.rs: only_so_many_stand_and_the_rest_is_counted",
     ),
+    limit(
+        "packets of this machine that wait for their turn",
+        "511, and 127 super-packets",
+        "queue-full",
+        "src/daemon/outward.rs: packets_for_which_there_is_no_slot_are_counted",
+    ),
+    limit(
+        "how long the packets of one flow wait for their turn",
+        "5 ms; for 100 ms longer",
+        "queue-long",
+        "src/daemon/outward.rs: packets_that_are_lost_to_tell_that_the_queue_stands_are_counted",
+    ),
 ];
 
 const AT_A_RENDEZVOUS: &[Limit] = &[
@@ -198,7 +210,7 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
 #[test]
 fn every_limit_on_the_list_is_counted_and_tested() {
     let words: BTreeSet<String> =
-        ["node", "rendezvous", "server", "wire"].iter().flat_map(|layer| quoted(layer)).collect();
+        ["daemon", "node", "rendezvous", "server", "wire"].iter().flat_map(|layer| quoted(layer)).collect();
     for Limit { of, most, counter, test } in AT_A_PEER.iter().chain(AT_A_RENDEZVOUS) {
         assert!(!most.is_empty() && words.contains(*counter), "{of}: nothing is counted as {counter}");
         named::test_exists(test);

@@ -78,16 +78,39 @@ fn a_burst_is_drained_after_one_wake_up() {
         }
         let mut buf = vec![0; AT + usize::from(MTU)];
         let mut seen = Vec::new();
-        let mut read = Some(within(tun.recv(&mut buf, AT)).await.expect("in time").expect("a packet"));
+        let mut read = Some(within(tun.recv(&mut buf, AT, &mut [])).await.expect("in time").expect("a packet"));
         while let Some((_, len)) = read {
             let packet = &buf[AT..AT + len];
             if destination(packet) == Some(ip("10.77.0.2")) {
                 let payload = parse_udp(packet).1;
                 seen.push(u16::from_be_bytes(payload.try_into().expect("two bytes")));
             }
-            read = tun.try_recv(&mut buf, AT).expect("drained");
+            read = tun.try_recv(&mut buf, AT, &mut []).expect("drained");
         }
         assert_eq!(seen, (0..300).collect::<Vec<u16>>());
+    });
+}
+
+#[test]
+fn what_does_not_fit_into_the_first_place_goes_on_in_the_rest() {
+    in_namespace(async {
+        let (tun, _) = up().await;
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bound");
+        for first in [20, 28, 100, 1028, 1400] {
+            let payload: Vec<u8> = (0..1000).map(|i: u32| i.to_le_bytes()[0]).collect();
+            socket.send_to(&payload, "10.77.0.2:7777").expect("sent");
+            let (mut buf, mut rest) = (vec![0; AT + first], vec![0; 2000]);
+            let packet = within(async {
+                loop {
+                    let (_, len) = tun.recv(&mut buf, AT, &mut rest).await.expect("the device is there");
+                    let packet = [&buf[AT..], &rest].concat()[..len].to_vec();
+                    if destination(&packet) == Some(ip("10.77.0.2")) {
+                        return packet;
+                    }
+                }
+            });
+            assert_eq!(parse_udp(&packet.await.expect("in time")).1, payload, "{first}");
+        }
     });
 }
 
@@ -405,7 +428,7 @@ async fn packet_to(tun: &Tun, to: IpAddr) -> Option<Vec<u8>> {
     let mut buf = vec![0; AT + 2048];
     within(async {
         loop {
-            let (vnet, len) = tun.recv(&mut buf, AT).await.expect("the device is there");
+            let (vnet, len) = tun.recv(&mut buf, AT, &mut []).await.expect("the device is there");
             let packet = &mut buf[AT..AT + len];
             vnet.finish(packet);
             if destination(packet) == Some(to) {

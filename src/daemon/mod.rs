@@ -10,10 +10,12 @@
 
 mod failure;
 mod notify;
+mod outward;
 mod packets;
 mod reload;
 mod requests;
 mod run;
+mod waiting;
 mod writer;
 
 use std::net::Ipv4Addr;

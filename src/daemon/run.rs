@@ -9,7 +9,8 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::notify::{Notice, notify};
-use super::packets::{self, Outward, Sockets};
+use super::outward::Outward;
+use super::packets::{self, Sockets};
 use super::reload::Source;
 use super::requests::{Next, Requests};
 use super::writer::Writer;
@@ -24,7 +25,7 @@ use crate::io::store::StateDir;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Socket, fault};
 use crate::io::{interfaces, resolve};
-use crate::node::{Command, Node};
+use crate::node::{Command, HEADROOM, Node};
 use crate::sans::{Action, Done};
 
 /// Goodbyes get this long to leave the sockets.
@@ -68,7 +69,10 @@ impl<S: Source> Peer<S> {
             self.drain().await;
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
             let v6 = self.sockets.v6.as_ref();
-            let (room, at) = outward.first();
+            let more = outward.has_more();
+            let (room, rest) = outward.room();
+            // It begins anywhere, and takes the first in this order that is ready: those that often are stand apart, so that
+            // each has its share.
             tokio::select! {
                 reason = &mut stop => {
                     tracing::info!(reason, "stopping");
@@ -76,10 +80,6 @@ impl<S: Source> Peer<S> {
                 }
                 received = self.sockets.v4.recv(&mut batch4) => self.receive(SocketId(0), received, &mut batch4)?,
                 received = recv_optional(v6, &mut batch6) => self.receive(SocketId(1), received, &mut batch6)?,
-                read = self.tun.recv(room, at) => {
-                    let first = read.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
-                    outward.send(clock::now(), &mut self.node, &self.tun, &self.sockets, first);
-                }
                 alarmed = alarm.until(wakeup) => {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
                     self.node.set_wall_clock(clock::now(), clock::wall_ms());
@@ -90,6 +90,15 @@ impl<S: Source> Peer<S> {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
                 },
+                read = self.tun.recv(room, HEADROOM, rest), if !more => {
+                    let first = read.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
+                    outward.send(&mut self.node, &self.tun, &self.sockets, Some(first));
+                }
+                () = std::future::ready(()), if more => {
+                    outward.send(&mut self.node, &self.tun, &self.sockets, None);
+                    // Else this would go on for ever without a look at who else has something.
+                    tokio::task::yield_now().await;
+                }
                 () = reloads.next() => drop(self.reload()),
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
                     Next::GoOn => {}

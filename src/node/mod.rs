@@ -453,6 +453,11 @@ impl Node {
         self.warnings.clear(code, subject);
     }
 
+    /// The shell dropped so many packets, for `reason`, a word of `counters.drop`.
+    pub fn count_drops(&mut self, reason: &'static str, count: u64) {
+        self.drops.add(reason, count);
+    }
+
     /// What was dropped so far for `reason`, a word of `counters.drop`.
     pub fn dropped(&self, reason: &str) -> u64 {
         self.all_drops().get(reason).copied().unwrap_or(0)

@@ -2,7 +2,7 @@
 //! packets after one wake-up without the crate's extra copy.
 #![allow(unsafe_code, reason = "a descriptor is taken over from the tun crate, which knows only raw ones")]
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -63,35 +63,37 @@ impl Tun {
         self.index
     }
 
-    /// Waits for a packet and puts it into `buf` at `at`, which is at least [`Vnet::LEN`]: what is to be done with it,
-    /// and its length. What does not fit is cut off. May be dropped and called again at any time.
+    /// Waits for a packet and puts it into `buf` at `at`, which is at least [`Vnet::LEN`], and what does not fit there
+    /// into `rest`: what is to be done with it, and its length. What does not fit there either is cut off. May be
+    /// dropped and called again at any time.
     ///
     /// # Errors
     /// The device is gone.
-    pub async fn recv(&self, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
-        self.fd.read(|fd| self.read(fd, buf, at)).await
+    pub async fn recv(&self, buf: &mut [u8], at: usize, rest: &mut [u8]) -> io::Result<(Vnet, usize)> {
+        self.fd.read(|fd| self.read(fd, buf, at, rest)).await
     }
 
     /// As [`Tun::recv`], but `None` if there is no packet now: for draining after a wake-up.
     ///
     /// # Errors
     /// The device is gone.
-    pub fn try_recv(&self, buf: &mut [u8], at: usize) -> io::Result<Option<(Vnet, usize)>> {
-        match self.read(self.fd.fd(), buf, at) {
+    pub fn try_recv(&self, buf: &mut [u8], at: usize, rest: &mut [u8]) -> io::Result<Option<(Vnet, usize)>> {
+        match self.read(self.fd.fd(), buf, at, rest) {
             Ok(read) => Ok(Some(read)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn read(&self, fd: &OwnedFd, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
+    fn read(&self, fd: &OwnedFd, buf: &mut [u8], at: usize, rest: &mut [u8]) -> io::Result<(Vnet, usize)> {
+        let ahead = if self.vnet { Vnet::LEN } else { 0 };
+        let start = at - ahead;
+        let len = nix::sys::uio::readv(fd, &mut [IoSliceMut::new(&mut buf[start..]), IoSliceMut::new(rest)])?;
         if !self.vnet {
-            return Ok((Vnet::PLAIN, nix::unistd::read(fd, &mut buf[at..])?));
+            return Ok((Vnet::PLAIN, len));
         }
-        let start = at - Vnet::LEN;
-        let len = nix::unistd::read(fd, &mut buf[start..])?;
         let vnet = buf[start..at].try_into().expect("its length");
-        Ok((Vnet::decode(vnet), len.saturating_sub(Vnet::LEN)))
+        Ok((Vnet::decode(vnet), len.saturating_sub(ahead)))
     }
 
     /// Gives a packet to the kernel. Never waits.

@@ -46,12 +46,12 @@ impl Tun {
         self.index
     }
 
-    /// Waits for a packet and puts it into `buf` at `at`; nothing is to be done with it, and its length. May be
-    /// dropped and called again at any time.
+    /// Waits for a packet and puts it into `buf` at `at`; nothing is to be done with it, and its length. There are no
+    /// super-packets here, so nothing is left for `rest`. May be dropped and called again at any time.
     ///
     /// # Errors
     /// The device is gone.
-    pub async fn recv(&self, buf: &mut [u8], at: usize) -> io::Result<(Vnet, usize)> {
+    pub async fn recv(&self, buf: &mut [u8], at: usize, _rest: &mut [u8]) -> io::Result<(Vnet, usize)> {
         Ok((Vnet::PLAIN, self.device.recv(&mut buf[at..]).await?))
     }
 
@@ -60,7 +60,7 @@ impl Tun {
     ///
     /// # Errors
     /// The device is gone.
-    pub fn try_recv(&self, buf: &mut [u8], at: usize) -> io::Result<Option<(Vnet, usize)>> {
+    pub fn try_recv(&self, buf: &mut [u8], at: usize, _rest: &mut [u8]) -> io::Result<Option<(Vnet, usize)>> {
         #[cfg(unix)]
         {
             // The device is in non-blocking mode since it was made asynchronous.

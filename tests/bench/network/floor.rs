@@ -28,14 +28,14 @@ pub fn run(namespaces: &str) -> Result<()> {
         let (mut there, mut back) = (vec![0; Vnet::LEN + (1 << 16)], vec![0; Vnet::LEN + (1 << 16)]);
         loop {
             let (from, to, buf, (vnet, len)) = tokio::select! {
-                read = tuns[0].recv(&mut there, Vnet::LEN) => (&tuns[0], &tuns[1], &mut there, read?),
-                read = tuns[1].recv(&mut back, Vnet::LEN) => (&tuns[1], &tuns[0], &mut back, read?),
+                read = tuns[0].recv(&mut there, Vnet::LEN, &mut []) => (&tuns[0], &tuns[1], &mut there, read?),
+                read = tuns[1].recv(&mut back, Vnet::LEN, &mut []) => (&tuns[1], &tuns[0], &mut back, read?),
             };
             let mut next = Some((vnet, len));
             for _ in 0..64 {
                 let Some((vnet, len)) = next else { break };
                 let _ = to.send_joined(&vnet.encode(), &buf[Vnet::LEN..Vnet::LEN + len], &[]);
-                next = from.try_recv(buf, Vnet::LEN)?;
+                next = from.try_recv(buf, Vnet::LEN, &mut [])?;
             }
             if let Some((vnet, len)) = next {
                 let _ = to.send_joined(&vnet.encode(), &buf[Vnet::LEN..Vnet::LEN + len], &[]);
