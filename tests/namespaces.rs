@@ -14,6 +14,8 @@ mod events;
 mod gateways;
 #[path = "namespaces/life.rs"]
 mod life;
+#[path = "namespaces/marks.rs"]
+mod marks;
 #[path = "namespaces/meeting.rs"]
 mod meeting;
 #[path = "namespaces/night.rs"]

@@ -4,11 +4,12 @@
 #[path = "common/counting.rs"]
 mod counting;
 
+use std::io::IoSlice;
 use std::net::Ipv4Addr;
 
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::tun::Tun;
-use punchlan::io::udp::{Batch, Socket};
+use punchlan::io::udp::{Batch, Socket, Way};
 use punchlan::offload::Vnet;
 
 use counting::allocations;
@@ -30,6 +31,11 @@ fn datagrams_cost_no_allocation() {
                 before = allocations();
             }
             a.send(b.local_addr(), Some(Ipv4Addr::LOCALHOST.into()), None, &[7; 1400]).expect("sent");
+            // One with a class of its own, and several at once.
+            for len in [1400, 2800] {
+                let way = Way { to: b.local_addr(), src: Some(Ipv4Addr::LOCALHOST.into()), tos: 0xba };
+                a.send_train(way, 1400, &[IoSlice::new(&[7; 2800][..len])]).expect("sent");
+            }
             b.recv(&mut batch).await.expect("received");
             bytes += batch.datagrams().map(|datagram| datagram.payload.len()).sum::<usize>();
         }

@@ -7,12 +7,13 @@
 //!    soon.
 //! 2. Packets are sealed where they stand, several in a row; then those that can go together leave together ([`Runs`]).
 //! 3. A super-packet is cut and sealed into a train of its own, after what came before it.
+//! 4. The datagram has the packet's own TOS or traffic class: what is urgent inside is so outside, and where the packet
+//!    may be marked the datagram may (RFC 6040 §4.1, RFC 2983 §3.1).
 //!
 //! What is left waits for the next turn, which comes at once, but after the sockets have had theirs. Nothing waits for
 //! anything else.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::packets::{Runs, Sockets};
@@ -21,8 +22,9 @@ use crate::fair::Slot;
 use crate::id::SocketId;
 use crate::io::clock;
 use crate::io::tun::Tun;
+use crate::io::udp::Way;
 use crate::node::{HEADROOM, Node, Outbound, TAILROOM, Train};
-use crate::offload::{Cut, Vnet};
+use crate::offload::{Cut, Vnet, tos};
 use crate::sans::Instant;
 
 /// Packets that one step sends at most…
@@ -65,7 +67,7 @@ struct Sealed {
     slot: Slot,
     range: Range<usize>,
     socket: SocketId,
-    to: SocketAddr,
+    way: Way,
 }
 
 impl Outward {
@@ -157,8 +159,11 @@ impl Outward {
     fn seal(&mut self, now: Instant, node: &mut Node, slot: Slot, vnet: &Vnet, len: usize) {
         let framed = &mut self.waiting.slot(slot)[..HEADROOM + len + TAILROOM];
         vnet.finish(&mut framed[HEADROOM..HEADROOM + len]);
+        let tos = tos(&framed[HEADROOM..]);
         match node.handle_packet(now, framed) {
-            Outbound::Send { socket, to, range } => self.sealed.push(Sealed { slot, range, socket, to }),
+            Outbound::Send { socket, to, range } => {
+                self.sealed.push(Sealed { slot, range, socket, way: Way { to, src: None, tos } });
+            }
             Outbound::Taken | Outbound::Dropped => self.waiting.free(slot),
         }
     }
@@ -168,8 +173,8 @@ impl Outward {
             return;
         }
         let mut runs = Runs::new(sockets);
-        for Sealed { slot, range, socket, to } in &self.sealed {
-            runs.push(*socket, *to, self.waiting.bytes(*slot, range.clone()));
+        for Sealed { slot, range, socket, way } in &self.sealed {
+            runs.push(*socket, *way, self.waiting.bytes(*slot, range.clone()));
         }
         runs.flush();
         self.sealed.drain(..).for_each(|sealed| self.waiting.free(sealed.slot));
@@ -182,10 +187,10 @@ fn send_super(now: Instant, node: &mut Node, sockets: &Sockets, vnet: &Vnet, pac
         Ok(cut) => cut,
         Err(error) => return tracing::debug!(%error, ?vnet, "the kernel handed over something odd"),
     };
-    let mut next = 0;
+    let (tos, mut next) = (tos(packet), 0);
     while next < cut.count() {
         if let Some(Train { socket, to, range, size }) = node.handle_super(now, &cut, &mut next, train) {
-            sockets.send_train(socket, to, size, &[IoSlice::new(&train[range])]);
+            sockets.send_train(socket, Way { to, src: None, tos }, size, &[IoSlice::new(&train[range])]);
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The sockets, what leaves by them together, and the way of packets from them to the TUN.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
 use crate::id::SocketId;
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Fault, Run, Socket, fault};
+use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, fault};
 use crate::node::{Inbound, Node};
-use crate::offload::{Join, Layout, Vnet, finish};
+use crate::offload::{Join, Layout, Vnet, decapsulate, finish};
 use crate::sans::{Datagram, Instant};
 
 /// Our sockets, by family.
@@ -23,10 +22,10 @@ impl Sockets {
         if socket == SocketId(0) { Some(&self.v4) } else { self.v6.as_ref() }
     }
 
-    pub(super) fn send_train(&self, socket: SocketId, to: SocketAddr, size: usize, pieces: &[IoSlice<'_>]) {
-        let Some(Err(error)) = self.get(socket).map(|socket| socket.send_train(to, None, size, pieces)) else { return };
+    pub(super) fn send_train(&self, socket: SocketId, way: Way, size: usize, pieces: &[IoSlice<'_>]) {
+        let Some(Err(error)) = self.get(socket).map(|socket| socket.send_train(way, size, pieces)) else { return };
         if fault(&error) == Fault::Broken {
-            tracing::debug!(%error, %to, "not sent");
+            tracing::debug!(%error, to = %way.to, "not sent");
         }
     }
 }
@@ -42,9 +41,9 @@ impl<'a> Runs<'a> {
         Self { v4: Run::new(&sockets.v4), v6: sockets.v6.as_ref().map(Run::new) }
     }
 
-    pub(super) fn push(&mut self, socket: SocketId, to: SocketAddr, datagram: &'a [u8]) {
+    pub(super) fn push(&mut self, socket: SocketId, way: Way, datagram: &'a [u8]) {
         let run = if socket == SocketId(0) { Some(&mut self.v4) } else { self.v6.as_mut() };
-        run.into_iter().for_each(|run| run.push(to, None, datagram));
+        run.into_iter().for_each(|run| run.push(way, datagram));
     }
 
     pub(super) fn flush(&mut self) {
@@ -54,12 +53,18 @@ impl<'a> Runs<'a> {
 }
 
 /// Hands the datagrams of a batch to the node, and the packets that come of them to the TUN: segments that belong
-/// together as one.
+/// together as one. A datagram that was marked on its way marks its packet.
 pub(super) fn receive(now: Instant, node: &mut Node, tun: &Tun, socket: SocketId, batch: &mut Batch) {
     let mut join: Option<Join<'_>> = None;
-    for datagram in batch.datagrams() {
-        let (from, local, payload) = (datagram.from, datagram.local, datagram.payload);
-        match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
+    for Received { from, local, ecn, payload } in batch.datagrams() {
+        let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
+        if let Inbound::Deliver(range) | Inbound::Segment { range, .. } = &inbound
+            && !decapsulate(ecn, &mut payload[range.clone()])
+        {
+            node.count_drops("congested", 1);
+            continue;
+        }
+        match inbound {
             Inbound::Deliver(range) => {
                 let packet = &payload[range];
                 if join.as_mut().is_some_and(|join| join.push_alone(packet)) {

@@ -20,7 +20,7 @@ use crate::id::{ServerKey, SocketId};
 use crate::io::clock::{self, Alarm};
 use crate::io::entropy;
 use crate::io::store::{StateDir, StoreError};
-use crate::io::udp::{Batch, Fault, Received, Run, Socket, bind_pair, fault};
+use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, bind_pair, fault};
 use crate::sans::{Datagram, Instant, Transmit};
 
 /// STUN's port, on every address of either family.
@@ -137,7 +137,7 @@ impl Process {
     /// Hands datagrams to the core, and sends on what is to be relayed: what belongs together, together.
     fn take(&self, now: Instant, arrived: SocketId, batch: &mut Batch) {
         let mut run: Option<(SocketId, Run<'_>)> = None;
-        for Received { from, local, payload } in batch.datagrams() {
+        for Received { from, local, ecn, payload } in batch.datagrams() {
             let datagram = Datagram { socket: arrived, local, from, payload: &mut *payload };
             let verdict = self.core.borrow_mut().handle_datagram(now, datagram);
             let Verdict::Forward { socket, src, to, range } = verdict else { continue };
@@ -146,7 +146,8 @@ impl Process {
                 run = self.sockets.get(usize::from(socket.0)).map(|by| (socket, Run::new(by)));
             }
             if let Some((_, run)) = &mut run {
-                run.push(to, src, &payload[range]);
+                // Who is marked on the way here is marked on the way there too.
+                run.push(Way { to, src, tos: ecn }, &payload[range]);
             }
         }
         run.into_iter().for_each(|(_, mut run)| run.flush());

@@ -28,6 +28,8 @@ pub struct Received<'a> {
     pub from: SocketAddr,
     /// The local address it was sent to, where the system tells; never v4-mapped.
     pub local: Option<IpAddr>,
+    /// The ECN bits of its TOS or traffic class (RFC 3168 §5), where the system tells; else 0.
+    pub ecn: u8,
     /// Its bytes.
     pub payload: &'a mut [u8],
 }
@@ -48,9 +50,11 @@ impl Batch {
         buffers.zip(&self.meta[..self.filled]).flat_map(|(buffer, meta)| {
             let from = canonical(meta.addr);
             let local = meta.dst_ip.map(|ip| ip.to_canonical());
+            let ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
             split(&mut buffer[..meta.len.min(BUFFER_LEN)], meta.stride).map(move |payload| Received {
                 from,
                 local,
+                ecn,
                 payload,
             })
         })

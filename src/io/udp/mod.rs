@@ -4,7 +4,7 @@
 //! Receiving is batched ([`Batch`]): one system call takes up to 8 buffers, each of which may hold up to
 //! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
 //! per datagram, or per train of datagrams that are equally long ([`Socket::send_train`]), and never waits: what the kernel has no room for is dropped and counted, as any router
-//! would. A hop limit, where one is asked for, travels with its datagram and never touches the socket.
+//! would. A hop limit and a TOS, where one is asked for, travel with their datagram and never touch the socket.
 //!
 //! The don't-fragment bit is off: until a path's MTU is known, a datagram that is too big must arrive in
 //! pieces rather than not at all.
@@ -21,6 +21,8 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+#[cfg(not(target_os = "linux"))]
+use quinn_udp::EcnCodepoint;
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::Interest;
@@ -33,6 +35,17 @@ pub use run::Run;
 const BUFFER_BYTES: usize = 4 << 20;
 /// How often a port that both families have free is looked for.
 const PAIR_ATTEMPTS: usize = 32;
+
+/// How a datagram leaves. Those that leave alike can leave together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// To there.
+    pub to: SocketAddr,
+    /// From this local address, or the one that the system picks.
+    pub src: Option<IpAddr>,
+    /// With this TOS or traffic class; on other systems than Linux with its ECN bits alone.
+    pub tos: u8,
+}
 
 /// A bound UDP socket of one family. All methods take `&self`: share it by reference or `Arc`.
 #[derive(Debug)]
@@ -62,6 +75,7 @@ impl Socket {
         let io = tokio::net::UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new((&io).into())?;
         options::allow_fragmentation(&io)?;
+        options::forgo_timestamps(&io);
         let local = io.local_addr()?;
         Ok(Self { io, state, local, dropped: AtomicU64::new(0), trains: AtomicBool::new(cfg!(target_os = "linux")) })
     }
@@ -101,19 +115,31 @@ impl Socket {
     /// The system's: [`fault()`] says whether only this datagram is concerned. `WouldBlock` was counted in
     /// [`Socket::dropped`]. `Unsupported`: this system has no hop limit per datagram.
     pub fn send(&self, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
+        self.send_one(Way { to, src, tos: 0 }, ttl, payload)
+    }
+
+    fn send_one(&self, way: Way, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
         // What can only be refused is refused here: once the kernel has, quinn-udp takes it for an old one.
-        let v4 = self.local.is_ipv4();
+        let (Way { to, src, tos }, v4) = (way, self.local.is_ipv4());
         if to.is_ipv4() != v4 || src.is_some_and(|src| src.is_ipv4() != v4) || to.port() == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        // Straight to the system call: tokio's own readiness starts empty, and would drop the first.
+        let plain = |ecn| {
+            let transmit = Transmit { destination: to, ecn, contents: payload, segment_size: None, src_ip: src };
+            self.state.try_send((&self.io).into(), &transmit)
+        };
         let sent = match ttl {
             Some(ttl) => ttl::send(&self.io, to, src, ttl, payload),
-            // Straight to the system call: tokio's own readiness starts empty, and would drop the first.
-            None => {
-                let transmit =
-                    Transmit { destination: to, ecn: None, contents: payload, segment_size: None, src_ip: src };
-                self.state.try_send((&self.io).into(), &transmit)
-            }
+            None if tos == 0 => plain(None),
+            #[cfg(target_os = "linux")]
+            None => match train::send(&self.io, way, None, &[IoSlice::new(payload)]) {
+                // A kernel that has no TOS for one datagram.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => plain(None),
+                other => other,
+            },
+            #[cfg(not(target_os = "linux"))]
+            None => plain(EcnCodepoint::from_bits(tos)),
         };
         if sent.as_ref().is_err_and(|error| fault(error) == Fault::Full) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -123,30 +149,25 @@ impl Socket {
 }
 
 impl Socket {
-    /// Sends the bytes of `pieces` to `to`, from `src` or the address that the system picks, as datagrams of `size` bytes, the last maybe shorter; at most 64 of them, and
-    /// 65,000 bytes. No datagram lies in two pieces. By one system call where that can be done. Never waits.
+    /// Sends the bytes of `pieces` on their way, as datagrams of `size` bytes, the last maybe shorter; at most 64 of
+    /// them, and 65,000 bytes. No datagram lies in two pieces. By one system call where that can be done. Never waits.
     ///
     /// # Errors
     /// As [`Socket::send`]; of several errors one.
-    pub fn send_train(
-        &self,
-        to: SocketAddr,
-        src: Option<IpAddr>,
-        size: usize,
-        pieces: &[IoSlice<'_>],
-    ) -> io::Result<()> {
+    pub fn send_train(&self, way: Way, size: usize, pieces: &[IoSlice<'_>]) -> io::Result<()> {
         let datagrams = || pieces.iter().flat_map(|piece| piece.chunks(size.max(1)));
-        let one_by_one = || datagrams().map(|datagram| self.send(to, src, None, datagram)).fold(Ok(()), Result::and);
+        let one_by_one = || datagrams().map(|datagram| self.send_one(way, None, datagram)).fold(Ok(()), Result::and);
         #[cfg(target_os = "linux")]
-        if datagrams().nth(1).is_some() && self.trains.load(Ordering::Relaxed) && to.is_ipv4() == self.local.is_ipv4() {
-            use std::os::fd::AsFd as _;
-
+        if datagrams().nth(1).is_some()
+            && self.trains.load(Ordering::Relaxed)
+            && way.to.is_ipv4() == self.local.is_ipv4()
+        {
             let size = u16::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
-            return match train::send(self.io.as_fd(), to, src, size, pieces) {
+            return match train::send(&self.io, way, Some(size), pieces) {
                 // Some network cards cannot, and say so only when asked: from now on datagrams go one by one, also these.
                 Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
                     self.trains.store(false, Ordering::Relaxed);
-                    tracing::debug!(%error, %to, "no trains from now on");
+                    tracing::debug!(%error, to = %way.to, "no trains from now on");
                     one_by_one()
                 }
                 // Too long for this way, where one at a time is sent in pieces; or a kernel that knows no trains.

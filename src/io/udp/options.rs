@@ -72,6 +72,17 @@ pub(super) fn allow_fragmentation(_socket: &tokio::net::UdpSocket) -> io::Result
     Ok(())
 }
 
+/// Has the kernel not tell when each datagram came, as quinn-udp asks it to: nobody wants to know, and of datagrams that
+/// were joined what it tells behind that, the local address and the ECN bits, has no room beside it.
+pub(super) fn forgo_timestamps(socket: &tokio::net::UdpSocket) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::ReceiveTimestampns, &false) {
+        tracing::debug!(%error, "timestamps stay");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Sets an option whose value is an `int`.
 #[cfg(target_os = "linux")]
 fn set_int(

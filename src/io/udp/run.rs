@@ -1,9 +1,8 @@
-//! Datagrams that can leave together: from one address to one destination, of one length but for the last.
+//! Datagrams that can leave together: one way, of one length but for the last.
 
 use std::io::IoSlice;
-use std::net::{IpAddr, SocketAddr};
 
-use super::{Fault, Socket, fault};
+use super::{Fault, Socket, Way, fault};
 
 /// Most datagrams of one train…
 const DATAGRAMS: usize = 64;
@@ -14,7 +13,7 @@ const BYTES: usize = 65_000;
 #[derive(Debug)]
 pub struct Run<'a> {
     socket: &'a Socket,
-    to: Option<(SocketAddr, Option<IpAddr>)>,
+    way: Option<Way>,
     size: usize,
     count: usize,
     bytes: usize,
@@ -24,16 +23,16 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// Nothing yet.
     pub fn new(socket: &'a Socket) -> Self {
-        Self { socket, to: None, size: 0, count: 0, bytes: 0, pieces: [IoSlice::new(&[]); DATAGRAMS] }
+        Self { socket, way: None, size: 0, count: 0, bytes: 0, pieces: [IoSlice::new(&[]); DATAGRAMS] }
     }
 
     /// Adds a datagram; what it cannot go with is sent before it.
-    pub fn push(&mut self, to: SocketAddr, src: Option<IpAddr>, datagram: &'a [u8]) {
+    pub fn push(&mut self, way: Way, datagram: &'a [u8]) {
         let len = datagram.len();
         let room = self.count < DATAGRAMS && self.bytes + len <= BYTES;
-        if self.to != Some((to, src)) || len > self.size || !room {
+        if self.way != Some(way) || len > self.size || !room {
             self.flush();
-            (self.to, self.size) = (Some((to, src)), len);
+            (self.way, self.size) = (Some(way), len);
         }
         self.pieces[self.count] = IoSlice::new(datagram);
         self.count += 1;
@@ -45,12 +44,12 @@ impl<'a> Run<'a> {
 
     /// Sends what was collected.
     pub fn flush(&mut self) {
-        if let Some((to, src)) = self.to.take() {
-            let sent = self.socket.send_train(to, src, self.size, &self.pieces[..self.count]);
+        if let Some(way) = self.way.take() {
+            let sent = self.socket.send_train(way, self.size, &self.pieces[..self.count]);
             if let Err(error) = sent
                 && fault(&error) != Fault::Full
             {
-                tracing::trace!(%error, %to, "not sent");
+                tracing::trace!(%error, to = %way.to, "not sent");
             }
         }
         (self.count, self.bytes) = (0, 0);

@@ -219,7 +219,7 @@ async fn a_train_arrives_datagram_by_datagram_with_and_without_the_kernels_help(
                 a.trains.store(false, Ordering::Relaxed);
             }
             for src in [None, Some(ip)] {
-                a.send_train(b.local_addr(), src, 1_000, &pieces).expect("sent");
+                a.send_train(Way { to: b.local_addr(), src, tos: 0 }, 1_000, &pieces).expect("sent");
                 let all = collect(&b, 11).await;
                 assert_eq!(lengths_of(&all), expected);
                 assert!(all.iter().all(|(from, _, _)| *from == a.local_addr()));
@@ -236,7 +236,7 @@ async fn a_train_leaves_from_the_address_that_was_asked_for() {
     let src = Ipv4Addr::new(127, 0, 0, 42).into();
     let pieces = train();
     let pieces = pieces.each_ref().map(|piece| IoSlice::new(piece));
-    server.send_train(client.local_addr(), Some(src), 1_000, &pieces).expect("sent");
+    server.send_train(Way { to: client.local_addr(), src: Some(src), tos: 0 }, 1_000, &pieces).expect("sent");
     assert!(collect(&client, 11).await.iter().all(|(from, _, _)| from.ip() == src));
 }
 
@@ -247,14 +247,97 @@ async fn a_run_sends_together_what_belongs_together_and_everything_in_order() {
         [700_usize, 700, 300, 300, 900, 100].iter().zip(0..).map(|(len, i)| (i % 5 != 4, vec![i; *len])).collect();
     let mut run = Run::new(&a);
     for (to_b, datagram) in &datagrams {
-        run.push(if *to_b { b.local_addr() } else { c.local_addr() }, None, datagram);
+        let to = if *to_b { b.local_addr() } else { c.local_addr() };
+        run.push(Way { to, src: None, tos: 0 }, datagram);
     }
     run.flush();
     assert_eq!(lengths_of(&collect(&b, 5).await), [(0, 700), (1, 700), (2, 300), (3, 300), (5, 100)]);
     assert_eq!(lengths_of(&collect(&c, 1).await), [(4, 900)]);
     // More than one train's worth.
     let many: Vec<Vec<u8>> = (0..150).map(|i| vec![i; 1_200]).collect();
-    many.iter().for_each(|datagram| run.push(b.local_addr(), None, datagram));
+    many.iter().for_each(|datagram| run.push(Way { to: b.local_addr(), src: None, tos: 0 }, datagram));
     run.flush();
     assert_eq!(lengths_of(&collect(&b, 150).await), (0..150).map(|i| (i, 1_200)).collect::<Vec<_>>());
+}
+
+/// What a program sees of the next `count` datagrams: the TOS or traffic class, the first byte and the length.
+#[cfg(target_os = "linux")]
+fn classes(socket: &std::net::UdpSocket, count: usize) -> Vec<(u8, u8, usize)> {
+    use std::os::fd::AsRawFd as _;
+
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+
+    if socket.local_addr().expect("address").is_ipv4() {
+        setsockopt(socket, sockopt::IpRecvTos, &true).expect("set");
+    } else {
+        setsockopt(socket, sockopt::Ipv6RecvTClass, &true).expect("set");
+    }
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let next = |_| {
+        let (mut bytes, mut control) = ([0; 2_000], nix::cmsg_space!([i32; 8]));
+        let mut slices = [io::IoSliceMut::new(&mut bytes)];
+        let fd = socket.as_raw_fd();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), MsgFlags::empty());
+        let message = message.expect("received");
+        let class = message.cmsgs().expect("whole").find_map(|message| match message {
+            ControlMessageOwned::Ipv4Tos(tos) => Some(tos),
+            ControlMessageOwned::Ipv6TClass(class) => u8::try_from(class).ok(),
+            _ => None,
+        });
+        let len = message.bytes;
+        (class.expect("told"), bytes[0], len)
+    };
+    (0..count).map(next).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_tos_of_a_way_is_the_datagrams_alone_or_in_a_train_with_and_without_a_source() {
+    for ip in LOOPBACKS {
+        let b = std::net::UdpSocket::bind((ip, 0)).expect("bound");
+        classes(&b, 0);
+        let to = b.local_addr().expect("address");
+        for (src, helped) in [(None, true), (Some(ip), true), (Some(ip), false)] {
+            let a = bind(ip);
+            a.trains.store(helped, Ordering::Relaxed);
+            for tos in [0xb8, 0, 0x02, 0xff] {
+                let way = Way { to, src, tos };
+                a.send_train(way, 700, &[IoSlice::new(&[7; 700])]).expect("sent");
+                a.send_train(way, 700, &[IoSlice::new(&[8; 1_500])]).expect("sent");
+                assert_eq!(classes(&b, 4), [(tos, 7, 700), (tos, 8, 700), (tos, 8, 700), (tos, 8, 100)], "{way:?}");
+            }
+            a.send(to, src, None, b"control").expect("sent");
+            assert_eq!(classes(&b, 1), [(0, b'c', 7)], "of what came before it nothing stays");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_run_joins_no_datagrams_of_another_class_and_the_receiver_is_told_their_marks() {
+    for ip in LOOPBACKS {
+        let (a, b, c) = (bind(ip), bind(ip), std::net::UdpSocket::bind((ip, 0)).expect("bound"));
+        classes(&c, 0);
+        let sent = [0x00, 0x02, 0x02, 0x03, 0xb9, 0x00];
+        let datagrams: Vec<Vec<u8>> = (0..6).map(|n| vec![n; 500]).collect();
+        for to in [b.local_addr(), c.local_addr().expect("address")] {
+            let mut run = Run::new(&a);
+            for (tos, datagram) in sent.iter().zip(&datagrams) {
+                run.push(Way { to, src: None, tos: *tos }, datagram);
+            }
+            run.flush();
+        }
+        let expected: Vec<(u8, u8, usize)> = (0..6).map(|n| (sent[usize::from(n)], n, 500)).collect();
+        assert_eq!(classes(&c, 6), expected);
+        let (mut batch, mut told) = (Batch::new(), Vec::new());
+        while told.len() < 6 {
+            let received = tokio::time::timeout(Duration::from_secs(10), b.recv(&mut batch));
+            received.await.expect("in time").expect("received");
+            told.extend(batch.datagrams().map(|datagram| {
+                assert_eq!(datagram.local, Some(ip));
+                (datagram.payload[0], datagram.ecn)
+            }));
+        }
+        assert_eq!(told, [(0, 0), (1, 2), (2, 2), (3, 3), (4, 1), (5, 0)]);
+    }
 }
