@@ -90,7 +90,7 @@ impl Node {
         let Route::Peer(id) = self.router.route(cut.packet()) else {
             return self.handle_segment_alone(now, cut, next, arena);
         };
-        let peer = self.peers.get_mut(&id)?;
+        let Some(peer) = self.peers.get_mut(&id) else { return self.handle_segment_alone(now, cut, next, arena) };
         let choice = peer.punch.choice().copied().filter(|choice| choice.also.is_none());
         let takes_segments = peer.session.peer_features().is_some_and(|bits| bits & feature::SEGMENTS != 0);
         let Some(via) = choice.filter(|_| takes_segments && peer.session.is_established(now)).map(|c| c.via) else {

@@ -365,6 +365,26 @@ fn segments_that_fit_into_no_datagram_are_dropped_one_by_one() {
 }
 
 #[test]
+fn segments_to_nobody_are_dropped_one_by_one() {
+    // An address that nobody has; and one whose holder is not there.
+    for routed in [false, true] {
+        let mut lan = pair();
+        let (bob, to) = (lan.hosts[1].1.my_id(), lan.v4(1));
+        lan.node(0).peers.remove(&bob).expect("bob");
+        if !routed {
+            lan.node(0).router.remove(&bob);
+        }
+        let (vnet, packet) = between(&lan.v4(0), &to, false, 3_000, 1_000, 0, true);
+        let cut = Cut::new(&vnet, &packet).expect("a super-packet");
+        let (now, mut next, mut arena) = (lan.now, 0, vec![0; 1 << 16]);
+        for n in 1..=3 {
+            assert_eq!(lan.node(0).handle_super(now, &cut, &mut next, &mut arena), None);
+            assert_eq!((next, lan.node(0).dropped("no-such-address")), (n, n as u64));
+        }
+    }
+}
+
+#[test]
 fn a_segment_whose_descriptor_lies_is_dropped_and_counted() {
     let mut lan = pair();
     let (now, from, alice) = (lan.now, lan.hosts[0].0, lan.hosts[0].1.my_id());
