@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::tun::Tun;
 use punchlan::io::udp::{Batch, Socket, Way};
-use punchlan::offload::Vnet;
+use punchlan::offload::{Offload, Vnet};
 
 use counting::allocations;
 
@@ -47,7 +47,7 @@ fn datagrams_cost_no_allocation() {
 fn inner_packets_cost_no_allocation() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root makes a network namespace");
     runtime().block_on(async {
-        let tun = Tun::open("punch", 1400).expect("opened");
+        let tun = Tun::open("punch", 1400, Offload::All).expect("opened");
         let addresses = Addresses { v4: Some("10.77.0.1/24".parse().expect("net")), v6: Vec::new() };
         Network::open().expect("netlink").configure(&tun, 1400, &addresses).await.expect("configured");
         let program = std::net::UdpSocket::bind("10.77.0.1:7").expect("bound");

@@ -27,9 +27,10 @@ use punchlan::io::interfaces;
 use punchlan::io::net::{Addresses, Changes, Clash, Network};
 use punchlan::io::tun::{NAME_PREFIX, Tun};
 use punchlan::io::udp::Socket;
+use punchlan::offload::{Offload, Vnet};
 
 /// Where packets are read to.
-const AT: usize = punchlan::offload::Vnet::LEN;
+const AT: usize = Vnet::LEN;
 const MTU: u16 = 1400;
 /// The three addresses of the kernel's side, and of ours.
 const KERNEL: [&str; 3] = ["10.77.0.1", "fd77::1", "fe80::1"];
@@ -89,6 +90,35 @@ fn a_burst_is_drained_after_one_wake_up() {
         }
         assert_eq!(seen, (0..300).collect::<Vec<u16>>());
     });
+}
+
+#[test]
+fn the_kernel_leaves_to_us_what_it_is_asked_to_and_no_more() {
+    for (offload, tcp, udp) in [(Offload::Off, false, false), (Offload::Tcp, true, false), (Offload::All, true, true)] {
+        in_namespace(async move {
+            let (tun, _) = up_with(offload).await;
+            assert_eq!((tun.takes(Vnet::TCP_V4), tun.takes(Vnet::UDP)), (tcp, udp), "{offload:?}");
+            // Three datagrams at once: as one, or one by one.
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bound");
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1_000).expect("set");
+            socket.send_to(&[7; 2_500], "10.77.0.2:7777").expect("sent");
+            let (mut buf, mut lengths) = (vec![0; AT + 10_000], Vec::new());
+            while lengths.iter().sum::<usize>() < 2_500 {
+                let (vnet, len) = within(tun.recv(&mut buf, AT, &mut [])).await.expect("in time").expect("a packet");
+                let packet = &mut buf[AT..AT + len];
+                if destination(packet) != Some(ip("10.77.0.2")) {
+                    continue;
+                }
+                assert_eq!(vnet == Vnet::PLAIN, offload == Offload::Off, "{vnet:?}");
+                if vnet.gso_type == 0 {
+                    vnet.finish(packet);
+                    assert!(has_right_checksum(packet), "{offload:?}");
+                }
+                lengths.push(len - 28);
+            }
+            assert_eq!(lengths, if udp { vec![2_500] } else { vec![1_000, 1_000, 500] }, "{offload:?}");
+        });
+    }
 }
 
 #[test]
@@ -159,7 +189,7 @@ fn everything_is_gone_after_drop() {
         drop(tun);
         assert_eq!(mtu("punch0").await, None);
         assert_eq!(routes().await, before);
-        assert_eq!(Tun::open(NAME_PREFIX, MTU).expect("opened").name(), "punch0");
+        assert_eq!(Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened").name(), "punch0");
     });
 }
 
@@ -167,12 +197,12 @@ fn everything_is_gone_after_drop() {
 fn the_first_number_that_nobody_has_is_taken() {
     in_namespace(async {
         add_veth("punch0", "other").await;
-        let one = Tun::open(NAME_PREFIX, MTU).expect("opened");
-        let two = Tun::open(NAME_PREFIX, MTU).expect("opened");
+        let one = Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened");
+        let two = Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened");
         assert_eq!((one.name(), two.name()), ("punch1", "punch2"));
         assert_ne!(one.index(), two.index());
         drop(one);
-        assert_eq!(Tun::open(NAME_PREFIX, MTU).expect("opened").name(), "punch1");
+        assert_eq!(Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened").name(), "punch1");
     });
 }
 
@@ -184,7 +214,7 @@ fn a_device_whose_owner_died_is_deleted_and_all_others_stay() {
         add_veth("punch7", "other").await;
         let network = Network::open().expect("netlink");
         configure_by_name("punch0", "10.77.0.1/24").await;
-        let alive = Tun::open(NAME_PREFIX, MTU).expect("opened");
+        let alive = Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened");
         assert_eq!(alive.name(), "punch1");
         assert!(routes().await.contains(&"10.77.0.0/24".to_owned()));
         assert_eq!(network.remove_leftovers().await.expect("removed"), ["punch0"]);
@@ -196,7 +226,7 @@ fn a_device_whose_owner_died_is_deleted_and_all_others_stay() {
         // Also while it is up, a device that is held is no leftover.
         network.configure(&alive, MTU, &kernel_addresses()).await.expect("configured");
         assert_eq!(network.remove_leftovers().await.expect("nothing"), [""; 0]);
-        assert_eq!(Tun::open(NAME_PREFIX, MTU).expect("opened").name(), "punch0");
+        assert_eq!(Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened").name(), "punch0");
     });
 }
 
@@ -318,7 +348,11 @@ fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
 
 /// A configured `punch0`.
 async fn up() -> (Tun, Network) {
-    let tun = Tun::open(NAME_PREFIX, MTU).expect("opened");
+    up_with(Offload::All).await
+}
+
+async fn up_with(offload: Offload) -> (Tun, Network) {
+    let tun = Tun::open(NAME_PREFIX, MTU, offload).expect("opened");
     let network = Network::open().expect("netlink");
     assert!(network.configure(&tun, MTU, &kernel_addresses()).await.expect("configured"), "IPv6");
     (tun, network)
@@ -480,6 +514,15 @@ fn udp(from: IpAddr, to: IpAddr, port: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Source and payload of a UDP packet.
+fn has_right_checksum(packet: &[u8]) -> bool {
+    let sliced = SlicedPacket::from_ip(packet).expect("a packet");
+    let (Some(NetSlice::Ipv4(v4)), Some(TransportSlice::Udp(udp))) = (&sliced.net, &sliced.transport) else {
+        return false;
+    };
+    let header = udp.to_header();
+    header.calc_checksum_ipv4(&v4.header().to_header(), udp.payload()) == Ok(header.checksum)
+}
+
 fn parse_udp(packet: &[u8]) -> (IpAddr, Vec<u8>) {
     let sliced = SlicedPacket::from_ip(packet).expect("a packet");
     let source = match sliced.net.expect("a network layer") {

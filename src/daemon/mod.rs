@@ -40,6 +40,7 @@ use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
 use crate::io::{clock, entropy, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
+use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
 use packets::Sockets;
@@ -95,7 +96,11 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     }
     let clash = check_routes(&net, overlay.v4).await?;
 
+    let offload = offload()?;
     let (v4, v6) = bind_pair(options.listen).map_err(|error| port_taken(options.listen, &error))?;
+    if offload == Offload::Off {
+        [Some(&v4), v6.as_ref()].into_iter().flatten().for_each(Socket::forgo_offload);
+    }
     let (ceiling, cache) = (state.ceiling()?, state.cache()?);
     let damaged = [warn_of_damage("the counters", &ceiling), warn_of_damage("the peer cache", &cache)];
     let config = NodeConfig {
@@ -128,7 +133,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         node.warn(clock::now(), "public-subnet", overlay.v4.to_string(), text);
     }
 
-    let tun = Tun::open(NAME_PREFIX, MTU).map_err(|error| match permission::of_open(&error) {
+    let tun = Tun::open(NAME_PREFIX, MTU, offload).map_err(|error| match permission::of_open(&error) {
         Some(missing) => Failure::NotPermitted(missing.to_string()),
         None => Failure::Failed(format!("no TUN interface could be made: {error}")),
     })?;
@@ -161,6 +166,15 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     run_dir.remove();
     tidy(&folders.run);
     ended.map(drop)
+}
+
+/// The variable that says how much of the kernel's work we take over.
+const OFFLOAD: &str = "PUNCHLAN_OFFLOAD";
+
+fn offload() -> Result<Offload, Failure> {
+    let Some(text) = std::env::var_os(OFFLOAD).filter(|text| !text.is_empty()) else { return Ok(Offload::default()) };
+    let text = text.to_string_lossy();
+    text.parse().map_err(|possible| Failure::Config(format!("{OFFLOAD}={text} is not understood: {possible}")))
 }
 
 /// In the temporary directory nothing of ours stays. Other parents are the system's, or the user's.

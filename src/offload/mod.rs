@@ -34,6 +34,31 @@ pub use vnet::Vnet;
 
 use crate::wire::session::Segment;
 
+/// How much of its work the kernel is to leave to us, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// Nothing: one packet at a time, whole. For network drivers that do it wrong.
+    Off,
+    /// Super-packets of TCP: what kernels before Linux 6.2 can.
+    Tcp,
+    /// And of UDP.
+    #[default]
+    All,
+}
+
+impl std::str::FromStr for Offload {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "tcp" => Ok(Self::Tcp),
+            "all" => Ok(Self::All),
+            _ => Err("possible are off, tcp and all"),
+        }
+    }
+}
+
 /// Completes the checksum of a packet that has a partial one.
 pub fn finish(packet: &mut [u8], layout: &Layout) {
     sum::finish(packet, layout.transport_at, layout.transport.checksum_offset());

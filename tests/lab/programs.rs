@@ -95,6 +95,8 @@ pub struct Network {
     pub servers: Vec<String>,
     /// What its programs log, if not what they log by themselves: `PUNCHLAN_LOG`.
     pub log: Option<String>,
+    /// How much of the kernel's work those take over that start from now on: `PUNCHLAN_OFFLOAD`.
+    pub offload: &'static str,
 }
 
 impl Network {
@@ -112,7 +114,7 @@ impl Network {
         netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        Ok(Self { rendezvous: None, folder, key, servers: Vec::new(), log: None })
+        Ok(Self { rendezvous: None, folder, key, servers: Vec::new(), log: None, offload: "all" })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
@@ -178,6 +180,7 @@ impl Network {
 
     fn set_folders(&self, command: &mut Command, name: &str) {
         set_folders(command, &self.folder.path().join(name));
+        command.env("PUNCHLAN_OFFLOAD", self.offload);
         if let Some(log) = &self.log {
             command.env("PUNCHLAN_LOG", log);
         }

@@ -74,6 +74,32 @@ fn pings_streams_datagrams_and_files_pass_over_the_relay() {
     everything_passes(&lab, PeerState::Relayed);
 }
 
+/// Old kernels, other systems, and drivers that do it wrong: each beside one that has everything, and both alike.
+#[test]
+fn whoever_takes_over_less_of_the_kernels_work_gets_and_sends_the_same() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Public, Gateway::Public]).unwrap();
+    let mut network = Network::start(&lab).unwrap();
+    for offloads in [["off", "all"], ["tcp", "all"], ["off", "tcp"], ["off", "off"]] {
+        let [alice, bob] = [("alice", 0), ("bob", 1)].map(|(name, n)| {
+            network.offload = offloads[n];
+            network.up(lab.host(n), name, u8::try_from(n + 1).unwrap()).unwrap()
+        });
+        alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+        bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
+        let v6 = [&alice, &bob].map(|peer| peer.address_v6().unwrap());
+        for (to, from, there, here) in [
+            (&alice, &bob, alice.address.into(), bob.address.into()),
+            (&bob, &alice, bob.address.into(), alice.address.into()),
+            (&alice, &bob, v6[0], v6[1]),
+            (&bob, &alice, v6[1], v6[0]),
+        ] {
+            datagrams_of_every_size(to, there, from, here).unwrap();
+            assert_eq!(send_file(to, from, SocketAddr::new(there, 7000)).unwrap(), file_digest(), "{offloads:?}");
+        }
+    }
+}
+
 /// By TCP, of which the line loses, doubles and delays segments one by one. `FILE_MB=500` for longer.
 #[test]
 fn files_pass_whole_over_lines_that_lose_double_and_reorder() {

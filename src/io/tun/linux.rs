@@ -10,7 +10,7 @@ use tun::AbstractDevice as _;
 
 use super::LAST_NUMBER;
 use crate::io::watched::{self, Watched};
-use crate::offload::Vnet;
+use crate::offload::{Offload, Vnet};
 
 /// A TUN device. All methods take `&self`: share it by reference or `Arc`. Gone when dropped.
 #[derive(Debug)]
@@ -34,18 +34,19 @@ nix::ioctl_write_int!(set_offload, b'T', 208);
 
 impl Tun {
     /// Makes the first free `{prefix}N`, down and without addresses; the MTU is set with the addresses
-    /// ([`crate::io::net::Network::configure`]). Must be called inside a tokio runtime.
+    /// ([`crate::io::net::Network::configure`]). The kernel leaves as much to us as it can, and `offload` allows. Must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// The system's; `PermissionDenied` without CAP_NET_ADMIN.
-    pub fn open(prefix: &str, _mtu: u16) -> io::Result<Self> {
+    pub fn open(prefix: &str, _mtu: u16, offload: Offload) -> io::Result<Self> {
         for number in 0..=LAST_NUMBER {
             let name = format!("{prefix}{number}");
             // Whatever bears the name already is somebody's: also a device that could be attached to.
             if nix::net::if_::if_nametoindex(name.as_str()).is_ok() {
                 continue;
             }
-            match create(&name) {
+            match create(&name, offload) {
                 Err(error) if is_taken(&error) => {}
                 other => return other,
             }
@@ -129,11 +130,12 @@ impl Tun {
 }
 
 /// Makes the device `name`.
-fn create(name: &str) -> io::Result<Tun> {
+fn create(name: &str, offload: Offload) -> io::Result<Tun> {
+    let vnet = offload != Offload::Off;
     let mut config = tun::Configuration::default();
     // Addresses, MTU and state are set by netlink; the crate knows no IPv6.
     config.tun_name(name).platform_config(|platform| {
-        platform.ensure_root_privileges(false).vnet_hdr(true);
+        platform.ensure_root_privileges(false).vnet_hdr(vnet);
     });
     let device = tun::create(&config)?;
     device.set_nonblock()?;
@@ -141,15 +143,16 @@ fn create(name: &str) -> io::Result<Tun> {
     let index = nix::net::if_::if_nametoindex(name.as_str())?;
     // SAFETY: `into_raw_fd` gives up the crate's ownership of an open descriptor, so ours is the only one.
     let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
-    let udp = take_over(&fd);
-    Ok(Tun { fd: watched::readable(fd)?, name, index, vnet: true, udp })
+    let udp = vnet && take_over(&fd, offload);
+    Ok(Tun { fd: watched::readable(fd)?, name, index, vnet, udp })
 }
 
 /// Has the kernel leave as much work to us as it can leave; whether it knows UDP super-packets.
-fn take_over(fd: &OwnedFd) -> bool {
+fn take_over(fd: &OwnedFd, offload: Offload) -> bool {
     use std::os::fd::AsRawFd as _;
 
-    for flags in [CHECKSUM_TCP | UDP, CHECKSUM_TCP] {
+    let all = [CHECKSUM_TCP | UDP, CHECKSUM_TCP];
+    for flags in all.into_iter().skip(usize::from(offload == Offload::Tcp)) {
         // SAFETY: the descriptor is an open TUN device's, and the argument of this call is a number.
         if unsafe { set_offload(fd.as_raw_fd(), flags.into()) }.is_ok() {
             return flags & UDP != 0;

@@ -5,7 +5,7 @@ use std::io;
 
 use tun::AbstractDevice as _;
 
-use crate::offload::Vnet;
+use crate::offload::{Offload, Vnet};
 
 #[cfg(windows)]
 use super::LAST_NUMBER;
@@ -29,7 +29,7 @@ impl Tun {
     ///
     /// # Errors
     /// The system's; `PermissionDenied` without administrator's rights.
-    pub fn open(prefix: &str, mtu: u16) -> io::Result<Self> {
+    pub fn open(prefix: &str, mtu: u16, _offload: Offload) -> io::Result<Self> {
         let device = create(prefix, mtu)?;
         let name = device.tun_name()?;
         let index = u32::try_from(device.tun_index()?).map_err(io::Error::other)?;

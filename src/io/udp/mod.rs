@@ -56,6 +56,9 @@ pub struct Socket {
     dropped: AtomicU64,
     /// Trains pass: neither the system nor the network card has refused one yet.
     trains: AtomicBool,
+    /// The error with which a network card would refuse the next train.
+    #[cfg(test)]
+    refuses: std::sync::atomic::AtomicI32,
 }
 
 impl Socket {
@@ -77,12 +80,27 @@ impl Socket {
         options::allow_fragmentation(&io)?;
         options::forgo_timestamps(&io);
         let local = io.local_addr()?;
-        Ok(Self { io, state, local, dropped: AtomicU64::new(0), trains: AtomicBool::new(cfg!(target_os = "linux")) })
+        let trains = AtomicBool::new(cfg!(target_os = "linux"));
+        Ok(Self {
+            io,
+            state,
+            local,
+            dropped: AtomicU64::new(0),
+            trains,
+            #[cfg(test)]
+            refuses: Default::default(),
+        })
     }
 
     /// The address bound to; its port is the real one.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// From now on datagrams leave one by one, and the kernel joins none that come in.
+    pub fn forgo_offload(&self) {
+        self.trains.store(false, Ordering::Relaxed);
+        options::forgo_joining(&self.io);
     }
 
     /// Datagrams that were not sent because the kernel had no room.
@@ -163,7 +181,7 @@ impl Socket {
             && way.to.is_ipv4() == self.local.is_ipv4()
         {
             let size = u16::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
-            return match train::send(&self.io, way, Some(size), pieces) {
+            return match self.send_at_once(way, size, pieces) {
                 // Some network cards cannot, and say so only when asked: from now on datagrams go one by one, also these.
                 Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
                     self.trains.store(false, Ordering::Relaxed);
@@ -180,6 +198,17 @@ impl Socket {
             };
         }
         one_by_one()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Socket {
+    fn send_at_once(&self, way: Way, size: u16, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        #[cfg(test)]
+        if let error @ 1.. = self.refuses.swap(0, Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        train::send(&self.io, way, Some(size), pieces)
     }
 }
 

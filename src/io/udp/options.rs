@@ -83,6 +83,16 @@ pub(super) fn forgo_timestamps(socket: &tokio::net::UdpSocket) {
     let _ = socket;
 }
 
+/// Has the kernel join no datagrams that come in.
+pub(super) fn forgo_joining(socket: &tokio::net::UdpSocket) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = set_int(socket, nix::libc::SOL_UDP, nix::libc::UDP_GRO, 0) {
+        tracing::debug!(%error, "datagrams are joined");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Sets an option whose value is an `int`.
 #[cfg(target_os = "linux")]
 fn set_int(

@@ -216,7 +216,7 @@ async fn a_train_arrives_datagram_by_datagram_with_and_without_the_kernels_help(
         for helped in [true, false] {
             let (a, b) = (bind(ip), bind(ip));
             if !helped {
-                a.trains.store(false, Ordering::Relaxed);
+                [&a, &b].into_iter().for_each(Socket::forgo_offload);
             }
             for src in [None, Some(ip)] {
                 a.send_train(Way { to: b.local_addr(), src, tos: 0 }, 1_000, &pieces).expect("sent");
@@ -225,6 +225,25 @@ async fn a_train_arrives_datagram_by_datagram_with_and_without_the_kernels_help(
                 assert!(all.iter().all(|(from, _, _)| *from == a.local_addr()));
             }
         }
+    }
+}
+
+/// Network cards that cannot send trains say so when they are given one, some only later (EIO), others of one train
+/// (EINVAL).
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_train_that_is_refused_goes_one_by_one_and_is_not_lost() {
+    let pieces = train();
+    let pieces = pieces.each_ref().map(|piece| IoSlice::new(piece));
+    for (error, then) in [(nix::libc::EIO, false), (nix::libc::EINVAL, true)] {
+        let (a, b) = (bind(LOOPBACKS[0]), bind(LOOPBACKS[0]));
+        let way = Way { to: b.local_addr(), src: None, tos: 0 };
+        a.send_train(way, 1_000, &pieces).expect("sent");
+        a.refuses.store(error, Ordering::Relaxed);
+        a.send_train(way, 1_000, &pieces).expect("sent");
+        assert_eq!(a.trains.load(Ordering::Relaxed), then, "whether others are tried");
+        a.send_train(way, 1_000, &pieces).expect("sent");
+        assert_eq!((collect(&b, 33).await.len(), a.dropped()), (33, 0));
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::tun::Tun;
-use punchlan::offload::Vnet;
+use punchlan::offload::{Offload, Vnet};
 
 /// The far end.
 pub const B: &str = "10.82.0.2";
@@ -20,7 +20,7 @@ pub fn run(namespaces: &str) -> Result<()> {
         let mut tuns = Vec::new();
         for (namespace, address) in namespaces.split(' ').zip([A, B]) {
             setns(File::open(format!("/run/netns/{namespace}"))?, CloneFlags::CLONE_NEWNET)?;
-            let tun = Tun::open("floor", MTU)?;
+            let tun = Tun::open("floor", MTU, Offload::All)?;
             let addresses = Addresses { v4: Some(format!("{address}/24").parse()?), v6: Vec::new() };
             Network::open()?.configure(&tun, MTU, &addresses).await.context("configured")?;
             tuns.push(tun);
