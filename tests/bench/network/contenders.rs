@@ -56,9 +56,6 @@ pub fn all() -> Vec<Contender> {
     if let Some(path) = installed("edge", "N2N_EDGE") {
         all.push(contender("n2n", move |place| n2n(place, &path)));
     }
-    if let Some(path) = installed("vpncloud", "VPNCLOUD") {
-        all.push(contender("vpncloud", move |place| vpncloud(place, &path)));
-    }
     all
 }
 
@@ -285,30 +282,15 @@ fn openvpn(place: &Place, binary: &std::path::Path) -> Result<Running> {
     Ok(Running { programs, target: "10.81.0.2".to_owned() })
 }
 
+/// Debian's, of 2018. By itself it stays in the foreground.
 fn n2n(place: &Place, binary: &std::path::Path) -> Result<Running> {
-    let supernode = ["supernode", "/usr/sbin/supernode", "/usr/bin/supernode"];
-    let beside = binary.with_file_name(supernode[0]);
-    let supernode = [beside, supernode[1].into(), supernode[2].into()].into_iter().find(|path| path.exists());
-    let supernode = supernode.context("n2n's supernode is not there")?.display().to_string();
-    let mut programs = vec![start(&place.rv, place, "supernode", &supernode, &["-p", "7654", "-f"])?];
-    for (n, (namespace, own)) in [(&place.a, A), (&place.b, B)].into_iter().enumerate() {
-        let (device, address) = (format!("bn2n{n}"), format!("static:10.82.0.{}/24", n + 1));
-        let (node, own) = (format!("{RENDEZVOUS}:7654"), format!("{own}:{}", 7655 + n));
-        let args =
-            ["-d", &device, "-a", &address, "-c", "bench", "-k", "benchkey", "-A3", "-l", &node, "-e", &own, "-f"];
+    let supernode = installed("supernode", "N2N_SUPERNODE").context("n2n's supernode is not there")?;
+    let mut programs = vec![start(&place.rv, place, "supernode", &supernode.display().to_string(), &["-l", "7654"])?];
+    let node = format!("{RENDEZVOUS}:7654");
+    for (n, namespace) in [&place.a, &place.b].into_iter().enumerate() {
+        let (device, address) = (format!("bn2n{n}"), format!("10.82.0.{}", n + 1));
+        let args = ["-d", &device, "-a", &address, "-s", "255.255.255.0", "-c", "bench", "-k", "key", "-l", &node];
         programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
     }
     Ok(Running { programs, target: "10.82.0.2".to_owned() })
-}
-
-fn vpncloud(place: &Place, binary: &std::path::Path) -> Result<Running> {
-    let mut programs = Vec::new();
-    for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
-        let (device, address) = (format!("bvpnc{n}"), format!("10.83.0.{}/24", n + 1));
-        let (claim, peer) = (format!("10.83.0.{}/32", n + 1), format!("{far}:3210"));
-        let args = ["-t", "tun", "-d", &device, "--ip", &address, "--claim", &claim, "-c", &peer, "-l", "3210"];
-        let args = args.iter().copied().chain(["--password", "benchkey", "--no-port-forwarding"]).collect::<Vec<_>>();
-        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
-    }
-    Ok(Running { programs, target: "10.83.0.2".to_owned() })
 }
