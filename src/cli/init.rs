@@ -7,7 +7,7 @@ use super::{Failure, block_on, files, output};
 use crate::addr::is_private_net;
 use crate::config::{self, NetConfig, NetworkConfig, PeerConfig};
 use crate::crypto::NetworkSecrets;
-use crate::daemon;
+use crate::daemon::{self, OTHER_SUBNET};
 use crate::id::{Epoch, NetworkKey};
 use crate::io::entropy;
 use crate::io::net::{Clash, Network, Route};
@@ -59,9 +59,6 @@ pub(super) fn warn_of_subnet(subnet: Ipv4Net, routes: &[Route]) {
         output::warn(&format!("{}\n  help: {OTHER_SUBNET}", daemon::public_subnet(subnet)));
     }
 }
-
-const OTHER_SUBNET: &str =
-    "all of you choose another `subnet` under [network] in net.toml, one that nobody uses at home";
 
 fn next_steps(file: &str, config: &NetConfig) -> String {
     let network = &config.network;

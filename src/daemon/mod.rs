@@ -19,7 +19,6 @@ mod waiting;
 mod writer;
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -164,7 +163,6 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     };
     let ended = peer.run(control, news, reloads, stop).await;
     run_dir.remove();
-    tidy(&folders.run);
     ended.map(drop)
 }
 
@@ -177,16 +175,8 @@ fn offload() -> Result<Offload, Failure> {
     text.parse().map_err(|possible| Failure::Config(format!("{OFFLOAD}={text} is not understood: {possible}")))
 }
 
-/// In the temporary directory nothing of ours stays. Other parents are the system's, or the user's.
-fn tidy(run: &Path) {
-    if run.parent() == Some(&std::env::temp_dir()) {
-        // Not if another network is up beside this one: then it is not empty.
-        let _ = std::fs::remove_dir(run);
-    }
-}
-
 /// What to do when the subnet does not do.
-const OTHER_SUBNET: &str = "choose one that nobody's network uses, write it as `subnet` under [network] into every \
+pub(crate) const OTHER_SUBNET: &str = "choose one that nobody's network uses, write it as `subnet` under [network] into every \
                             member's net.toml, and start again";
 
 /// What is wrong with a subnet that is somebody's.
@@ -244,22 +234,4 @@ fn prefixes(overlay: &OverlayNet) -> Vec<IpNet> {
 fn ready_line(network: &str, interface: &str, me: &Owned) -> String {
     let v4 = me.v4.map(|addr| format!("{addr}, ")).unwrap_or_default();
     format!("{network} is up on {interface}: this machine is {v4}{} (see: punchlan status)", me.ula)
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_run_folder_in_the_temporary_directory_goes_and_any_other_stays() {
-        let own = tempfile::tempdir().expect("a folder in the temporary directory");
-        let other = own.path().join("run");
-        std::fs::create_dir(&other).expect("made");
-        tidy(&other);
-        tidy(own.path());
-        assert!(other.exists(), "it is not ours, and what it is in is not empty");
-        std::fs::remove_dir(&other).expect("removed");
-        tidy(own.path());
-        assert!(!own.path().exists());
-    }
 }

@@ -39,8 +39,6 @@ const INITIATIONS: (u32, u32) = (8, 16);
 /// Words of one peer in the session, a second and at once: an honest one has a few a minute, and all that it tells of
 /// strangers at once.
 const CONTROLS: (u32, u32) = (100, 400);
-/// Whoever speaks another version tries again sooner than this, or is listed.
-const VERSION_HOLDS: Duration = Duration::from_secs(300);
 /// Strangers that one peer tells of, a second and at once: all that it may know, each once.
 const TELLINGS: (u32, u32) = (4, 128);
 /// Changes that may follow each other at once: at the start, candidates come in one by one.
@@ -322,32 +320,6 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(id).filter(|peer| !peer.senior && seniors < SENIORS) {
             peer.senior = true;
             peer.punch.set_standing(Standing::Known);
-        }
-    }
-
-    /// A member, or one who has not said which, speaks another version.
-    pub(super) fn warn_of_version(&mut self, now: Instant, id: Option<&PeerId>, theirs: u8) {
-        let name = id.map_or_else(|| "a member".to_owned(), |id| self.shown_name(id));
-        let subject = id.map(ToString::to_string).unwrap_or_default();
-        let text = format!(
-            "{name} speaks protocol version {theirs}, this machine {VERSION}: install the same punchlan version on both"
-        );
-        let wall_ms = self.wall_ms(now);
-        if self.warnings.raise(wall_ms, "version", subject, text) {
-            self.other_versions.insert(id.copied(), now);
-        }
-    }
-
-    /// Whoever speaks another version does not say when it speaks ours: it is heard no longer, and listed nowhere.
-    fn end_warnings_of_version(&mut self, now: Instant) {
-        let is_listed = |id: &PeerId| self.servers.iter().any(|server| server.client.lists(id));
-        let over = |(id, heard): &(&Option<PeerId>, &Instant)| {
-            now - **heard >= VERSION_HOLDS && !id.as_ref().is_some_and(is_listed)
-        };
-        let over: Vec<Option<PeerId>> = self.other_versions.iter().filter(over).map(|(id, _)| *id).collect();
-        for id in over {
-            self.other_versions.remove(&id);
-            self.warnings.clear("version", &id.map(|id| id.to_string()).unwrap_or_default());
         }
     }
 

@@ -40,6 +40,7 @@ mod reconfigure;
 mod report;
 mod servers;
 mod shown;
+mod versions;
 mod waiting;
 mod warnings;
 

@@ -111,10 +111,17 @@ impl RunDir {
         with(&PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET))
     }
 
-    /// Removes the socket and the folder. What is gone already is no error.
+    /// Removes the socket and the folder, and what was made for it in the temporary directory, where nothing of ours
+    /// stays. What is gone already is no error.
     pub fn remove(&self) {
         let _ = std::fs::remove_file(self.socket());
         let _ = std::fs::remove_dir(&self.path);
+        if let Some(parent) = self.path.parent()
+            && parent.parent() == Some(&std::env::temp_dir())
+        {
+            // Not if another network is up beside this one: then it is not empty.
+            let _ = std::fs::remove_dir(parent);
+        }
     }
 }
 

@@ -112,3 +112,17 @@ fn networks_and_a_rendezvous_have_folders_apart() {
     let rendezvous = StateDir::open_rendezvous(folder.path()).expect("rendezvous");
     assert_ne!(*rendezvous.device_seed(|| [1; 32]).expect("made"), [0; 32]);
 }
+
+#[cfg(unix)]
+#[test]
+fn an_empty_run_folder_in_the_temporary_directory_goes_and_any_other_stays() {
+    let own = tempfile::tempdir().expect("a folder in the temporary directory");
+    let other = own.path().join("run");
+    let [elsewhere, here] = [other.as_path(), own.path()].map(|parent| RunDir::create(parent, &NETWORK).expect("made"));
+    elsewhere.remove();
+    here.remove();
+    assert!(other.exists(), "it is not ours, and what it is in is not empty");
+    std::fs::remove_dir(&other).expect("removed");
+    here.remove();
+    assert!(!own.path().exists());
+}

@@ -13,6 +13,7 @@
 //! relay sent under them is taken after that too.
 
 mod attempt;
+mod event;
 mod inbound;
 mod link;
 mod members;
@@ -26,6 +27,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use self::attempt::{Attempt, SentHello};
+pub use self::event::Event;
 use self::link::Link;
 use self::members::Members;
 use self::wishes::Wishes;
@@ -56,58 +58,6 @@ const MAX_ACKS: usize = 128;
 const NOTICE_TIME: Duration = Duration::from_secs(20);
 /// How long a leave is repeated.
 const LEAVE_TIME: Duration = Duration::from_millis(1500);
-
-/// What a client tells its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Look up the host name and call [`Client::set_addresses`] or [`Client::unresolved`].
-    ResolveAgain,
-    /// The server sees this socket at this address. Comes before the registration, so that the first announcement
-    /// can name it.
-    Observed {
-        /// Our socket.
-        socket: SocketId,
-        /// Its address outside.
-        addr: SocketAddr,
-    },
-    /// The registration stands.
-    Registered,
-    /// It does not stand any more; attempts go on.
-    Lost,
-    /// The server said no, with a sentence for people. Attempts go on with growing pauses.
-    Refused(String),
-    /// The same device runs somewhere else: its state folder was copied.
-    Duplicate,
-    /// A member is listed, or its announcement or address changed.
-    Member {
-        /// Who.
-        peer: PeerId,
-        /// Where the server sees it.
-        observed: Option<SocketAddr>,
-        /// Its sealed announcement.
-        sealed: Vec<u8>,
-    },
-    /// A member is not listed any more.
-    Left {
-        /// Who.
-        peer: PeerId,
-    },
-    /// Both sides are told now to search a path.
-    Introduced {
-        /// The other.
-        peer: PeerId,
-    },
-    /// The relay channel is open on both ends.
-    RelayOpen {
-        /// The other.
-        peer: PeerId,
-    },
-    /// It is not any more. It opens again by itself while it is wished for.
-    RelayClosed {
-        /// The other.
-        peer: PeerId,
-    },
-}
 
 /// Where a registration stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

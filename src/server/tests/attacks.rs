@@ -110,12 +110,7 @@ fn reason(answers: &[Vec<u8>]) -> Option<Reason> {
 /// Datagrams of every kind, as a stranger can make them.
 fn of_every_kind() -> Vec<Vec<u8>> {
     let mut world = World::new();
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 2);
-    let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
+    let (a, b) = world.relayed_pair();
     world.relay(a, b, &[0xE0; 200]);
     world.run(S);
     let mut all: Vec<Vec<u8>> = world.wire.into_iter().map(|packet| packet.bytes).collect();
@@ -571,12 +566,7 @@ fn oversized_and_damaged_items_are_dropped() {
 #[test]
 fn mutated_datagrams_of_a_live_session_harm_nobody() {
     let mut world = World::new();
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 3);
-    let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
+    let (a, b) = world.relayed_pair();
     let captured = world.wire.clone();
     let mut rng = Seed::from_u64(3).rng();
     let mut delivered = 0;

@@ -121,12 +121,7 @@ fn who_falls_silent_is_gone_after_60_s() {
 #[test]
 fn a_restarted_server_is_noticed_by_a_relayed_packet_within_a_round_trip_or_two() {
     let mut world = World::new();
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 3);
-    let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
+    let (a, b) = world.relayed_pair();
     assert!(world.relay(a, b, b"before"));
     world.run(S);
     world.start();
@@ -188,12 +183,8 @@ fn a_server_that_stops_says_so() {
 #[test]
 fn a_new_source_address_needs_a_new_cookie_and_keeps_everything_else() {
     let mut world = World::new();
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 3);
+    let (a, b) = world.relayed_pair();
     let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
     let moved = "203.0.113.200:7".parse().expect("address");
     world.peers[b].addr = moved;
     world.wire.clear();
@@ -305,12 +296,8 @@ fn a_channel_opens_when_both_want_it_and_closes_when_one_does_not() {
 #[test]
 fn what_the_relay_sent_before_a_new_registration_and_is_overtaken_by_it_is_taken() {
     let mut world = World::new();
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 3);
-    let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
+    let (a, b) = world.relayed_pair();
+    let id_a = world.id(a);
     assert!(world.relay(a, b, b"slow"));
     // It takes a longer way from the server on.
     world.delay = MS * 300;

@@ -116,12 +116,7 @@ fn relayed_traffic_over_the_limit_is_dropped_counted_and_said() {
     let mut config = Config::default();
     config.relay.prefix_bytes = 100_000;
     let mut world = World::with(config);
-    let (a, b) = (world.join(1, 1), world.join(1, 2));
-    world.run(S * 3);
-    let (id_a, id_b) = (world.id(a), world.id(b));
-    world.peers[a].client.open_channel(world.now, id_b);
-    world.peers[b].client.open_channel(world.now, id_a);
-    world.run(S);
+    let (a, b) = world.relayed_pair();
     for _ in 0..1000 {
         assert!(world.relay(a, b, &[0; 1000]));
         world.run(MS);

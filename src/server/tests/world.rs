@@ -143,6 +143,18 @@ impl World {
         n
     }
 
+    /// Two peers of one network with a channel between them.
+    pub(super) fn relayed_pair(&mut self) -> (usize, usize) {
+        let pair @ (a, b) = (self.join(1, 1), self.join(1, 2));
+        self.run(S * 3);
+        for (from, to) in [(a, b), (b, a)] {
+            let to = self.id(to);
+            self.peers[from].client.open_channel(self.now, to);
+        }
+        self.run(S);
+        pair
+    }
+
     pub(super) fn id(&self, peer: usize) -> PeerId {
         self.peers[peer].id()
     }

@@ -136,11 +136,8 @@ relay_mbit_per_prefix = 100_000
 ";
 
 /// Programs that `wg` speaks to: what they are called, their commands, and where else they may be.
-const WIREGUARDS: [(&str, &str, &str); 3] = [
-    ("wireguard-go", "wireguard-go", "WIREGUARD_GO"),
-    ("boringtun", "boringtun-cli", "BORINGTUN"),
-    ("gotatun", "gotatun", "GOTATUN"),
-];
+const WIREGUARDS: [(&str, &str, &str); 2] =
+    [("wireguard-go", "wireguard-go", "WIREGUARD_GO"), ("boringtun", "boringtun-cli", "BORINGTUN")];
 
 fn wireguard(place: &Place, binary: &std::path::Path) -> Result<Running> {
     let name = binary.file_name().context("a program")?.display().to_string();
