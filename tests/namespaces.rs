@@ -8,6 +8,8 @@
 
 mod lab;
 
+#[path = "namespaces/beyond.rs"]
+mod beyond;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]

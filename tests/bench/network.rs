@@ -105,6 +105,17 @@ fn print_table(all: &[Contender], results: &[Vec<Measured>]) {
         }
         println!();
     }
+    for (contender, results) in all.iter().zip(results) {
+        let of_relay = |value: Value| spread(results, value).map(|(_, median, _)| median);
+        let [stream, packets] =
+            [|m: &Measured| Some(m.relay?.stream), |m: &Measured| Some(m.relay?.packets / 1e3)].map(of_relay);
+        if let (Some(stream), Some(packets)) = (stream, packets) {
+            println!(
+                "{}: a core of the relay carries {stream:.0} Mbit/s of a stream, {packets:.0} k/s of 100 B",
+                contender.name
+            );
+        }
+    }
 }
 
 /// Least, median, most.

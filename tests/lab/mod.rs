@@ -14,6 +14,7 @@
 //! sites that ask for it. Everything has addresses of the documentation ranges and stays in namespaces of
 //! this lab, which vanish with it.
 //!
+//! - [`cable`]: a link that does nothing for the kernel.
 //! - [`netns`]: namespaces, entered by threads and programs.
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
 //! - [`line`]: makes ways long or bad.
@@ -26,6 +27,7 @@
 #![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
 #![allow(clippy::print_stderr, reason = "a failed test shows what its programs said")]
 
+pub mod cable;
 pub mod gateway;
 pub mod line;
 #[path = "../common/nat.rs"]

@@ -9,6 +9,7 @@ use punchlan::node::status::{PathKind, PeerState};
 use ring::digest::{Context, SHA256};
 
 use crate::lab::line::Line;
+use crate::lab::netns::Namespace;
 use crate::lab::programs::{Network, Peer, Program, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan, netns};
@@ -176,7 +177,15 @@ fn datagrams_of_every_size(receiver: &Peer<'_>, to: IpAddr, sender: &Peer<'_>, f
 
 /// A file from `sender` to `receiver` by TCP; the digest of what arrived.
 pub(crate) fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketAddr) -> Result<Vec<u8>> {
-    let listener = receiver.host.netns.enter(|| TcpListener::bind(address))?.context("the overlay address is local")?;
+    pass_file((&receiver.host.netns, address), (&sender.host.netns, address))
+}
+
+/// A file by TCP, from a machine that sends it to an address, to the machine where it arrives at another; its digest.
+pub(crate) fn pass_file(
+    (receiver, listen): (&Namespace, SocketAddr),
+    (sender, to): (&Namespace, SocketAddr),
+) -> Result<Vec<u8>> {
+    let listener = receiver.enter(|| TcpListener::bind(listen))?.with_context(|| format!("{listen} is local"))?;
     std::thread::scope(|scope| {
         let arrived = scope.spawn(move || -> Result<Vec<u8>> {
             let (mut bytes, mut hash) = (vec![0; BLOCK], Context::new(&SHA256));
@@ -189,7 +198,7 @@ pub(crate) fn send_file(receiver: &Peer<'_>, sender: &Peer<'_>, address: SocketA
                 }
             }
         });
-        let mut stream = sender.host.netns.enter(|| TcpStream::connect_timeout(&address, PATIENCE))??;
+        let mut stream = sender.enter(|| TcpStream::connect_timeout(&to, PATIENCE))??;
         each_block(|block| stream.write_all(block))?;
         drop(stream);
         arrived.join().expect("the receiver does not panic")

@@ -22,8 +22,10 @@ pub struct Contender {
 
 /// Its programs while they run.
 pub struct Running {
-    /// Those whose time and memory count.
+    /// Those whose time and memory count…
     pub programs: Vec<Program>,
+    /// …and the relay's, if all goes through one.
+    pub relay: Option<Program>,
     /// Where the other end is reached, from `a`.
     pub target: String,
 }
@@ -31,7 +33,7 @@ pub struct Running {
 /// All that this machine has.
 pub fn all() -> Vec<Contender> {
     let mut all = vec![
-        contender("bare veth", |_| Ok(Running { programs: Vec::new(), target: B.to_owned() })),
+        contender("bare veth", |_| Ok(Running { programs: Vec::new(), relay: None, target: B.to_owned() })),
         contender("floor: TUN to TUN", floor),
         contender("punchlan", |place| punchlan(place, PUNCHLAN, false)),
         contender("punchlan, relayed", |place| punchlan(place, PUNCHLAN, true)),
@@ -93,7 +95,7 @@ fn floor(place: &Place) -> Result<Running> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env("PUNCHLAN_BENCH_FLOOR", format!("{} {}", place.a.name(), place.b.name()));
     let program = Program::start(command, place.folder().join("floor.log"))?;
-    Ok(Running { programs: vec![program], target: crate::floor::B.to_owned() })
+    Ok(Running { programs: vec![program], relay: None, target: crate::floor::B.to_owned() })
 }
 
 fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
@@ -125,8 +127,14 @@ fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
         Program::start(command, place.folder().join(format!("{name}.log")))
     };
     let rendezvous = up(&place.rv, "rv", &["rendezvous", "--config", &limits])?;
-    let programs = vec![up(&place.a, "a", &["up", &founder])?, up(&place.b, "b", &["up", &guest])?, rendezvous];
-    Ok(Running { programs, target: "10.77.0.2".to_owned() })
+    let mut programs = vec![up(&place.a, "a", &["up", &founder])?, up(&place.b, "b", &["up", &guest])?];
+    let relay = if relayed {
+        Some(rendezvous)
+    } else {
+        programs.extend([rendezvous]);
+        None
+    };
+    Ok(Running { programs, relay, target: "10.77.0.2".to_owned() })
 }
 
 const RELAY_WITHOUT_LIMITS: &str = "[limits]
@@ -181,7 +189,7 @@ fn wireguard(place: &Place, binary: &std::path::Path) -> Result<Running> {
         ]))?;
         namespace.ip(&format!("addr add 10.78.0.{}/24 dev {interface}\nlink set {interface} up", n + 1))?;
     }
-    Ok(Running { programs, target: "10.78.0.2".to_owned() })
+    Ok(Running { programs, relay: None, target: "10.78.0.2".to_owned() })
 }
 
 fn nebula(place: &Place, binary: &std::path::Path) -> Result<Running> {
@@ -209,7 +217,7 @@ firewall: {{outbound: [{{port: any, proto: any, host: any}}], inbound: [{{port: 
         let config = write(place, &format!("{name}.yml"), &config)?;
         programs.push(start(namespace, place, &name, &binary.display().to_string(), &["-config", &config])?);
     }
-    Ok(Running { programs, target: "10.79.0.2".to_owned() })
+    Ok(Running { programs, relay: None, target: "10.79.0.2".to_owned() })
 }
 
 fn tinc(place: &Place, binary: &std::path::Path) -> Result<Running> {
@@ -241,7 +249,7 @@ fn tinc(place: &Place, binary: &std::path::Path) -> Result<Running> {
             &["-D", "-c", &folder, &pid],
         )?);
     }
-    Ok(Running { programs, target: "10.80.0.2".to_owned() })
+    Ok(Running { programs, relay: None, target: "10.80.0.2".to_owned() })
 }
 
 fn openvpn(place: &Place, binary: &std::path::Path) -> Result<Running> {
@@ -276,7 +284,7 @@ fn openvpn(place: &Place, binary: &std::path::Path) -> Result<Running> {
         ];
         programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
     }
-    Ok(Running { programs, target: "10.81.0.2".to_owned() })
+    Ok(Running { programs, relay: None, target: "10.81.0.2".to_owned() })
 }
 
 /// Debian's, of 2018. By itself it stays in the foreground.
@@ -289,5 +297,5 @@ fn n2n(place: &Place, binary: &std::path::Path) -> Result<Running> {
         let args = ["-d", &device, "-a", &address, "-s", "255.255.255.0", "-c", "bench", "-k", "key", "-l", &node];
         programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
     }
-    Ok(Running { programs, target: "10.82.0.2".to_owned() })
+    Ok(Running { programs, relay: None, target: "10.82.0.2".to_owned() })
 }

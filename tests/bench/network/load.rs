@@ -32,6 +32,17 @@ pub struct Measured {
     pub loaded: (f64, f64),
     /// Resident, all its programs, the largest of them after the load.
     pub memory: Option<f64>,
+    /// What its relay carries in a second of a core.
+    pub relay: Option<Relayed>,
+}
+
+/// Carried in a second of one core.
+#[derive(Clone, Copy, Debug)]
+pub struct Relayed {
+    /// Mbit of a TCP stream.
+    pub stream: f64,
+    /// Packets of 100 bytes that arrive.
+    pub packets: f64,
 }
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -50,9 +61,10 @@ pub fn measure(place: &Place, running: &Running, time: Duration) -> Result<Measu
     let listening = Program::start(listen, place.folder().join("iperf3.log"))?;
     await_true("iperf3 to listen", PATIENCE, || Ok(listening.said().contains("listening")))?;
     let idle = ping(&place.a, &running.target, Duration::from_secs(1))?;
-    let before = cpu(running)?;
+    let (before, relay_before) = (cpu(&running.programs)?, cpu(&running.relay)?);
     let (tcp, bytes) = iperf(place, &running.target, time, &[])?;
-    let spent = cpu(running)? - before;
+    let relay_stream = cpu(&running.relay)? - relay_before;
+    let spent = cpu(&running.programs)? - before + relay_stream;
     let (tcp4, _) = iperf(place, &running.target, time, &["-P4"])?;
     let (reverse, _) = iperf(place, &running.target, time, &["-R"])?;
     let loaded = std::thread::scope(|scope| {
@@ -62,11 +74,24 @@ pub fn measure(place: &Place, running: &Running, time: Duration) -> Result<Measu
         busy.join().unwrap()?;
         loaded
     })?;
+    let (start, relay_before) = (Instant::now(), cpu(&running.relay)?);
     let small = flood(place, target, 100, time)?;
+    let (flooded, relay_flood) = (start.elapsed().as_secs_f64(), cpu(&running.relay)? - relay_before);
     let datagrams = flood(place, target, 1_200, time)? * 1_200.0 * 8.0 / 1e6;
-    let memory = running.programs.iter().map(resident).collect::<Result<Vec<f64>>>()?.into_iter().reduce(f64::max);
+    let memory = running
+        .programs
+        .iter()
+        .chain(&running.relay)
+        .map(resident)
+        .collect::<Result<Vec<f64>>>()?
+        .into_iter()
+        .reduce(f64::max);
     let cpu = (!running.programs.is_empty()).then(|| spent / (bytes / 1e9));
-    Ok(Measured { tcp, tcp4, reverse, cpu, small, datagrams, idle, loaded, memory })
+    let relay = running
+        .relay
+        .is_some()
+        .then(|| Relayed { stream: bytes * 8.0 / 1e6 / relay_stream, packets: small * flooded / relay_flood });
+    Ok(Measured { tcp, tcp4, reverse, cpu, small, datagrams, idle, loaded, memory, relay })
 }
 
 /// Mbit/s and bytes that arrived.
@@ -138,10 +163,10 @@ fn count(socket: &UdpSocket, arrived: &AtomicU64, end: &AtomicBool) -> Result<()
     Ok(())
 }
 
-/// Seconds of all its programs so far, children included.
-fn cpu(running: &Running) -> Result<f64> {
+/// Seconds of programs so far.
+fn cpu<'a>(programs: impl IntoIterator<Item = &'a Program>) -> Result<f64> {
     let mut ticks = 0;
-    for program in &running.programs {
+    for program in programs {
         let stat = fs::read_to_string(format!("/proc/{}/stat", program.pid()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().context("a name")?.split_whitespace().collect();
         // utime and stime (proc(5)).
