@@ -122,6 +122,28 @@ fn the_kernel_leaves_to_us_what_it_is_asked_to_and_no_more() {
 }
 
 #[test]
+fn a_super_packet_is_no_longer_than_it_may_be() {
+    in_namespace(async {
+        let (tun, network) = up().await;
+        network.limit_super_packets(&tun, 61_000).await;
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bound");
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1_200).expect("set");
+        let mut buf = vec![0; AT + 65_536];
+        for (sent, first) in [(60_000, 60_000), (62_400, 1_200)] {
+            socket.send_to(&vec![7; sent], "10.77.0.2:7777").expect("sent");
+            let mut arrived = Vec::new();
+            while arrived.iter().sum::<usize>() < sent {
+                let (_, len) = within(tun.recv(&mut buf, AT, &mut [])).await.expect("in time").expect("a packet");
+                if destination(&buf[AT..AT + len]) == Some(ip("10.77.0.2")) {
+                    arrived.push(len - 28);
+                }
+            }
+            assert_eq!(arrived[0], first, "{sent} bytes");
+        }
+    });
+}
+
+#[test]
 fn what_does_not_fit_into_the_first_place_goes_on_in_the_rest() {
     in_namespace(async {
         let (tun, _) = up().await;

@@ -12,6 +12,7 @@ mod failure;
 mod notify;
 mod outward;
 mod packets;
+mod pool;
 mod reload;
 mod requests;
 mod run;
@@ -38,7 +39,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
 use crate::io::{clock, entropy, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig, SUPER_PACKET};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
@@ -137,6 +138,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         None => Failure::Failed(format!("no TUN interface could be made: {error}")),
     })?;
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
+    net.limit_super_packets(&tun, SUPER_PACKET).await;
 
     let run_dir = RunDir::create(&folders.run, &id).map_err(|error| failure::of_run(&folders.run, &error))?;
     let control = control::Server::bind(&run_dir)?;

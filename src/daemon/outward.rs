@@ -13,7 +13,7 @@
 //! What is left waits for the next turn, which comes at once, but after the sockets have had theirs. Nothing waits for
 //! anything else.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 
 use super::packets::{Runs, Sockets};
@@ -71,9 +71,9 @@ struct Sealed {
 }
 
 impl Outward {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> io::Result<Self> {
         let train = vec![0; TRAIN].into_boxed_slice();
-        Self { waiting: Waiting::new(), sealed: Vec::with_capacity(PACKETS), train }
+        Ok(Self { waiting: Waiting::new()?, sealed: Vec::with_capacity(PACKETS), train })
     }
 
     /// Where the next packet is to be read to, from [`HEADROOM`] on, and its rest.
@@ -109,6 +109,7 @@ impl Outward {
                 break;
             }
         }
+        self.waiting.rest(clock());
         let Lost { full, long } = self.waiting.take_lost();
         node.count_drops("queue-full", full);
         node.count_drops("queue-long", long);
@@ -270,13 +271,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_reads_a_little_more_than_it_sends_and_the_rest_leaves_in_the_next() {
-        let (mut node, mut outward) = (node(), Outward::new());
+        let (mut node, mut outward) = (node(), Outward::new().expect("there is room"));
         assert_eq!(turns(&mut node, &mut outward, 1, 100, Duration::ZERO).await, READ);
         assert_eq!((given(&node), outward.has_more()), (SENT, true));
         empty(&mut node, &mut outward).await;
         assert_eq!(given(&node), READ);
         // Of large ones fewer; what was read before the turn is one of them.
-        let (mut node, mut outward) = (self::node(), Outward::new());
+        let (mut node, mut outward) = (self::node(), Outward::new().expect("there is room"));
         let sockets = Sockets { v4: Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), v6: None };
         let first = read(outward.room(), &packet(7, 0, 1_400, 0));
         let mut bytes = 0;
@@ -296,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn packets_for_which_there_is_no_slot_are_counted() {
-        let (mut node, mut outward) = (node(), Outward::new());
+        let (mut node, mut outward) = (node(), Outward::new().expect("there is room"));
         let read = turns(&mut node, &mut outward, 100, 100, Duration::ZERO).await;
         assert_eq!((given(&node), node.dropped("queue-long")), (100 * SENT, 0));
         let full = node.dropped("queue-full");
@@ -307,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn packets_that_are_lost_to_tell_that_the_queue_stands_are_counted() {
-        let (mut node, mut outward) = (node(), Outward::new());
+        let (mut node, mut outward) = (node(), Outward::new().expect("there is room"));
         let read = turns(&mut node, &mut outward, 30, 1_400, Duration::from_millis(10)).await;
         let told = node.dropped("queue-long");
         assert!((2..=6).contains(&told), "{told}");

@@ -63,7 +63,7 @@ impl<S: Source> Peer<S> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut changes = watch_network();
         let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
-        let mut outward = Outward::new();
+        let mut outward = Outward::new().map_err(|error| Failure::Failed(format!("no memory: {error}")))?;
         let mut stop = std::pin::pin!(stop);
         loop {
             self.drain().await;

@@ -6,7 +6,9 @@
 //! next packet: where there was none left, the head of the longest queue has gone.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use super::pool::Pool;
 use crate::fair::{Fair, Fate, Flow, Slot};
 use crate::node::{HEADROOM, MTU, TAILROOM};
 use crate::offload::{Vnet, mark, understands_marks};
@@ -14,9 +16,10 @@ use crate::sans::Instant;
 
 /// Slots for packets, …
 const SMALL: Slot = 512;
-/// …and for super-packets: fewer would lose what a few streams have on their way. The system claims their memory as far as
-/// they were ever filled.
+/// …and for super-packets: fewer would lose what a few streams have on their way.
 const LARGE: Slot = 128;
+/// Slots that were not needed for so long give their memory back.
+const NEEDED: Duration = Duration::from_secs(10);
 /// Bytes of the largest super-packet.
 const SUPER: usize = 1 << 16;
 /// Where the part of a packet begins that a small slot has no room for.
@@ -31,6 +34,8 @@ pub(super) struct Waiting {
     /// What the kernel said of the packet in each slot, and its length.
     said: Box<[(Vnet, usize)]>,
     lost: Lost,
+    /// When it was last looked whether the pools need what they have.
+    renewed: Instant,
 }
 
 /// Packets that were dropped.
@@ -42,26 +47,17 @@ pub(super) struct Lost {
     pub(super) long: u64,
 }
 
-/// Slots of one size, each a packet with room around it.
-#[derive(Debug)]
-struct Pool {
-    store: Box<[u8]>,
-    slot_len: usize,
-    first: Slot,
-    /// What was freed last is filled first: its memory is there, and in the cache.
-    free: Vec<Slot>,
-}
-
 impl Waiting {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> std::io::Result<Self> {
         let slots = SMALL + LARGE;
-        Self {
+        Ok(Self {
             fair: Fair::new(slots),
-            small: Pool::new(0..SMALL, REST + TAILROOM),
-            large: Pool::new(SMALL..slots, HEADROOM + SUPER + TAILROOM),
+            small: Pool::new(0..SMALL, REST + TAILROOM)?,
+            large: Pool::new(SMALL..slots, HEADROOM + SUPER + TAILROOM)?,
             said: vec![(Vnet::PLAIN, 0); slots.into()].into_boxed_slice(),
             lost: Lost::default(),
-        }
+            renewed: Instant::ZERO,
+        })
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -89,8 +85,8 @@ impl Waiting {
         let (flow, markable) = (Flow::of(packet), understands_marks(packet));
         self.fair.push(now, slot, flow, len, markable);
         let before = self.lost.full;
-        while self.small.free.is_empty() || self.large.free.is_empty() {
-            let of = if self.small.free.is_empty() { self.small.slots() } else { self.large.slots() };
+        while self.small.is_empty() || self.large.is_empty() {
+            let of = if self.small.is_empty() { self.small.slots() } else { self.large.slots() };
             // Where none of these is the first of its queue, others have to go before it.
             let Some(slot) = self.fair.evict(|slot| of.contains(&slot)).or_else(|| self.fair.evict(|_| true)) else {
                 break;
@@ -139,7 +135,16 @@ impl Waiting {
     /// The packet in the slot is gone.
     pub(super) fn free(&mut self, slot: Slot) {
         let pool = if slot < SMALL { &mut self.small } else { &mut self.large };
-        pool.free.push(slot);
+        pool.give(slot);
+    }
+
+    /// Nothing waits now: the memory of a passing need goes back to the system, sometimes.
+    pub(super) fn rest(&mut self, now: Instant) {
+        if self.is_empty() && now.since(self.renewed) >= NEEDED {
+            self.renewed = now;
+            self.small.renew();
+            self.large.renew();
+        }
     }
 
     /// What was lost since this was asked for last.
@@ -152,46 +157,8 @@ impl Waiting {
     }
 }
 
-impl Pool {
-    fn new(slots: Range<Slot>, slot_len: usize) -> Self {
-        let store = vec![0; slots.len() * slot_len].into_boxed_slice();
-        Self { store, slot_len, first: slots.start, free: slots.rev().collect() }
-    }
-
-    /// Its slots.
-    fn slots(&self) -> Range<Slot> {
-        let count = self.store.len() / self.slot_len;
-        self.first..self.first + Slot::try_from(count).expect("it was made of a range of them")
-    }
-
-    /// The slot that is filled next.
-    fn next(&self) -> Slot {
-        *self.free.last().expect("one is always free")
-    }
-
-    fn take(&mut self) -> Slot {
-        self.free.pop().expect("one is always free")
-    }
-
-    fn place(&self, slot: Slot) -> Range<usize> {
-        let start = usize::from(slot - self.first) * self.slot_len;
-        start..start + self.slot_len
-    }
-
-    fn get(&self, slot: Slot) -> &[u8] {
-        &self.store[self.place(slot)]
-    }
-
-    fn get_mut(&mut self, slot: Slot) -> &mut [u8] {
-        let place = self.place(slot);
-        &mut self.store[place]
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// An IPv4 packet of UDP: its last bytes are `n`, as much as one can tell of it.
@@ -232,7 +199,7 @@ pub(super) mod tests {
 
     #[test]
     fn packets_of_all_lengths_are_whole_in_a_slot_that_was_used_a_moment_ago() {
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new().expect("there is room");
         for (n, len) in
             [28, 600, 1_399, 1_400, 1_401, 2_800, 65_535].into_iter().cycle().zip(0..).take(100).map(|(a, b)| (b, a))
         {
@@ -247,7 +214,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_small_packet_overtakes_those_of_another_flow() {
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new().expect("there is room");
         for n in 0..3 {
             push(&mut waiting, Instant::ZERO, &packet(7, 0, 60_000, n));
         }
@@ -259,7 +226,7 @@ pub(super) mod tests {
 
     #[test]
     fn where_no_slot_is_left_the_head_of_the_longest_queue_goes() {
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new().expect("there is room");
         // All but one to read to.
         for n in 0..130 {
             push(&mut waiting, Instant::ZERO, &packet(7, 0, 60_000, n));
@@ -287,7 +254,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_goes_is_free_again_even_where_only_others_can_go() {
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new().expect("there is room");
         // Of one flow, so that its small ones stand behind its large ones.
         for n in 0..3 {
             push(&mut waiting, Instant::ZERO, &packet(7, 0, 60_000, n));
@@ -297,13 +264,13 @@ pub(super) mod tests {
         }
         assert_eq!(waiting.take_lost().full, 3 + 600 - 511);
         assert_eq!(std::iter::from_fn(|| pop(&mut waiting, Instant::ZERO)).count(), 511);
-        assert_eq!((waiting.small.free.len(), waiting.large.free.len()), (SMALL.into(), LARGE.into()));
+        assert_eq!((waiting.small.free(), waiting.large.free()), (SMALL.into(), LARGE.into()));
     }
 
     #[test]
     fn a_queue_that_stands_marks_packets_or_loses_them() {
         for (tos, marked) in [(0xb8, 0), (0xba, 5)] {
-            let mut waiting = Waiting::new();
+            let mut waiting = Waiting::new().expect("there is room");
             let mut now = Instant::ZERO + Duration::from_secs(1);
             let (mut got, mut marks) = (0, 0);
             for _ in 0..20 {

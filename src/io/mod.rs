@@ -12,6 +12,7 @@
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
+//! | memory that goes back to the system | [`memory`] |
 //! | names | [`resolve`] |
 //! | the state and run folders | [`store`] |
 //! | what is missing before a TUN can be made | [`permission`] |
@@ -24,6 +25,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod interfaces;
+pub mod memory;
 pub mod net;
 pub mod permission;
 mod port_holder;

@@ -54,6 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
+pub use outbound::SUPER_PACKET;
 pub use reconfigure::Changeable;
 
 use crate::crypto::{CookieJar, Identity, Signed};

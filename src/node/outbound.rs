@@ -31,6 +31,15 @@ const MAX_PINGS: usize = 64;
 const TRAIN: usize = 64;
 const TRAIN_BYTES: usize = 65_000;
 
+/// Full segments of a train, whichever way it goes.
+const FULL: usize = TRAIN_BYTES / (RELAY_HEADER + HEADER + 1 + Segment::LEN + MTU as usize + TAG);
+/// Bytes of a super-packet that has one full segment more, at least: TCP over IPv6 with timestamps has the least in each.
+const TOO_MANY: usize = (FULL + 1) * (MTU as usize - 40 - 20 - 12);
+/// Super-packets of no more bytes are one train; a longer one would be a full train, and a second for the little that is
+/// left, which costs nearly as much.
+pub const SUPER_PACKET: usize = TOO_MANY - 1;
+const _: () = assert!(FULL < TRAIN && SUPER_PACKET <= u16::MAX as usize);
+
 /// Where the sealed datagram begins: the packet stands at [`HEADROOM`], before it the inner kind and the header.
 const SEALED_AT: usize = HEADROOM - 1 - HEADER;
 const _: () = assert!(SEALED_AT >= RELAY_HEADER && TAILROOM >= TAG);
@@ -69,7 +78,10 @@ impl Node {
         peer.punch.data_sent(now, choice.via);
         let lead = if choice.via.is_direct() { 0 } else { RELAY_HEADER };
         let range = SEALED_AT - lead..buf.len() - TAILROOM + TAG;
-        let Some((socket, to)) = self.seal_for(now, id, choice.via, &mut buf[range.clone()], lead) else {
+        if peer.session.seal(now, Channel::Data, &mut buf[SEALED_AT..range.end]).is_err() {
+            return self.not_sent("no-keys");
+        }
+        let Some((socket, to)) = self.address(id, choice.via, &mut buf[range.clone()], range.len()) else {
             return Outbound::Dropped;
         };
         if let Some(also) = choice.also {
@@ -99,7 +111,7 @@ impl Node {
         let lead = if via.is_direct() { 0 } else { RELAY_HEADER };
         let packet_at = lead + HEADER + 1 + Segment::LEN;
         let size = packet_at + cut.segment_len(*next) + TAG;
-        let (last, mut end, mut way) = (cut.count().min(*next + TRAIN), 0, None);
+        let (last, mut end) = (cut.count().min(*next + TRAIN), 0);
         while *next < last && end + size <= arena.len().min(TRAIN_BYTES) {
             let len = cut.segment_len(*next);
             let datagram = &mut arena[end..end + packet_at + len + TAG];
@@ -107,45 +119,39 @@ impl Node {
             datagram[packet_at - Segment::LEN..packet_at].copy_from_slice(&cut.descriptor(*next).encode());
             cut.write(*next, &mut datagram[packet_at..packet_at + len]);
             *next += 1;
-            way = self.seal_for(now, &id, via, datagram, lead);
-            if way.is_none() {
+            if peer.session.seal(now, Channel::Data, &mut datagram[lead..]).is_err() {
+                self.drops.count("no-keys");
                 break;
             }
             end += datagram.len();
         }
-        let (socket, to) = way.filter(|_| end > 0)?;
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.tx_bytes += (end - end.div_ceil(size) * (packet_at + TAG)) as u64;
-            peer.punch.data_sent(now, via);
+        if end == 0 {
+            return None;
         }
+        peer.tx_bytes += (end - end.div_ceil(size) * (packet_at + TAG)) as u64;
+        peer.punch.data_sent(now, via);
+        let (socket, to) = self.address(&id, via, &mut arena[..end], size)?;
         Some(Train { socket, to, range: 0..end, size })
     }
 
-    /// Seals the bytes from `lead` on for a peer, and puts the relay's header before them if the way is one; which
-    /// socket, and where to.
-    fn seal_for(
-        &mut self,
-        now: Instant,
-        id: &PeerId,
-        via: Via,
-        datagram: &mut [u8],
-        lead: usize,
-    ) -> Option<(SocketId, SocketAddr)> {
-        if self.peers.get_mut(id)?.session.seal(now, Channel::Data, &mut datagram[lead..]).is_err() {
-            self.drops.count("no-keys");
-            return None;
+    /// Where sealed datagrams of `size` bytes, the last maybe shorter, go; those that go through a relay get the header
+    /// that there is room for in front of each.
+    fn address(&mut self, id: &PeerId, via: Via, datagrams: &mut [u8], size: usize) -> Option<(SocketId, SocketAddr)> {
+        let server = match via {
+            Via::Direct { socket, remote } => return Some((socket, remote)),
+            Via::Relay { server } => server,
+        };
+        let mut way = None;
+        for datagram in datagrams.chunks_mut(size) {
+            let (lead, sealed) = datagram.split_at_mut(RELAY_HEADER);
+            let Some((header, socket, to)) = self.relay_header(server, id, sealed) else {
+                self.drops.count("no-relay");
+                return None;
+            };
+            lead.copy_from_slice(&header);
+            way = Some((socket, to));
         }
-        match via {
-            Via::Direct { socket, remote } => Some((socket, remote)),
-            Via::Relay { server } => {
-                let Some((header, socket, to)) = self.relay_header(server, id, &datagram[lead..]) else {
-                    self.drops.count("no-relay");
-                    return None;
-                };
-                datagram[..lead].copy_from_slice(&header);
-                Some((socket, to))
-            }
-        }
+        way
     }
 
     /// A segment as a packet of its own: for many, for nobody, for a peer without a session, or that takes no segments,

@@ -73,6 +73,16 @@ impl Network {
         Ok(true)
     }
 
+    /// Has the kernel make no super-packet of more than `bytes`. Best effort: longer ones travel in two trains.
+    pub async fn limit_super_packets(&self, tun: &Tun, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let message =
+            LinkUnspec::new_with_index(tun.index()).append_extra_attribute(LinkAttribute::GsoMaxSize(bytes)).build();
+        if let Err(error) = self.handle.link().set(message).execute().await {
+            tracing::debug!(error = %to_io(error), interface = tun.name(), "super-packets stay as long as they are");
+        }
+    }
+
     /// Waits until the kernel takes packets to `ip`, which it arranges some moments after it said yes.
     async fn settle(&self, tun: &Tun, ip: Ipv6Addr) {
         for _ in 0..SETTLE_LOOKS {

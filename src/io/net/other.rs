@@ -66,6 +66,9 @@ impl Network {
         }
     }
 
+    /// Nothing: these systems make no super-packets.
+    pub async fn limit_super_packets(&self, _tun: &Tun, _bytes: usize) {}
+
     /// The networks of this machine's interfaces, sorted.
     ///
     /// # Errors

@@ -8,12 +8,12 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use crate::addr::canonical;
 
-/// Buffers that one system call fills at most.
-const BUFFERS: usize = 8;
+/// Buffers that one system call fills at most: what they hold is still in the cache when it is opened.
+const BUFFERS: usize = 4;
 /// Bytes of one buffer: whatever UDP carries, and the most that the kernel joins.
 const BUFFER_LEN: usize = 1 << 16;
 
-/// Datagrams as one call received them. Make one per receiving loop and use it again: its 512 KiB is
+/// Datagrams as one call received them. Make one per receiving loop and use it again: its 256 KiB is
 /// claimed by the system only as far as traffic ever filled it.
 pub struct Batch {
     store: Box<[u8]>,

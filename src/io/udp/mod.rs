@@ -1,7 +1,7 @@
 //! UDP sockets. One socket of each family carries everything; IPv6 sockets are IPv6 alone, so that an
 //! IPv4-mapped address can never come in.
 //!
-//! Receiving is batched ([`Batch`]): one system call takes up to 8 buffers, each of which may hold up to
+//! Receiving is batched ([`Batch`]): one system call takes up to 4 buffers, each of which may hold up to
 //! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
 //! per datagram, or per train of datagrams that are equally long ([`Socket::send_train`]), and never waits: what the kernel has no room for is dropped and counted, as any router
 //! would. A hop limit and a TOS, where one is asked for, travel with their datagram and never touch the socket.
