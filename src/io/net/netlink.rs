@@ -137,6 +137,22 @@ impl Network {
         Ok(routes)
     }
 
+    /// The router that leads from here to the internet by IPv4; `None` without one, or where the way there needs none
+    /// (a modem, a tunnel). As the kernel would send, rules and all: so no other VPN's way is mistaken for one.
+    ///
+    /// # Errors
+    /// [`NetError::List`].
+    pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetError> {
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ON_THE_INTERNET, 32).build();
+        let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
+        let route = match answer.try_next().await.map_err(to_io) {
+            Ok(route) => route,
+            Err(error) if is_unreachable(&error) => None,
+            Err(error) => return Err(NetError::List(error)),
+        };
+        Ok(route.as_ref().and_then(next_hop))
+    }
+
     /// Deletes what crashed runs left: TUN devices named `{prefix}N` that no process holds any more. Their
     /// addresses and routes go with them. The names of those deleted.
     ///
@@ -210,6 +226,23 @@ fn shield(name: &str) {
             tracing::debug!(%error, path, "setting left as it is");
         }
     }
+}
+
+/// Where nobody has a route of their own to: the anycast address of port mappers, RFC 7723.
+const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
+
+/// The router that a route leads to, if one does.
+fn next_hop(message: &RouteMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
+}
+
+/// The kernel's answers when no route leads somewhere.
+fn is_unreachable(error: &io::Error) -> bool {
+    use nix::libc::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
+    matches!(error.raw_os_error(), Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL))
 }
 
 /// The route in a message, if it leads to unicast addresses.

@@ -5,6 +5,7 @@
 //! Routes are known here as far as interfaces show them: the network of each address.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -85,6 +86,17 @@ impl Network {
         routes.sort_unstable();
         routes.dedup();
         Ok(routes)
+    }
+
+    /// The router that leads from here to the internet by IPv4; `None` without one.
+    ///
+    /// # Errors
+    /// [`NetError::List`].
+    pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetError> {
+        let gateway = tokio::task::spawn_blocking(netdev::get_default_gateway).await;
+        let gateway = gateway.map_err(|error| NetError::List(io::Error::other(error)))?;
+        // Its only error is that there is none.
+        Ok(gateway.ok().and_then(|router| router.ipv4.first().copied()))
     }
 
     /// Deletes what crashed runs left: nothing on these systems, where a device ends with its process.
