@@ -265,6 +265,52 @@ pub enum Action {
     SaveCache(Vec<u8>),
     /// The overlay IPv4 address of this machine changed: put it on the interface in place of the old one.
     SetOverlayV4(Option<std::net::Ipv4Addr>),
+    /// Ask the router for a mapping of a UDP port of this machine, or to renew the one it gave. Takes the place of a
+    /// question that still waits for its answer.
+    MapPort {
+        /// To tell the answers apart.
+        attempt: u64,
+        /// The port.
+        port: u16,
+    },
+    /// Give back what [`Action::MapPort`] got. Not answered: there is nobody to act on it.
+    UnmapPort,
+}
+
+/// A protocol by which routers map ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingProtocol {
+    /// The Port Control Protocol, RFC 6887.
+    Pcp,
+    /// The NAT Port Mapping Protocol, RFC 6886.
+    NatPmp,
+    /// UPnP Internet Gateway Device, service `WANIPConnection`.
+    Upnp,
+}
+
+impl fmt::Display for MappingProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcp => "PCP",
+            Self::NatPmp => "NAT-PMP",
+            Self::Upnp => "UPnP",
+        })
+    }
+}
+
+/// A port mapping, in the words of the router that gave it: nothing of it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortMapping {
+    /// How it was asked for.
+    pub protocol: MappingProtocol,
+    /// The router.
+    pub gateway: IpAddr,
+    /// Where it says that datagrams for the port arrive.
+    pub external: SocketAddr,
+    /// For how long from now; `None`: until it is given back.
+    pub lifetime: Option<Duration>,
+    /// Seconds for which the router has kept its mappings (RFC 6886 §3.6, RFC 6887 §8.5); UPnP knows none.
+    pub epoch: Option<u32>,
 }
 
 /// What became of an [`Action`].
@@ -286,6 +332,15 @@ pub enum Done {
         /// First number that is not reserved.
         ceiling: u64,
     },
+    /// Answer to [`Action::MapPort`].
+    PortMapped {
+        /// Its number.
+        attempt: u64,
+        /// What the router gave, or a sentence for `status`.
+        result: Result<PortMapping, String>,
+    },
+    /// Unasked: the router announced something, or the way to it may be another. What it gave may be gone.
+    RouterChanged,
 }
 
 #[cfg(test)]

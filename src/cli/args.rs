@@ -56,7 +56,7 @@ pub enum Command {
     Join(Join),
     /// Run the peer in the foreground until Ctrl-C or `punchlan down`
     #[command(
-        after_help = "Needs root, because it makes a network interface. To have it in the background, from\nthe machine's start: conf/punchlan@.service, for systemd.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
+        after_help = "Needs root, because it makes a network interface. To have it in the background, from\nthe machine's start: conf/punchlan@.service, for systemd.\n\nAsks this machine's router to send on what arrives for it (PCP, NAT-PMP or UPnP), so\nthat everybody reaches it directly, and gives that back at the end. Without:\n`port_mapping = false` under [peer] in the file.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
     )]
     Up(Up),
     /// End a running peer; returns when its interface is gone
@@ -81,7 +81,7 @@ pub enum Command {
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
     #[command(
-        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, and what is logged. The rest is named, and takes effect at the next\nstart. A file with a mistake changes nothing. SIGHUP to `punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
+        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, whether the router is asked for a port mapping, and what is logged. The rest is named, and takes effect at the next\nstart. A file with a mistake changes nothing. SIGHUP to `punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
     )]
     Reload(Select),
     /// Free the address and the name of a member who is gone

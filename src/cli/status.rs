@@ -66,6 +66,7 @@ fn for_people(status: &Status) -> String {
         let line = trouble.map(|warning| start.clone() + &styled(NOTABLE, &harmless(&warning.text[start.len()..])));
         let _ = writeln!(text, "{}", line.unwrap_or_else(|| rendezvous(server)));
     }
+    text.extend(status.me.nat.port_mapping.as_deref().map(port_mapping));
     text.push('\n');
     if status.peers.is_empty() {
         text.push_str(&nobody(status.network.denied));
@@ -117,6 +118,13 @@ fn rendezvous(server: &Rendezvous) -> String {
         RendezvousState::Refused => styled(NOTABLE, "not registered"),
     };
     format!("rendezvous {}: {state}", server.address)
+}
+
+/// What the router does for us. That it does nothing is worth a look, but no worry: most friends are reached without.
+fn port_mapping(said: &str) -> String {
+    let line = format!("port mapping: {}", harmless(said));
+    let nothing = ["none: ", "off: "].iter().any(|word| said.starts_with(word));
+    format!("{}\n", if nothing { styled(FAINT, &line) } else { line })
 }
 
 const HEADINGS: [&str; 7] = ["name", "address", "path", "round trip", "loss", "sent", "received"];
@@ -282,6 +290,15 @@ dave                    10.77.0.2    offline                                    
 warning: Something is odd.
 ";
         assert_eq!(plain(&status), expected, "\n{}", plain(&status));
+    }
+
+    #[test]
+    fn what_the_router_maps_has_a_line() {
+        let mut status = status();
+        for said in ["11.0.0.2:4000 by PCP of the router 192.168.1.1", "none: the router \u{1b}[2J is silent"] {
+            status.me.nat.port_mapping = Some(said.to_owned());
+            assert!(plain(&status).contains(&format!("\nport mapping: {}\n\n", harmless(said))), "{}", plain(&status));
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn options(config: NetConfig) -> daemon::Options {
         name: peer.name_or_host(),
         address: peer.address,
         listen: peer.listen,
+        port_mapping: peer.port_mapping,
         log: peer.log,
     }
 }

@@ -95,7 +95,14 @@ fn peer(problems: &mut Problems, typed: &Peer, network: Option<&NetworkConfig>) 
         })
     });
     let log = problems.take(typed.log.as_ref(), |text| check_log(text));
-    PeerConfig { name, address: address.unwrap_or(AddressChoice::Auto), listen: listen.unwrap_or(0), log }
+    let default = PeerConfig::default();
+    PeerConfig {
+        name,
+        address: address.unwrap_or(default.address),
+        listen: listen.unwrap_or(default.listen),
+        port_mapping: typed.port_mapping.unwrap_or(default.port_mapping),
+        log,
+    }
 }
 
 /// What to log, in the language of `PUNCHLAN_LOG`.

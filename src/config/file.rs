@@ -42,6 +42,7 @@ pub(super) struct Peer {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<String>>,
     pub(super) listen: Option<Spanned<i64>>,
+    pub(super) port_mapping: Option<bool>,
     pub(super) log: Option<Spanned<String>>,
 }
 
@@ -88,6 +89,7 @@ fn wrong_type(message: &str) -> String {
                 "a string" => "text in quotation marks",
                 "a sequence" => "a list: [\"…\", \"…\"]",
                 "i64" => "a whole number",
+                "a boolean" => "true or false, without quotation marks",
                 other => other,
             };
             format!("wrong type: this is {found}, but it should be {expected}")

@@ -77,13 +77,15 @@ pub struct PeerConfig {
     pub address: AddressChoice,
     /// Its UDP port, 0: any.
     pub listen: u16,
+    /// Whether its router is asked for a port mapping.
+    pub port_mapping: bool,
     /// What it logs; `None`: what a user would notice.
     pub log: Option<String>,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        Self { name: None, address: AddressChoice::Auto, listen: 0, log: None }
+        Self { name: None, address: AddressChoice::Auto, listen: 0, port_mapping: true, log: None }
     }
 }
 

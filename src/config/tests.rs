@@ -79,6 +79,7 @@ fn what_is_written_is_read_back() {
         name: Some("bob".into()),
         address: AddressChoice::Auto,
         listen: 7,
+        port_mapping: false,
         log: Some("punchlan=warn".into()),
     };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
@@ -151,6 +152,8 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&peer("address = \"10.77.0.255\""), &["broadcast address"]);
     complains(&peer("address = \"10.77.0.0\""), &["network 10.77.0.0/24 itself"]);
     complains(&peer("address = \"10.77.0.1/24\""), &["without its /24"]);
+    complains(&peer("port_mapping = \"no\""), &["net.toml:5:16", "should be true or false, without quotation marks"]);
+    complains(&peer("port_maping = true"), &["did you mean `port_mapping`"]);
     complains(&peer("listen = 70000"), &["70000 is no UDP port"]);
     complains(&peer("listen = -1"), &["-1 is no UDP port"]);
     complains(&network("subnet = \"10.77.0.0/30\""), &["net.toml:3:10", "too small", "room for 2 machines", "/29"]);

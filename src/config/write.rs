@@ -57,6 +57,9 @@ fn write_peer(text: &mut String, config: &NetConfig) {
     if peer.listen != 0 {
         let _ = writeln!(text, "listen  = {}", peer.listen);
     }
+    if !peer.port_mapping {
+        text.push_str("port_mapping = false\n");
+    }
     if let Some(log) = &peer.log {
         let _ = writeln!(text, "log     = {log:?}");
     }

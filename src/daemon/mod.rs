@@ -34,6 +34,7 @@ use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
 use crate::io::net::{Addresses, Clash, Network};
+use crate::io::portmap::PortMapper;
 use crate::io::signal::{self, Reloads};
 use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
@@ -45,7 +46,7 @@ use crate::router::Owned;
 use crate::wire::session::feature;
 use packets::Sockets;
 use requests::Requests;
-use run::Peer;
+use run::{Effect, Peer};
 use writer::Writer;
 
 /// What `up` runs on: net.toml, decided.
@@ -67,6 +68,8 @@ pub struct Options {
     pub address: AddressChoice,
     /// UDP port, 0: any.
     pub listen: u16,
+    /// Whether the router is asked for a port mapping.
+    pub port_mapping: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -111,6 +114,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         address: options.address,
         rendezvous: options.rendezvous.clone(),
         deny: options.deny.clone(),
+        port_mapping: options.port_mapping,
         sockets: local_sockets(&v4, v6.as_ref()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,
@@ -148,10 +152,14 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
 
     let (effects, news) = mpsc::unbounded_channel();
     let writer = Writer::start(state, effects.clone());
+    let router_said = effects.clone();
+    // The loop may have ended.
+    let port_mapper = PortMapper::start(move |done| drop(router_said.send(Effect::Done(done))));
     let (v4_on_tun, requests) = (node.me().v4, Requests::default());
     let peer = Peer {
         node,
         writer,
+        port_mapper,
         net,
         tun,
         sockets: Sockets { v4, v6 },

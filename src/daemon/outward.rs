@@ -228,6 +228,7 @@ mod tests {
             address: AddressChoice::Auto,
             rendezvous: Vec::new(),
             deny: Vec::new(),
+            port_mapping: false,
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

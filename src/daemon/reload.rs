@@ -69,6 +69,7 @@ impl<S: Source> Peer<S> {
             name: wanted.name.clone(),
             rendezvous: wanted.rendezvous.clone(),
             deny: wanted.deny.clone(),
+            port_mapping: wanted.port_mapping,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -96,6 +97,9 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     }
     if old.name != new.name {
         list.push(changed("this machine's name", &new.name));
+    }
+    if old.port_mapping != new.port_mapping {
+        list.push(changed("port_mapping", if new.port_mapping { "true" } else { "false" }));
     }
     if old.key != new.key {
         list.push(later("key", "it is another"));
@@ -153,6 +157,7 @@ mod tests {
             name: "alice".into(),
             address: AddressChoice::Auto,
             listen: 0,
+            port_mapping: true,
             log: None,
         }
     }
@@ -169,12 +174,14 @@ mod tests {
             name: "bob".into(),
             address: AddressChoice::Configured("10.9.0.7".parse().expect("an address")),
             listen: 5000,
+            port_mapping: false,
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
         let expected = format!(
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
+             port_mapping: false from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

@@ -20,6 +20,7 @@ use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
 use crate::io::net::{Changes, Network};
+use crate::io::portmap::PortMapper;
 use crate::io::signal::Reloads;
 use crate::io::store::StateDir;
 use crate::io::tun::Tun;
@@ -30,11 +31,14 @@ use crate::sans::{Action, Done};
 
 /// Goodbyes get this long to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(600);
+/// The router gets this long, from the same moment, to take its port mapping back.
+const ROUTER_FAREWELL: Duration = Duration::from_millis(1_000);
 
 /// A running peer.
 pub(super) struct Peer<S> {
     pub(super) node: Node,
     pub(super) writer: Writer,
+    pub(super) port_mapper: PortMapper,
     pub(super) net: Network,
     pub(super) tun: Tun,
     pub(super) sockets: Sockets,
@@ -85,7 +89,10 @@ impl<S: Source> Peer<S> {
                     self.node.set_wall_clock(clock::now(), clock::wall_ms());
                     self.node.handle_timeout(clock::now());
                 }
-                Some(()) = changes.recv() => self.list_interfaces(),
+                Some(()) = changes.recv() => {
+                    self.list_interfaces();
+                    self.node.handle_done(clock::now(), Done::RouterChanged);
+                }
                 Some(effect) = news.recv() => match effect {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
@@ -111,7 +118,9 @@ impl<S: Source> Peer<S> {
             }
         }
         notify(Notice::Stopping);
+        let router_end = clock::now() + ROUTER_FAREWELL;
         self.say_goodbye(&mut alarm, (&mut batch4, &mut batch6)).await?;
+        self.port_mapper.finish(router_end - clock::now()).await;
         Ok(self.writer.finish().await)
     }
 
@@ -160,6 +169,8 @@ impl<S: Source> Peer<S> {
                 self.v4_wanted = new;
                 self.set_overlay_v4().await;
             }
+            Action::MapPort { attempt, port } => self.port_mapper.map(attempt, port),
+            Action::UnmapPort => self.port_mapper.unmap(),
         }
     }
 

@@ -6,6 +6,9 @@ use super::Gather;
 use crate::addr::{canonical, is_private, is_usable_candidate};
 use crate::wire::announcement::{Candidate, CandidateKind, MAX_CANDIDATES};
 
+/// Kinds of addresses that a rendezvous may see too, and that stay what they are: their NATs, if any, do not close.
+const STABLE: [CandidateKind; 2] = [CandidateKind::Host, CandidateKind::Mapped];
+
 impl Gather {
     /// The candidates of a peer that are tried, the most promising first; at most 16.
     ///
@@ -22,7 +25,7 @@ impl Gather {
         let one_site = !registered || self.shares_reflexive(announced, observed);
         let kind = |addr| announced.iter().find(|c| canonical(c.addr) == addr).map(|c| c.kind);
         let observed = observed.iter().map(|addr| canonical(*addr)).map(|addr| Candidate {
-            kind: kind(addr).filter(|kind| *kind == CandidateKind::Host).unwrap_or(CandidateKind::Reflexive),
+            kind: kind(addr).filter(|kind| STABLE.contains(kind)).unwrap_or(CandidateKind::Reflexive),
             addr,
         });
         let (guesses, known): (Vec<_>, Vec<_>) = announced
@@ -130,6 +133,8 @@ mod tests {
         let guess = Candidate { kind: CandidateKind::Predicted, addr: addr("198.51.100.1:9") };
         let list = gather().admit(&[guess, host("198.51.100.1:5")], &[addr("198.51.100.1:5")], true);
         assert_eq!(list, [host("198.51.100.1:5"), guess]);
+        let mapped = Candidate { kind: CandidateKind::Mapped, addr: addr("198.51.100.1:5") };
+        assert_eq!(gather().admit(&[mapped], &[addr("198.51.100.1:5")], true), [mapped]);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! L3: candidates. Where others may try to reach us, and which of their candidates we try.
 //!
-//! [`Gather`] knows our sockets, our interfaces and what each rendezvous observed. From them come, in this order:
+//! [`Gather`] knows our sockets, our interfaces, what each rendezvous observed and what the router mapped. From them
+//! come, in this order:
 //!
-//! 1. *reflexive* addresses, as a rendezvous saw us;
-//! 2. *host* addresses: every interface address with its socket's port;
-//! 3. *predicted* ones: the public address with the local port, for routers that keep ports and for port
+//! 1. the *mapped* address, which everybody can reach, also from behind a symmetric NAT;
+//! 2. *reflexive* addresses, as a rendezvous saw us;
+//! 3. *host* addresses: every interface address with its socket's port;
+//! 4. *predicted* ones: the public address with the local port, for routers that keep ports and for port
 //!    forwards that somebody made by hand.
 //!
-//! [`Gather::admit`] is the gate for the candidates of a peer: see there.
+//! [`Gather::admit`] is the gate for the candidates of a peer: see there. [`lease`] says when the router is asked for a
+//! mapping, and whether it is believed.
 
 mod admit;
+pub mod lease;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,6 +44,7 @@ pub struct Gather {
     overlays: Vec<IpNet>,
     interfaces: Vec<IpNet>,
     observed: Vec<Observed>,
+    mapped: Option<SocketAddr>,
     candidates: Vec<Candidate>,
     changed: bool,
 }
@@ -59,6 +64,7 @@ impl Gather {
             overlays: overlays.to_vec(),
             interfaces: Vec::new(),
             observed: Vec::new(),
+            mapped: None,
             candidates: Vec::new(),
             changed: false,
         }
@@ -81,6 +87,28 @@ impl Gather {
     pub fn set_overlays(&mut self, overlays: &[IpNet]) {
         self.overlays = overlays.to_vec();
         self.renew();
+    }
+
+    /// Where the router sends on to us what arrives.
+    pub fn set_mapped(&mut self, mapped: Option<SocketAddr>) {
+        self.mapped = mapped.map(canonical);
+        self.renew();
+    }
+
+    /// As it was last told.
+    pub const fn mapped(&self) -> Option<SocketAddr> {
+        self.mapped
+    }
+
+    /// The prefixes of all overlays of this machine.
+    pub fn overlays(&self) -> &[IpNet] {
+        &self.overlays
+    }
+
+    /// Whether `server` saw `socket` at another public address than `addr`'s until now: perhaps the router is another.
+    pub fn has_moved(&self, server: ServerId, socket: SocketId, addr: SocketAddr) -> bool {
+        let same = |seen: &&Observed| (seen.server, seen.socket) == (server, socket);
+        self.observed.iter().find(same).is_some_and(|seen| seen.addr.ip() != canonical(addr).ip())
     }
 
     /// `server` saw `socket` as `addr`. Holds until it sees something else.
@@ -126,9 +154,11 @@ impl Gather {
 
     fn collect(&self) -> Vec<Candidate> {
         let hosts: Vec<Candidate> = self.hosts().collect();
-        let is_host = |addr| hosts.iter().any(|host| host.addr == addr);
+        let is_host = |candidate: &Candidate| hosts.iter().any(|host| host.addr == candidate.addr);
+        let mapped = self.mapped.map(|addr| Candidate { kind: CandidateKind::Mapped, addr });
         let mut list = Vec::with_capacity(MAX_CANDIDATES);
-        self.add(&mut list, MAX_REFLEXIVE, self.reflexives().filter(|candidate| !is_host(candidate.addr)));
+        self.add(&mut list, 1, mapped.into_iter().filter(|mapped| !is_host(mapped)));
+        self.add(&mut list, MAX_REFLEXIVE, self.reflexives().filter(|reflexive| !is_host(reflexive)));
         self.add(&mut list, MAX_HOST, hosts.iter().copied());
         self.add(&mut list, MAX_CANDIDATES, self.predicted());
         list
@@ -212,6 +242,30 @@ mod tests {
             (CandidateKind::Predicted, "203.0.113.9:4000"),
         ];
         assert_eq!(listed(&gather), expected.map(|(kind, text)| (kind, text.to_owned())));
+    }
+
+    #[test]
+    fn what_the_router_mapped_comes_first_and_goes_with_the_mapping() {
+        let mut gather = gather();
+        gather.set_interfaces(&nets(&["192.168.1.5/24"]));
+        gather.observed(ServerId(0), V4, addr("203.0.113.9:41641"));
+        gather.set_mapped(Some(addr("203.0.113.9:4000")));
+        let expected = [
+            (CandidateKind::Mapped, "203.0.113.9:4000"),
+            (CandidateKind::Reflexive, "203.0.113.9:41641"),
+            (CandidateKind::Host, "192.168.1.5:4000"),
+        ];
+        assert_eq!(listed(&gather), expected.map(|(kind, text)| (kind, text.to_owned())), "it is no guess any more");
+        gather.set_mapped(Some(addr("203.0.113.9:41641")));
+        assert_eq!(listed(&gather)[0], (CandidateKind::Mapped, "203.0.113.9:41641".to_owned()), "listed once");
+        gather.set_mapped(Some(addr("192.168.1.5:4000")));
+        assert!(listed(&gather).iter().all(|(kind, _)| *kind != CandidateKind::Mapped), "nothing is translated");
+        while gather.poll_event().is_some() {}
+        gather.set_mapped(None);
+        assert_eq!(listed(&gather).len(), 3);
+        assert!(gather.has_moved(ServerId(0), V4, addr("203.0.113.10:41641")));
+        assert!(!gather.has_moved(ServerId(0), V4, addr("203.0.113.9:5")));
+        assert!(!gather.has_moved(ServerId(1), V4, addr("203.0.113.10:5")));
     }
 
     #[test]

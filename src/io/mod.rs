@@ -14,6 +14,7 @@
 //! | this machine's addresses | [`interfaces`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | names | [`resolve`] |
+//! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
 //! | what is missing before a TUN can be made | [`permission`] |
 //! | when to stop | [`signal`] |
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod net;
 pub mod permission;
 mod port_holder;
+pub mod portmap;
 pub mod resolve;
 pub mod signal;
 pub mod store;

@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub rendezvous: Vec<RendezvousConfig>,
     /// Devices that are refused.
     pub deny: Vec<PeerId>,
+    /// Whether the router is asked for a port mapping.
+    pub port_mapping: bool,
     /// The bound UDP sockets.
     pub sockets: Vec<LocalSocket>,
     /// Numbers below may have been used by earlier runs.

@@ -157,6 +157,7 @@ impl Node {
         for server in &mut self.servers {
             server.client.leave(now);
         }
+        self.lease.release();
         self.leaving = true;
         self.cache_changed = true;
         self.save_cache(now);

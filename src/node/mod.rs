@@ -36,6 +36,7 @@ mod naming;
 mod outbound;
 mod peer;
 mod peers;
+mod port_mapping;
 mod reconfigure;
 mod report;
 mod servers;
@@ -59,6 +60,7 @@ pub use reconfigure::Changeable;
 
 use crate::crypto::{CookieJar, Identity, Signed};
 use crate::gather::Gather;
+use crate::gather::lease::Lease;
 use crate::id::{PeerId, SocketId};
 use crate::offload::Place;
 use crate::punch::Budget;
@@ -210,6 +212,7 @@ pub struct Node {
     /// The next one's id: not that of one that went before, until all have had their turn.
     next_server: u16,
     gather: Gather,
+    lease: Lease,
     budget: Budget,
     initiations: RateLimit,
     /// The same for those that come through relays: from others, and from those who were met first.
@@ -301,6 +304,7 @@ impl Node {
             departing: Vec::new(),
             next_server,
             gather,
+            lease: Lease::new(now, config.port_mapping),
             budget: Budget::default(),
             cookies,
             proven_initiations,
@@ -353,6 +357,8 @@ impl Node {
                     self.announce(now);
                 }
             }
+            Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
+            Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);
     }
@@ -375,6 +381,7 @@ impl Node {
             return self.drain_servers(now);
         }
         self.reserve_again(now);
+        self.lease.handle_timeout(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -431,7 +438,8 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        own.into_iter().chain(announce).chain(reserve).chain(peers).chain(servers.flatten()).min()
+        let lease = self.lease.poll_timeout();
+        own.into_iter().chain(announce).chain(reserve).chain(lease).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.
@@ -486,6 +494,7 @@ impl Node {
             }
             self.actions.push_back(action);
         }
+        self.drain_lease(now);
         self.drain_servers(now);
         let mut drained = 0;
         // Draining one may touch another.

@@ -1,4 +1,5 @@
-//! What may change while the node runs: the rendezvous, who is refused, and the names of machine and network.
+//! What may change while the node runs: the rendezvous, who is refused, the names of machine and network, and whether
+//! the router is asked for a port mapping.
 //!
 //! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
 //! kept until it knows; one that comes registers at once, under an id that no other has.
@@ -21,14 +22,17 @@ pub struct Changeable {
     pub rendezvous: Vec<RendezvousConfig>,
     /// Devices that are refused.
     pub deny: Vec<PeerId>,
+    /// Whether the router is asked for a port mapping.
+    pub port_mapping: bool,
 }
 
 impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
-        let Changeable { network_name, name, rendezvous, deny } = wanted;
+        let Changeable { network_name, name, rendezvous, deny, port_mapping } = wanted;
         self.network_name = network_name;
         self.set_rendezvous(now, &rendezvous);
         self.set_deny(now, deny.into_iter().collect());
+        self.lease.set_wanted(now, port_mapping);
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {

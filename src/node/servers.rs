@@ -147,6 +147,9 @@ impl Node {
         match event {
             Event::ResolveAgain => self.actions.push_back(self.servers[index].resolve()),
             Event::Observed { socket, addr } => {
+                if self.gather.has_moved(id, socket, addr) {
+                    self.lease.look(now);
+                }
                 self.gather.observed(id, socket, addr);
                 self.candidates_may_have_changed(now);
             }
@@ -161,6 +164,10 @@ impl Node {
                 self.listed_again(now, index);
             }
             Event::Lost | Event::Refused(_) => {
+                if matches!(event, Event::Lost) {
+                    // Perhaps it is our router that went away.
+                    self.lease.look(now);
+                }
                 // Who was listed stays noted: the client tells what changed once it is back.
                 for peer in self.peers.values_mut() {
                     peer.relays.remove(&id);

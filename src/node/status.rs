@@ -83,6 +83,7 @@ pub struct Nat {
     pub filtering: Option<String>,
     pub hairpin: Option<bool>,
     pub allocation: Option<String>,
+    /// What the router maps to this machine and by which protocol; or, behind `none: ` or `off: `, why it does not.
     pub port_mapping: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::offload::tests::{assert_valid, between};
 use crate::offload::{self, Cut, Layout};
 use crate::punch::{ProbeIn, Via};
 use crate::router::bindings::{Claim, Stored, Strength};
-use crate::sans::Datagram;
+use crate::sans::{Datagram, MappingProtocol, PortMapping};
 use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
@@ -104,6 +104,7 @@ impl Setup {
             address: self.address,
             rendezvous,
             deny: self.deny.clone(),
+            port_mapping: false,
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -119,6 +120,9 @@ struct Lan {
     /// Everything sent: from, to, bytes.
     wire: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     hosts: Vec<(SocketAddr, Node, Vec<Vec<u8>>)>,
+    /// What the router says to whoever asks for a port mapping, and how often ports were given back.
+    router: Result<PortMapping, String>,
+    unmapped: u32,
 }
 
 impl Lan {
@@ -128,6 +132,8 @@ impl Lan {
             now: T0,
             wire: Vec::new(),
             hosts: setups.iter().map(|s| (s.lan_addr(), s.node(&met), Vec::new())).collect(),
+            router: Err("the router is silent".into()),
+            unmapped: 0,
         }
     }
 
@@ -190,6 +196,11 @@ impl Lan {
                             let net = ipnet::IpNet::new(addr.ip(), 24).expect("prefix");
                             node.handle_done(now, Done::Interfaces(vec![net]));
                         }
+                        Action::MapPort { attempt, port } => {
+                            assert_eq!(port, 4000);
+                            node.handle_done(now, Done::PortMapped { attempt, result: self.router.clone() });
+                        }
+                        Action::UnmapPort => self.unmapped += 1,
                         Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
                     }
                 }
@@ -243,8 +254,10 @@ impl Lan {
     }
 
     fn rename(&mut self, i: usize, name: &str) {
-        let wanted =
-            Changeable { network_name: "friday".into(), name: name.into(), rendezvous: Vec::new(), deny: Vec::new() };
+        self.reconfigure(i, Changeable { name: name.into(), ..changeable() });
+    }
+
+    fn reconfigure(&mut self, i: usize, wanted: Changeable) {
         let now = self.now;
         self.node(i).handle_command(now, Command::Reconfigure(wanted));
         self.settle();
@@ -254,6 +267,16 @@ impl Lan {
         let now = self.now;
         let status = self.node(i).status(now);
         status.peers.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no {name} in {status:?}")).clone()
+    }
+}
+
+fn changeable() -> Changeable {
+    Changeable {
+        network_name: "friday".into(),
+        name: "alice".into(),
+        rendezvous: Vec::new(),
+        deny: Vec::new(),
+        port_mapping: false,
     }
 }
 
@@ -1603,4 +1626,71 @@ fn what_keeps_us_from_a_rendezvous_is_said_with_what_to_do() {
 fn the_status_says_how_many_are_denied() {
     let alice = Setup { deny: vec![identity(1, 2).device.id()], ..Setup::new(1, "alice") };
     assert_eq!(alice.node(&[]).status(T0).network.denied, 1);
+}
+
+#[test]
+fn a_mapped_port_is_announced_while_the_router_keeps_it() {
+    let mut lan = pair();
+    let alice = lan.node(0).my_id();
+    let heard = |lan: &mut Lan| {
+        let candidates = lan.node(1).peers.get(&alice).expect("met").signed.candidates.iter();
+        candidates.filter(|c| c.kind == CandidateKind::Mapped).map(|c| c.addr.to_string()).collect::<Vec<_>>()
+    };
+    let report = |lan: &mut Lan| {
+        let now = lan.now;
+        lan.node(0).status(now).me.nat.port_mapping.unwrap_or_default()
+    };
+    let mapping = PortMapping {
+        protocol: MappingProtocol::NatPmp,
+        gateway: "192.168.1.1".parse().expect("address"),
+        external: "203.0.113.9:4000".parse().expect("address"),
+        lifetime: Some(Duration::from_secs(3600)),
+        epoch: None,
+    };
+    assert_eq!(report(&mut lan), "off: `port_mapping = false` in net.toml");
+
+    lan.router = Ok(mapping.clone());
+    lan.reconfigure(0, Changeable { port_mapping: true, ..changeable() });
+    lan.run(Duration::from_secs(2));
+    assert_eq!(heard(&mut lan), ["203.0.113.9:4000"]);
+    assert_eq!(report(&mut lan), "203.0.113.9:4000 by NAT-PMP of the router 192.168.1.1");
+
+    // The provider gives the router another address; then it is gone.
+    lan.router = Ok(PortMapping { external: "203.0.113.10:4000".parse().expect("address"), ..mapping.clone() });
+    let now = lan.now;
+    lan.node(0).handle_done(now, Done::RouterChanged);
+    lan.run(Duration::from_secs(5));
+    assert_eq!(heard(&mut lan), ["203.0.113.10:4000"]);
+    lan.router = Err("the router is silent".into());
+    lan.run(Duration::from_secs(1_802));
+    assert_eq!(heard(&mut lan), [""; 0]);
+    assert_eq!(report(&mut lan), "none: the router is silent");
+
+    // A router that lies is not believed.
+    lan.router = Ok(PortMapping { external: "100.64.0.9:4000".parse().expect("address"), ..mapping.clone() });
+    lan.run(Duration::from_secs(10));
+    assert_eq!(heard(&mut lan), [""; 0]);
+    assert!(report(&mut lan).contains("double NAT"), "{}", report(&mut lan));
+    assert_eq!(lan.unmapped, 1);
+
+    lan.router = Ok(mapping);
+    lan.run(Duration::from_secs(30));
+    assert_eq!(heard(&mut lan), ["203.0.113.9:4000"]);
+    lan.reconfigure(0, changeable());
+    lan.run(Duration::from_secs(2));
+    assert_eq!((heard(&mut lan), lan.unmapped), (Vec::new(), 2));
+}
+
+#[test]
+fn who_leaves_gives_the_port_back() {
+    let mut lan = pair();
+    lan.router = Err("the router is silent".into());
+    lan.reconfigure(0, Changeable { port_mapping: true, ..changeable() });
+    let now = lan.now;
+    lan.node(0).handle_command(now, Command::Leave);
+    lan.run(Duration::from_secs(60));
+    assert_eq!(lan.unmapped, 1, "whatever was asked for may have been given");
+    lan.node(1).handle_command(now, Command::Leave);
+    lan.run(Duration::from_secs(60));
+    assert_eq!(lan.unmapped, 1, "nothing was asked for");
 }

@@ -98,6 +98,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
         address: AddressChoice::Configured(overlay_addr(n)),
         rendezvous: if relayed { vec![rendezvous] } else { Vec::new() },
         deny: Vec::new(),
+        port_mapping: false,
         sockets: vec![LocalSocket { id: SocketId(0), addr: (Ipv4Addr::UNSPECIFIED, PORT).into() }],
         stored_ceiling: 0,
         cache: Some(format!(r#"{{"addresses":[],"names":[],"peers":[{peers}]}}"#).into_bytes()),
@@ -182,7 +183,8 @@ impl Lan {
                         Action::Resolve { server, .. } => {
                             node.handle_done(self.now, Done::Resolved { server, result: Ok(vec![rendezvous_addr()]) });
                         }
-                        Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
+                        Action::SaveCache(_) | Action::SetOverlayV4(_) | Action::MapPort { .. } | Action::UnmapPort => {
+                        }
                     }
                 }
                 while let Some(t) = node.poll_transmit() {

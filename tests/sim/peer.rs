@@ -153,6 +153,7 @@ impl Peer {
             address: self.profile.address,
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
+            port_mapping: false,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -170,6 +171,7 @@ impl Peer {
             name: self.profile.name.clone(),
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
+            port_mapping: false,
         }
     }
 
@@ -289,6 +291,7 @@ impl Peer {
             Action::Reserve { ceiling } => self.pending.push_back((now + DISK_TIME, Done::Reserved { ceiling })),
             Action::SaveCache(bytes) => self.disk.cache = Some(bytes),
             Action::SetOverlayV4(address) => self.overlay_v4.push(address),
+            Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }
 

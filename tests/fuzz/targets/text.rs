@@ -89,6 +89,7 @@ fn cache(bytes: &[u8]) {
         address: AddressChoice::Auto,
         rendezvous: Vec::new(),
         deny: Vec::new(),
+        port_mapping: false,
         sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("an address") }],
         stored_ceiling: 0,
         cache: Some(bytes.to_vec()),

@@ -1,0 +1,107 @@
+//! PCP (RFC 6887) and its forerunner NAT-PMP (RFC 6886), by the crate `crab_nat`.
+//!
+//! The crate's own `renew` asks for the time that was granted last, and panics if that was none; so what is renewed is
+//! asked for as it was at first, with what was granted as a suggestion.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use crab_nat::{InternetProtocol, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
+
+use super::{LEASE_SECONDS, Place, Refusal, external};
+use crate::sans::MappingProtocol;
+
+/// A router that speaks the protocol answers within milliseconds; a datagram may be lost. 3.75 s in all…
+const FIRST: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 3,
+    max_retry_timeout: Some(Duration::from_secs(2)),
+};
+/// …and 1.75 s where a router was silent before, or is to renew what it gave.
+const AGAIN: TimeoutConfig = TimeoutConfig { max_retries: 2, ..FIRST };
+/// 0.7 s, for the end.
+const LAST: TimeoutConfig =
+    TimeoutConfig { initial_timeout: Duration::from_millis(100), max_retries: 2, max_retry_timeout: None };
+
+/// A mapping by one of the two.
+#[derive(Clone, Debug)]
+pub(super) struct Control {
+    mapping: crab_nat::PortMapping,
+    external: SocketAddr,
+}
+
+impl Control {
+    /// Asks by PCP; for what is in `before`, if that can be.
+    pub(super) async fn by_pcp(
+        place: Place,
+        port: NonZeroU16,
+        nonce: pcp::Nonce,
+        before: Option<&Self>,
+    ) -> Result<Self, Refusal> {
+        let base = pcp::BaseMapRequest::new(place.gateway.into(), place.local.into(), InternetProtocol::Udp, port);
+        let address = before.map(|before| before.external.ip());
+        let mapping = pcp::port_mapping(base, Some(nonce), address, options(port, before)).await;
+        let mapping = mapping.map_err(|error| match error {
+            pcp::Failure::Socket(_) | pcp::Failure::Timeout | pcp::Failure::UnsupportedVersion(_) => Refusal::Absent,
+            said => Refusal::said(said),
+        })?;
+        let ip = match mapping.mapping_type() {
+            PortMappingType::Pcp { external_ip, .. } => external_ip,
+            PortMappingType::NatPmp => return Err(Refusal::Absent),
+        };
+        Ok(Self::new(mapping, ip))
+    }
+
+    /// Asks by NAT-PMP; for what is in `before`, if that can be.
+    pub(super) async fn by_nat_pmp(place: Place, port: NonZeroU16, before: Option<&Self>) -> Result<Self, Refusal> {
+        let refusal = |error| match error {
+            natpmp::Failure::Socket(_) | natpmp::Failure::Timeout | natpmp::Failure::UnsupportedVersion(_) => {
+                Refusal::Absent
+            }
+            said => Refusal::said(said),
+        };
+        let ip = natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map_err(refusal)?;
+        let gateway = place.gateway.into();
+        let mapping = natpmp::port_mapping(gateway, InternetProtocol::Udp, port, options(port, before)).await;
+        Ok(Self::new(mapping.map_err(refusal)?, ip.into()))
+    }
+
+    fn new(mapping: crab_nat::PortMapping, ip: IpAddr) -> Self {
+        let external = external(ip, mapping.external_port().get());
+        Self { mapping, external }
+    }
+
+    /// Asks as before; nothing, if the router does not agree.
+    pub(super) async fn renew(&self, place: Place, port: NonZeroU16, nonce: pcp::Nonce) -> Option<Self> {
+        match self.mapping.mapping_type() {
+            PortMappingType::Pcp { .. } => Self::by_pcp(place, port, nonce, Some(self)).await.ok(),
+            PortMappingType::NatPmp => Self::by_nat_pmp(place, port, Some(self)).await.ok(),
+        }
+    }
+
+    /// Protocol, address outside, time, epoch.
+    pub(super) fn describe(&self) -> (MappingProtocol, SocketAddr, Option<Duration>, Option<u32>) {
+        let protocol = match self.mapping.mapping_type() {
+            PortMappingType::Pcp { .. } => MappingProtocol::Pcp,
+            PortMappingType::NatPmp => MappingProtocol::NatPmp,
+        };
+        let lifetime = Duration::from_secs(self.mapping.lifetime().into());
+        (protocol, self.external, Some(lifetime), Some(self.mapping.gateway_epoch()))
+    }
+
+    /// Gives it back.
+    pub(super) async fn release(mut self) -> Result<(), String> {
+        self.mapping.timeout_config = LAST;
+        self.mapping.try_drop().await.map_err(|(error, _)| error.to_string())
+    }
+}
+
+/// The port outside is the one inside, if that is free: then it stays what it is when the router forgets.
+fn options(port: NonZeroU16, before: Option<&Control>) -> PortMappingOptions {
+    PortMappingOptions {
+        external_port: Some(before.map_or(port, |before| before.mapping.external_port())),
+        lifetime_seconds: Some(LEASE_SECONDS),
+        timeout_config: Some(if before.is_some() { AGAIN } else { FIRST }),
+    }
+}
