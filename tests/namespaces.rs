@@ -16,6 +16,8 @@ mod events;
 mod gateways;
 #[path = "namespaces/life.rs"]
 mod life;
+#[path = "namespaces/mapping.rs"]
+mod mapping;
 #[path = "namespaces/marks.rs"]
 mod marks;
 #[path = "namespaces/meeting.rs"]

@@ -18,6 +18,7 @@
 //! - [`netns`]: namespaces, entered by threads and programs.
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
 //! - [`line`]: makes ways long or bad.
+//! - [`mapper`]: a router's port mapper.
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
 //! - [`pulse`]: pings ten a second, and the silences between their answers.
 //! - [`programs`]: the rendezvous, daemons and pings.
@@ -30,6 +31,7 @@
 pub mod cable;
 pub mod gateway;
 pub mod line;
+pub mod mapper;
 #[path = "../common/nat.rs"]
 pub mod nat;
 pub mod nat_router;
@@ -68,12 +70,14 @@ pub struct SitePlan {
     ipv6: bool,
     lan: Option<[u8; 3]>,
     mappings: Option<Duration>,
+    looks_public: bool,
 }
 
 impl SitePlan {
     /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
     pub const fn new(gateway: Gateway) -> Self {
-        Self { gateway, hosts: 1, ipv6: matches!(gateway, Gateway::Ipv6Firewall), lan: None, mappings: None }
+        let ipv6 = matches!(gateway, Gateway::Ipv6Firewall);
+        Self { gateway, hosts: 1, ipv6, lan: None, mappings: None, looks_public: false }
     }
 
     /// That many hosts on its LAN.
@@ -89,6 +93,11 @@ impl SitePlan {
     /// The router forgets a mapping so long after the last packet.
     pub const fn mappings(self, lifetime: Duration) -> Self {
         Self { mappings: Some(lifetime), ..self }
+    }
+
+    /// Addresses outside that no list of reserved ones has: there are programs that refuse those of documentation.
+    pub const fn looks_public(self) -> Self {
+        Self { looks_public: true, ..self }
     }
 
     /// This private /24 for its LAN, in place of one of its own.
@@ -275,7 +284,8 @@ struct Plan {
 
 impl Plan {
     fn wan(self, last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(203, 0, 113, self.number * 8 + last)
+        let [a, b, c] = if self.site.looks_public { [11, 0, 0] } else { [203, 0, 113] };
+        Ipv4Addr::new(a, b, c, self.number * 8 + last)
     }
 
     fn wan_v6(self, last: u16) -> Ipv6Addr {

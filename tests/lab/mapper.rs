@@ -1,0 +1,186 @@
+//! Routers that map ports: Debian's miniupnpd, and those that nobody should have.
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use super::Site;
+use super::netns::{self, Namespace};
+use super::programs::{Program, await_true};
+
+/// Which protocols a mapper speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// PCP and NAT-PMP.
+    Control,
+    /// UPnP.
+    Upnp,
+}
+
+/// miniupnpd at work. Its rules are in a table of their own.
+#[derive(Debug)]
+pub struct Mapper<'a> {
+    netns: &'a Namespace,
+    folder: TempDir,
+    /// Its process.
+    pub program: Program,
+}
+
+const TABLE: &str = "
+table inet miniupnpd {}
+delete table inet miniupnpd
+table inet miniupnpd {
+  chain forward {
+    type filter hook forward priority filter;
+    jump forwards
+  }
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    jump redirects
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat - 1;
+    jump sources
+  }
+  chain forwards {
+  }
+  chain redirects {
+  }
+  chain sources {
+  }
+}
+";
+
+impl<'a> Mapper<'a> {
+    /// Starts it on a site's router, which must [look public](super::SitePlan::looks_public), and waits until it listens.
+    pub fn start(site: &'a Site, offer: Offer) -> Result<Self> {
+        Self::start_at(&site.router, "lan", offer)
+    }
+
+    /// Starts it on a machine that is no router, but would like to be one, for those on the interface `lan`.
+    pub fn pretend(netns: &'a Namespace, lan: &str) -> Result<Self> {
+        netns.ip("link add wan type veth peer name nowhere
+             addr add 12.0.0.2/24 dev wan
+             link set wan up
+             link set nowhere up")?;
+        Self::start_at(netns, lan, Offer::Upnp)
+    }
+
+    fn start_at(netns: &'a Namespace, lan: &str, offer: Offer) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
+        let (natpmp, upnp) = if offer == Offer::Control { ("yes", "no") } else { ("no", "yes") };
+        fs::write(
+            folder.path().join("conf"),
+            format!(
+                "ext_ifname=wan\nlistening_ip={lan}\nhttp_port=5000\nenable_natpmp={natpmp}\nenable_upnp={upnp}\n\
+                 secure_mode=yes\nsystem_uptime=no\nuuid=00000000-0000-0000-0000-000000000001\n\
+                 upnp_table_name=miniupnpd\nupnp_nat_table_name=miniupnpd\nupnp_forward_chain=forwards\n\
+                 upnp_nat_chain=redirects\nupnp_nat_postrouting_chain=sources\n\
+                 allow 1024-65535 0.0.0.0/0 1024-65535\n"
+            ),
+        )?;
+        let program = run(netns, &folder)?;
+        Ok(Self { netns, folder, program })
+    }
+
+    /// Is started anew, and has forgotten everything, as a router after a power cut. The old process must have ended.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.program = run(self.netns, &self.folder)?;
+        Ok(())
+    }
+
+    /// How many ports it maps now, as the kernel sees it.
+    pub fn mapped(&self) -> Result<usize> {
+        let list = ["list", "chain", "inet", "miniupnpd", "redirects"];
+        let output = netns::run(self.netns.command("nft").args(list))?;
+        Ok(String::from_utf8_lossy(&output.stdout).matches("dnat").count())
+    }
+
+    /// Waits until it maps so many ports.
+    pub fn await_mapped(&self, count: usize, patience: Duration) -> Result<()> {
+        await_true(&format!("{count} mapped ports"), patience, || Ok(self.mapped()? == count))
+    }
+}
+
+fn run(netns: &Namespace, folder: &TempDir) -> Result<Program> {
+    netns.nft(TABLE)?;
+    let mut command = netns.command("miniupnpd");
+    let file = |name: &str| folder.path().join(name);
+    command.arg("-d").arg("-f").arg(file("conf")).arg("-P").arg(file("pid"));
+    let program = Program::start(command, file("log"))?;
+    let listens = || Ok(["HTTP listening", "Listening for NAT-PMP"].iter().any(|word| program.said().contains(word)));
+    await_true("miniupnpd to listen", Duration::from_secs(5), listens)?;
+    Ok(program)
+}
+
+/// What an odd router says to PCP and NAT-PMP.
+#[derive(Clone, Copy, Debug)]
+pub enum Odd {
+    /// It speaks NAT-PMP alone, and has this address outside; no port is mapped.
+    NatPmp(Ipv4Addr),
+    /// It answers whatever comes with something else.
+    Rubbish,
+    /// It takes everything and never answers.
+    Silent,
+}
+
+/// An odd router at work. Dropped, it ends.
+#[derive(Debug)]
+pub struct OddMapper {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl OddMapper {
+    /// Starts it on a site's router.
+    pub fn start(site: &Site, odd: Odd) -> Result<Self> {
+        let socket = site.router.enter(|| UdpSocket::bind("0.0.0.0:5351"))??;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut request = [0; 1_500];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut request) else { continue };
+                for answer in odd.answers(&request[..length]) {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for OddMapper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Odd {
+    fn answers(self, request: &[u8]) -> Vec<Vec<u8>> {
+        match (self, request) {
+            (Self::Silent, _) => Vec::new(),
+            (Self::Rubbish, _) => {
+                let cut = |length: usize| request.iter().map(|byte| byte ^ 0x80).take(length).collect();
+                vec![cut(1), vec![0xff; 1_400], cut(60), Vec::new()]
+            }
+            // RFC 6886 §3.2: 0 | 128 | result | epoch | address.
+            (Self::NatPmp(address), [0, 0]) => vec![[&[0, 128, 0, 0, 0, 0, 1, 0][..], &address.octets()].concat()],
+            // §3.3: 0 | 129 | result | epoch | port inside | port outside | seconds.
+            (Self::NatPmp(_), [0, 1, _, _, port @ .., _, _, _, _, _, _]) if port.len() == 2 => {
+                let lifetime = &request[8..12];
+                vec![[&[0, 129, 0, 0, 0, 0, 1, 0][..], port, port, lifetime].concat()]
+            }
+            // §3.5: another version.
+            (Self::NatPmp(_), _) => vec![vec![0, 128, 0, 1, 0, 0, 1, 0]],
+        }
+    }
+}
