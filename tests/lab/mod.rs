@@ -11,8 +11,8 @@
 //!
 //! The core only routes; a [`Gateway`] decides what a site's router does. Between two hosts are three
 //! routers, so that a probe with a TTL of 2 opens its own NAT and dies in the core. IPv6 exists only at
-//! sites that ask for it. Everything has addresses of the documentation ranges and stays in namespaces of
-//! this lab, which vanish with it.
+//! sites that ask for it. Everything has addresses of the documentation ranges (or, at sites that are to look
+//! public, of 11.0.0.0/8) and stays in namespaces of this lab, which vanish with it.
 //!
 //! - [`cable`]: a link that does nothing for the kernel.
 //! - [`netns`]: namespaces, entered by threads and programs.
