@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use punchlan::node::status::{PathKind, PeerState, Status};
@@ -96,8 +96,9 @@ fn a_router_that_was_restarted_maps_anew_within_seconds() {
         mapper.program.end(Signal::SIGKILL).unwrap();
         lab.sites[0].forget().unwrap();
         mapper.start_again().unwrap();
-        assert_eq!(mapper.mapped().unwrap(), 0);
+        let start = Instant::now();
         mapper.await_mapped(1, PATIENCE).unwrap();
+        println!("{protocol}: mapped again {:.1} s after the router was back", start.elapsed().as_secs_f64());
         await_mapping(&alice, protocol, "11.0.0.2", PATIENCE);
         let bob = network.join(lab.host(1), "bob", 2).unwrap();
         bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
