@@ -77,8 +77,8 @@ impl Wire {
         let packets = lock(&self.packets);
         let way = |from: &[IpAddr], to: &[IpAddr]| -> Vec<Instant> {
             let of_way = |packet: &&Packet| from.contains(&packet.from) && to.contains(&packet.to);
-            let of_interest = packets.iter().filter(of_way).filter(|packet| lengths.contains(&packet.bytes.len()));
-            of_interest.map(|packet| packet.at).collect()
+            let of_interest = packets.iter().filter(of_way);
+            of_interest.flat_map(|packet| std::iter::repeat_n(packet.at, packet.datagrams(&lengths))).collect()
         };
         Count { there: way(a, b), back: way(b, a) }
     }
@@ -121,6 +121,23 @@ impl Packet {
         Some(Self { at, from, to, bytes: frame.get(ethernet_header..)?.to_vec() })
     }
 
+    /// How many datagrams of such a length it is: several that left together cross as one. Those are equally long, and begin
+    /// alike: of one kind, to one index or channel.
+    fn datagrams(&self, lengths: &std::ops::Range<usize>) -> usize {
+        if lengths.contains(&self.bytes.len()) {
+            return 1;
+        }
+        let header = UDP_HEADER + if self.from.is_ipv4() { 20 } else { 40 };
+        let payload = self.bytes.get(header..).unwrap_or_default();
+        let alike =
+            |size: usize| payload.chunks(size).all(|part| part.len() == size && part.get(..4) == payload.get(..4));
+        let is_made_of = |count: &usize| {
+            let size = payload.len() / count;
+            size > 0 && lengths.contains(&(header + size)) && alike(size)
+        };
+        (2..=TRAIN).find(is_made_of).unwrap_or(0)
+    }
+
     /// Whether it contains these bytes anywhere.
     pub fn contains(&self, needle: &[u8]) -> bool {
         self.bytes.windows(needle.len()).any(|window| window == needle)
@@ -129,6 +146,9 @@ impl Packet {
 
 /// `PACKET_HOST` of packet(7): sent to us by somebody else, and so seen once on its way.
 const INCOMING: u8 = 0;
+const UDP_HEADER: usize = 8;
+/// Datagrams that leave together, at most.
+const TRAIN: usize = 64;
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
 
