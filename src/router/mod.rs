@@ -75,7 +75,7 @@ impl Reason {
 }
 
 /// The overlay's routing table: one entry per machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Router {
     overlay: OverlayNet,
     me: Owned,
