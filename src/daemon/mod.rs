@@ -16,10 +16,6 @@ mod pool;
 mod reload;
 mod requests;
 mod run;
-#[cfg(target_os = "linux")]
-mod threads;
-#[cfg(not(target_os = "linux"))]
-mod turns;
 mod waiting;
 mod writer;
 
@@ -36,7 +32,6 @@ pub use reload::Source;
 use crate::addr::{OverlayNet, is_private_net};
 use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
-use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
 use crate::io::net::{Addresses, Clash, Network};
 use crate::io::portmap::PortMapper;
@@ -45,7 +40,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
 use crate::io::{clock, entropy, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig, SUPER_PACKET};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
@@ -166,8 +161,8 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         writer,
         port_mapper,
         net,
-        tun: Arc::new(tun),
-        sockets: Arc::new(Sockets { v4, v6 }),
+        tun,
+        sockets: Sockets { v4, v6 },
         overlay,
         v4_on_tun,
         v4_wanted: v4_on_tun,

@@ -30,9 +30,9 @@ impl Drops {
     }
 
     /// All of them, for `status`, with those that others have counted.
-    pub(super) fn to_map(&self, others: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    pub(super) fn to_map(&self, others: &[(&'static str, u64)]) -> BTreeMap<String, u64> {
         let mut all = Self(self.0.clone());
-        others.into_iter().for_each(|(word, n)| all.add(word, n));
+        others.iter().for_each(|(word, n)| all.add(word, *n));
         all.0.into_iter().map(|(word, n)| (word.to_owned(), n)).collect()
     }
 }

@@ -12,13 +12,13 @@ use ipnet::IpNet;
 
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
-use crate::forward;
 use crate::id::PeerId;
+use crate::offload::{self, Place};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
-use crate::session::{Channel, Proof, Refusal, check_member, prove_source, read_initiation};
+use crate::session::{Channel, OpenError, Proof, Refusal, check_member, prove_source, read_initiation};
 use crate::wire::probe::Probe;
-use crate::wire::session::{Control, Header, receiver_index};
+use crate::wire::session::{Control, Header, Segment, data, receiver_index};
 use crate::wire::{Class, Writer, classify};
 
 /// How a datagram reached us: its way, which is also the way to answer.
@@ -33,13 +33,6 @@ struct Arrival {
 impl Node {
     /// A datagram came in on one of our sockets.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Inbound {
-        let mut datagram = datagram;
-        self.refresh(now);
-        let opened = self.table.openings().open(now, &mut datagram);
-        if let Some(inbound) = opened {
-            self.attend(now);
-            return inbound;
-        }
         let Datagram { socket, local, from, payload } = datagram;
         self.drain_many(now);
         let class = classify(payload);
@@ -89,13 +82,14 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
         let opened = match peer.session.open(now, bytes) {
             Ok(opened) => opened,
-            Err(error) => return self.dropped_as(forward::refusal_word(error)),
+            Err(OpenError::Replayed) => return self.dropped_as("replayed"),
+            Err(OpenError::Malformed) => return self.dropped_as("malformed"),
+            Err(OpenError::UnknownIndex) => return self.dropped_as("unknown-index"),
+            Err(OpenError::Expired) => return self.dropped_as("no-keys"),
+            Err(OpenError::Forged) => return self.dropped_as("unauthentic"),
         };
         peer.punch.received(now, arrival.via);
         peer.heard_from(now);
-        if opened.channel == Channel::Data {
-            peer.arrived(now, arrival.via);
-        }
         let listens = opened.channel == Channel::Data || peer.controls.allow(now);
         if peer.session.has_events() {
             // The first packet under new keys confirms them: what waited goes before this packet's answer.
@@ -115,14 +109,33 @@ impl Node {
 
     /// An inner packet that its sender's session has vouched for.
     fn handle_packet_from(&mut self, id: &PeerId, header: Header, bytes: &[u8], body: Range<usize>) -> Inbound {
-        match forward::make_out(id, header, bytes, body, &self.router) {
-            Ok(inbound) => {
-                if let (Some(peer), Some(packet)) = (self.peers.get(id), inbound.packet()) {
-                    peer.traffic.add_received(packet.len() as u64);
-                }
-                inbound
+        let inner = body.start + 1..body.end;
+        let (segment, packet) = match bytes.get(body.start) {
+            Some(&data::PACKET) => (None, inner),
+            Some(&data::SEGMENT) => match Segment::decode(&bytes[inner.clone()]) {
+                Ok((segment, _)) => (Some(segment), inner.start + Segment::LEN..inner.end),
+                Err(_) => return self.dropped_as("malformed"),
+            },
+            // Fragments are agreed on by a feature that this version does not offer.
+            _ => return self.dropped_as("reserved-kind"),
+        };
+        if segment
+            .is_some_and(|segment| offload::describe(&bytes[packet.clone()]) != Some(Segment { index: 0, ..segment }))
+        {
+            return self.dropped_as("segment");
+        }
+        if let Err(reason) = self.router.guard(id, &bytes[packet.clone()]) {
+            return self.dropped_as(reason.word());
+        }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.rx_bytes += packet.len() as u64;
+        }
+        match segment {
+            None => Inbound::Deliver(packet),
+            Some(segment) => {
+                let place = Place { keys: header.index, counter: header.counter, index: segment.index };
+                Inbound::Segment { range: packet, segment, place }
             }
-            Err(word) => self.dropped_as(word),
         }
     }
 
@@ -293,5 +306,18 @@ const fn refusal_word(refusal: Refusal) -> &'static str {
         Refusal::Unexpected => "unexpected-response",
         Refusal::Suite => "no-common-suite",
         Refusal::TooMany => "too-many-handshakes",
+    }
+}
+
+impl Inbound {
+    /// The same verdict about bytes that begin `base` further on.
+    fn shifted(self, base: usize) -> Self {
+        match self {
+            Self::Deliver(range) => Self::Deliver(range.start + base..range.end + base),
+            Self::Segment { range, segment, place } => {
+                Self::Segment { range: range.start + base..range.end + base, segment, place }
+            }
+            other => other,
+        }
     }
 }

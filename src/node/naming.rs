@@ -216,7 +216,7 @@ impl Node {
         self.warn_of_namesake(now, id);
         self.warn_of_subnet(now, id, claim);
         let v4 = self.bind_v4(now, id, claim);
-        Arc::make_mut(&mut self.router).insert(*id, self.naming.derived(id, v4));
+        self.router.insert(*id, self.naming.derived(id, v4));
         self.cache_changed = true;
         // Only now that this one waits for nothing itself: two that wait would bind each other for ever.
         self.rebind_freed(now, id);
@@ -251,7 +251,7 @@ impl Node {
                 Some(addr)
             }
             Ok(Some(loser)) => {
-                Arc::make_mut(&mut self.router).insert(loser, self.naming.derived(&loser, None));
+                self.router.insert(loser, self.naming.derived(&loser, None));
                 self.tell_taken(now, &loser, id);
                 Some(addr)
             }
@@ -294,7 +294,7 @@ impl Node {
             self.naming.is_free_for(wall_ms, a, id) && self.router.owner((*a).into()).is_none_or(|o| o == *id)
         };
         let v4 = peer.signed.v4.addr().filter(free);
-        Arc::make_mut(&mut self.router).insert(*id, self.naming.derived(id, v4));
+        self.router.insert(*id, self.naming.derived(id, v4));
     }
 
     /// Tells `loser` that its address is bound to `holder`.
@@ -399,7 +399,7 @@ impl Node {
 
     /// Our IPv4 address is another one, or none.
     fn address_changed(&mut self, now: Instant) {
-        Arc::make_mut(&mut self.router).set_my_v4(self.naming.v4);
+        self.router.set_my_v4(self.naming.v4);
         self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
         self.announce(now);
     }

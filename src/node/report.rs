@@ -39,15 +39,14 @@ impl Node {
 
     /// What was dropped so far, whoever counted it.
     pub(super) fn all_drops(&self) -> BTreeMap<String, u64> {
-        let on_the_path = self.table.drops().all();
-        self.drops.to_map(on_the_path.into_iter().chain([
+        self.drops.to_map(&[
             ("probe-budget", self.budget.refused()),
             ("echo-rate", self.peers.values().map(|peer| peer.punch.unanswered()).sum()),
             ("too-many-paths", self.peers.values().map(|peer| peer.punch.crowded()).sum()),
             ("too-many-listed", self.servers.iter().map(|server| server.client.overflowed()).sum()),
             ("too-many-warnings", self.warnings.refused()),
             ("evicted-binding", self.naming.evicted()),
-        ]))
+        ])
     }
 
     fn me_report(&self) -> Me {
@@ -84,8 +83,8 @@ impl Node {
             rtt_ms: stats.as_ref().and_then(|s| s.rtt).map(millis),
             jitter_ms: stats.as_ref().and_then(|s| s.jitter).map(millis),
             loss: stats.as_ref().and_then(|s| s.loss),
-            tx_bytes: peer.traffic.tx_bytes(),
-            rx_bytes: peer.traffic.rx_bytes(),
+            tx_bytes: peer.tx_bytes,
+            rx_bytes: peer.rx_bytes,
             handshake_age_s: peer.session.handshake_age(now).map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             direct_after_ms: peer.direct_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             cipher: peer.session.suite().map(|suite| suite.to_string()),

@@ -18,7 +18,7 @@ use crate::wire::ip::tests::udp;
 use crate::wire::kind;
 use crate::wire::probe::ProbeKind;
 use crate::wire::rendezvous::{Hello, Message, Reason, Refused};
-use crate::wire::session::{Control, Segment, data, feature};
+use crate::wire::session::{Control, data, feature};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000_000);
 const WALL_MS: u64 = 1_800_000_000_000;
@@ -395,7 +395,7 @@ fn segments_to_nobody_are_dropped_one_by_one() {
         let (bob, to) = (lan.hosts[1].1.my_id(), lan.v4(1));
         lan.node(0).peers.remove(&bob).expect("bob");
         if !routed {
-            Arc::make_mut(&mut lan.node(0).router).remove(&bob);
+            lan.node(0).router.remove(&bob);
         }
         let (vnet, packet) = between(&lan.v4(0), &to, false, 3_000, 1_000, 0, true);
         let cut = Cut::new(&vnet, &packet).expect("a super-packet");
@@ -465,7 +465,7 @@ fn inner_packets_from_foreign_sources_are_dropped_on_both_sides() {
     assert_eq!(lan.send(0, &foreign), Outbound::Dropped);
     assert_eq!(lan.node(0).dropped("source-not-ours"), 1);
     // A member that does not hold back: its own router is told a lie.
-    Arc::make_mut(&mut lan.node(0).router).set_my_v4(Some(Ipv4Addr::new(10, 77, 0, 200)));
+    lan.node(0).router.set_my_v4(Some(Ipv4Addr::new(10, 77, 0, 200)));
     let forged = udp("10.77.0.200", &lan.v4(1));
     lan.send(0, &forged);
     assert_eq!(lan.node(1).dropped("source-not-owned"), 1);

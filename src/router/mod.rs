@@ -75,7 +75,7 @@ impl Reason {
 }
 
 /// The overlay's routing table: one entry per machine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Router {
     overlay: OverlayNet,
     me: Owned,
