@@ -19,9 +19,9 @@
 //! | what is missing before a TUN can be made | [`permission`] |
 //! | when to stop | [`signal`] |
 //!
-//! `unsafe` stands in three files alone, each block with its reason: `udp/options.rs` (a socket option that
-//! no crate offers), `tun/linux.rs` (taking a descriptor over from the `tun` crate) and `watched.rs`
-//! (handing a descriptor to the event loop).
+//! `unsafe` stands in four files alone, each block with its reason: `udp/options.rs` (a socket option that
+//! no crate offers), `udp/train.rs` (a system call that nix makes with allocations), `tun/linux.rs` (taking a descriptor
+//! over from the `tun` crate) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
 pub mod entropy;

@@ -97,9 +97,14 @@ impl<'a> Mapper<'a> {
 
     /// How many ports it maps now, as the kernel sees it.
     pub fn mapped(&self) -> Result<usize> {
+        Ok(self.redirects()?.matches("dnat").count())
+    }
+
+    /// Its rules for what arrives, as nft shows them.
+    pub fn redirects(&self) -> Result<String> {
         let list = ["list", "chain", "inet", "miniupnpd", "redirects"];
         let output = netns::run(self.netns.command("nft").args(list))?;
-        Ok(String::from_utf8_lossy(&output.stdout).matches("dnat").count())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Waits until it maps so many ports.

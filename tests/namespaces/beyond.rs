@@ -59,7 +59,7 @@ fn what_a_peer_sends_on_over_a_simple_link_has_right_checksums() {
         // Bursts of one length, which travel together, and are one packet to bob's kernel.
         let listens = behind.enter(|| UdpSocket::bind(home)).unwrap().unwrap();
         listens.set_read_timeout(Some(PATIENCE)).unwrap();
-        let sends = alice.host.netns.enter(|| UdpSocket::bind((alice_side(to), 0))).unwrap().unwrap();
+        let sends = alice.host.netns.enter(|| UdpSocket::bind((any_of_the_family_of(to), 0))).unwrap().unwrap();
         for len in [1, 100, 1_001, 1_300] {
             for n in 0..BURST {
                 sends.send_to(&vec![u8::try_from(n).unwrap(); len], to).unwrap();
@@ -77,7 +77,7 @@ fn what_a_peer_sends_on_over_a_simple_link_has_right_checksums() {
     }
 }
 
-/// The address that a socket takes for "any" of the other's family.
-fn alice_side(to: SocketAddr) -> IpAddr {
+/// Any address, of that one's family.
+fn any_of_the_family_of(to: SocketAddr) -> IpAddr {
     if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }
 }

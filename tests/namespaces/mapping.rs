@@ -119,14 +119,9 @@ fn a_router_with_another_address_is_asked_for_a_mapping_there() {
 
         // And so is one that sees this machine at another.
         lab.sites[0].rewire(0).unwrap();
-        let dnat = || {
-            let list = ["list", "chain", "inet", "miniupnpd", "redirects"];
-            let output = netns::run(lab.sites[0].router.command("nft").args(list))?;
-            Ok(String::from_utf8_lossy(&output.stdout).contains("192.168.0.100"))
-        };
-        await_true("a mapping to the new address", PATIENCE, dnat).unwrap();
+        let maps_it = || Ok(mapper.redirects()?.contains("192.168.0.100"));
+        await_true("a mapping to the new address", PATIENCE, maps_it).unwrap();
         await_mapping(&alice, protocol, "11.0.0.4", PATIENCE);
-        drop(mapper);
     }
 }
 

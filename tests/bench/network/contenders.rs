@@ -131,7 +131,7 @@ fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
     let relay = if relayed {
         Some(rendezvous)
     } else {
-        programs.extend([rendezvous]);
+        programs.push(rendezvous);
         None
     };
     Ok(Running { programs, relay, target: "10.77.0.2".to_owned() })
