@@ -16,6 +16,9 @@
 //! itself, all leave by one system call, and on the other side they are one again before the kernel sees them. And what
 //! is small or urgent does not wait behind what is much: packets leave in the order of a fair queue ([`fair`]).
 //!
+//! On Linux packets have threads of their own, one for each direction: they seal and open by a table that the node has
+//! frozen ([`forward`]), and hand over what that says nothing of.
+//!
 //! # The layers
 //!
 //! Imports point down only; `tests/layers.rs` reads the source and fails on an arrow that points up, and
@@ -26,7 +29,7 @@
 //! L7 server/ daemon/ control/             processes
 //! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
-//! L4 router/                              overlay address -> peer; source guard; bindings
+//! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
 //! L3 punch/ gather/ rendezvous/ relay/    four machines that never import each other
 //! L2 crypto/ session/ offload/ fair/      keys, Noise, seals, replay · one peer's keys over time · super-packets · turns
 //! L1 wire/                                bytes <-> typed messages
@@ -54,6 +57,7 @@ pub mod wire;
 
 pub mod crypto;
 pub mod fair;
+pub mod forward;
 pub mod offload;
 pub mod session;
 

@@ -65,7 +65,7 @@ const ATTACKS: &[Attack] = &[
         "a member announces addresses of others as its own",
         "60 probes a minute and address, 500 a second in all, a pace of each member's own",
         &[
-            "src/node/tests.rs: a_member_cannot_have_others_search_new_addresses_all_the_time",
+            "src/node/tests/floods.rs: a_member_cannot_have_others_search_new_addresses_all_the_time",
             "src/punch/budget.rs: no_minute_holds_more_than_sixty_probes_to_a_silent_address",
             "src/punch/budget.rs: no_second_holds_more_than_five_hundred_probes_of_the_node",
             "tests/namespaces/rogue.rs: a_member_cannot_turn_the_others_on_somebody",
@@ -74,7 +74,7 @@ const ATTACKS: &[Attack] = &[
     attack(
         "a member sprays ports over one address",
         "the budget is of the address, whatever the port",
-        &["src/node/tests.rs: ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets"],
+        &["src/node/tests/floods.rs: ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets"],
     ),
     attack(
         "a member's probes name somebody else as their sender",
@@ -88,10 +88,10 @@ const ATTACKS: &[Attack] = &[
         "a member invents devices",
         "those who were met first keep their place and their part of the probes; bindings are bounded",
         &[
-            "src/node/tests.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
-            "src/node/tests.rs: a_member_cannot_shut_newcomers_out_with_invented_devices",
-            "src/node/tests.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
-            "src/node/tests.rs: an_invented_device_does_not_take_a_bound_name",
+            "src/node/tests/floods.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
+            "src/node/tests/floods.rs: a_member_cannot_shut_newcomers_out_with_invented_devices",
+            "src/node/tests/floods.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
+            "src/node/tests/names.rs: an_invented_device_does_not_take_a_bound_name",
             "src/router/bindings.rs: devices_that_come_and_go_without_end_crowd_nobody_out",
         ],
     ),
@@ -108,7 +108,7 @@ const ATTACKS: &[Attack] = &[
         "a probe is replayed",
         "a window over its counters; an echo counts only for a nonce that waits, from where it was sent",
         &[
-            "src/node/tests.rs: replayed_and_random_datagrams_are_counted_and_change_nothing",
+            "src/node/tests/forgeries.rs: replayed_and_random_datagrams_are_counted_and_change_nothing",
             "tests/simulation/attacks.rs: every_datagram_replayed_from_anywhere_changes_nothing",
         ],
     ),
@@ -129,20 +129,20 @@ const ATTACKS: &[Attack] = &[
     attack(
         "what a peer sent is sent back to it",
         "keys, tags and indices are of one direction",
-        &["src/node/tests.rs: what_is_sent_back_to_its_sender_changes_nothing"],
+        &["src/node/tests/forgeries.rs: what_is_sent_back_to_its_sender_changes_nothing"],
     ),
     attack(
         "a leave or an introduction is forged from the server's address",
         "everything after the registration is sealed in both directions",
         &[
             "src/server/tests/attacks.rs: nobody_but_the_server_can_speak_for_it",
-            "src/node/tests.rs: what_comes_from_a_servers_address_and_proves_nothing_is_counted",
+            "src/node/tests/forgeries.rs: what_comes_from_a_servers_address_and_proves_nothing_is_counted",
         ],
     ),
     attack(
         "a peer is moved by replayed packets",
         "a path is proven by the echo of a fresh nonce alone",
-        &["src/node/tests.rs: a_packet_that_was_held_back_and_sent_from_elsewhere_moves_no_path"],
+        &["src/node/tests/forgeries.rs: a_packet_that_was_held_back_and_sent_from_elsewhere_moves_no_path"],
     ),
     attack(
         "a session or a registration is reset without a key",
@@ -156,9 +156,9 @@ const ATTACKS: &[Attack] = &[
         "a flood of handshakes",
         "mac1 before any computation; cookies under load; a rate for each member, also by relay",
         &[
-            "src/node/tests.rs: garbage_initiations_do_not_put_members_under_load",
-            "src/node/tests.rs: a_member_who_floods_a_relay_with_initiations_keeps_no_other_from_a_handshake",
-            "src/node/tests.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
+            "src/node/tests/floods.rs: garbage_initiations_do_not_put_members_under_load",
+            "src/node/tests/floods.rs: a_member_who_floods_a_relay_with_initiations_keeps_no_other_from_a_handshake",
+            "src/node/tests/floods.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
             "src/session/tests/attacks.rs: under_load_an_address_is_proven_first",
         ],
     ),
@@ -166,7 +166,7 @@ const ATTACKS: &[Attack] = &[
         "inner packets with a foreign source or destination",
         "the guard: the source must be the sender's, the destination ours or everybody's",
         &[
-            "src/node/tests.rs: inner_packets_from_foreign_sources_are_dropped_on_both_sides",
+            "src/node/tests/packets.rs: inner_packets_from_foreign_sources_are_dropped_on_both_sides",
             "src/router/mod.rs: a_peer_sends_only_from_its_own_addresses",
             "src/router/mod.rs: a_peer_sends_only_to_us_or_to_everyone",
         ],
@@ -193,8 +193,8 @@ const ATTACKS: &[Attack] = &[
         "a member speaks for another, or takes its address",
         "announcements are signed by their device; bindings hold for a week",
         &[
-            "src/node/tests.rs: a_member_cannot_speak_for_another",
-            "src/node/tests.rs: a_settled_configured_address_is_not_lost_to_one_members_word",
+            "src/node/tests/forgeries.rs: a_member_cannot_speak_for_another",
+            "src/node/tests/addresses.rs: a_settled_configured_address_is_not_lost_to_one_members_word",
             "src/session/tests/attacks.rs: nobody_speaks_in_anothers_name",
         ],
     ),

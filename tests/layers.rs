@@ -16,9 +16,9 @@ const LAYERS: &[(u8, &[&str])] = &[
     (1, &["wire"]),
     (2, &["crypto", "session", "offload", "fair"]),
     (3, &["punch", "gather", "rendezvous", "relay"]),
-    (4, &["router"]),
+    (4, &["router", "forward"]),
     (5, &["node"]),
-    (6, &["io", "forward"]),
+    (6, &["io"]),
     (7, &["server", "daemon", "control", "metrics", "api"]),
     (8, &["config", "cli", "log"]),
 ];

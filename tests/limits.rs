@@ -26,7 +26,7 @@ const AT_A_PEER: &[Limit] = &[
         "peers known",
         "1,024; those met first stay",
         "evicted-peer",
-        "src/node/tests.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
+        "src/node/tests/floods.rs: devices_that_a_member_invents_and_brings_up_one_after_the_other_crowd_nobody_out",
     ),
     limit(
         "names and addresses of those who are gone",
@@ -38,43 +38,43 @@ const AT_A_PEER: &[Limit] = &[
         "candidates that nobody may announce",
         "none of loopback, multicast, our own overlays…",
         "candidate",
-        "src/node/tests.rs: candidates_that_nobody_may_announce_are_counted_and_not_tried",
+        "src/node/tests/floods.rs: candidates_that_nobody_may_announce_are_counted_and_not_tried",
     ),
     limit(
         "probes to addresses that never answered",
         "60 a minute for one address, 500 a second in all, 3 a second for one peer (240 at once)",
         "probe-budget",
-        "src/node/tests.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
+        "src/node/tests/floods.rs: a_friend_who_moves_is_found_while_a_member_has_us_search_for_hundreds_of_devices",
     ),
     limit(
         "answers to one peer's probes",
         "100 a second, 32 waiting",
         "echo-rate",
-        "src/node/tests.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
+        "src/node/tests/floods.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
     ),
     limit(
         "addresses that one peer's probes came from",
         "16",
         "too-many-paths",
-        "src/node/tests.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
+        "src/node/tests/floods.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
     ),
     limit(
         "one peer's announcements",
         "1 a second, 5 at once",
         "announcement-rate",
-        "src/node/tests.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
+        "src/node/tests/floods.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
     ),
     limit(
         "one peer's words in the session",
         "100 a second, 400 at once",
         "control-rate",
-        "src/node/tests.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
+        "src/node/tests/floods.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
     ),
     limit(
         "handshakes from unproven addresses",
         "40 a second, then a cookie has to prove the address: 4 a second for each that did",
         "under-load",
-        "src/node/tests.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
+        "src/node/tests/floods.rs: a_member_who_proves_its_address_cannot_have_handshakes_without_end",
     ),
     limit(
         "handshakes that one peer begins",
@@ -86,13 +86,13 @@ const AT_A_PEER: &[Limit] = &[
         "broadcast and multicast packets of this machine",
         "500 a second",
         "fan-out-rate",
-        "src/node/tests.rs: a_storm_of_broadcasts_is_cut_and_counted",
+        "src/node/tests/packets.rs: a_storm_of_broadcasts_is_cut_and_counted",
     ),
     limit(
         "packets that wait for a session",
         "64 a peer, 2 s",
         "no-session",
-        "src/node/tests.rs: packets_that_wait_too_long_or_are_too_many_are_counted",
+        "src/node/tests/packets.rs: packets_that_wait_too_long_or_are_too_many_are_counted",
     ),
     limit(
         "members and channels that one rendezvous speaks of",
@@ -117,6 +117,12 @@ const AT_A_PEER: &[Limit] = &[
         "5 ms; for 100 ms longer",
         "queue-long",
         "src/daemon/outward.rs: packets_that_are_lost_to_tell_that_the_queue_stands_are_counted",
+    ),
+    limit(
+        "packets and datagrams that only the node can judge and that wait for it",
+        "1,024 each",
+        "node-busy",
+        "src/daemon/handover.rs: neither_packets_nor_datagrams_keep_the_other_out_and_what_is_too_much_is_counted",
     ),
 ];
 

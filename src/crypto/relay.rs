@@ -37,6 +37,14 @@ impl RelayKey {
     }
 }
 
+impl PartialEq for RelayKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&*other.0).into()
+    }
+}
+
+impl Eq for RelayKey {}
+
 impl fmt::Debug for RelayKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RelayKey(…)")

@@ -9,6 +9,8 @@
 //! Whatever was made is gone when `up` returns, whichever way it does.
 
 mod failure;
+#[cfg(target_os = "linux")]
+mod handover;
 mod notify;
 mod outward;
 mod packets;
@@ -16,6 +18,10 @@ mod pool;
 mod reload;
 mod requests;
 mod run;
+#[cfg(target_os = "linux")]
+mod threads;
+#[cfg(not(target_os = "linux"))]
+mod turns;
 mod waiting;
 mod writer;
 
@@ -32,6 +38,7 @@ pub use reload::Source;
 use crate::addr::{OverlayNet, is_private_net};
 use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
+use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
 use crate::io::net::{Addresses, Clash, Network};
 use crate::io::portmap::PortMapper;
@@ -40,7 +47,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
 use crate::io::{clock, entropy, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig, SUPER_PACKET};
+use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
@@ -161,8 +168,8 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         writer,
         port_mapper,
         net,
-        tun,
-        sockets: Sockets { v4, v6 },
+        tun: Arc::new(tun),
+        sockets: Arc::new(Sockets { v4, v6 }),
         overlay,
         v4_on_tun,
         v4_wanted: v4_on_tun,

@@ -10,8 +10,8 @@
 //! 4. The datagram has the packet's own TOS or traffic class: what is urgent inside is so outside, and where the packet
 //!    may be marked the datagram may (RFC 6040 §4.1, RFC 2983 §3.1).
 //!
-//! What is left waits for the next turn, which comes at once, but after the sockets have had theirs. Nothing waits for
-//! anything else.
+//! What is left waits for the next turn, which comes at once, but where there is one thread for all after the sockets have
+//! had theirs. Nothing waits for anything else.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -36,6 +36,30 @@ const BYTES: usize = 64 << 10;
 const STEPS: usize = 4;
 /// Bytes of the largest train.
 const TRAIN: usize = 1 << 16;
+
+/// Who seals what goes out: the node, or a thread by the node's table.
+pub(super) trait Seal {
+    /// A packet with room around it, in place.
+    fn seal(&mut self, now: Instant, buf: &mut [u8]) -> Outbound;
+    /// Segments of a super-packet from `next` on, which moves on.
+    fn seal_train(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train>;
+    /// Packets were dropped before it came to that.
+    fn count_drops(&mut self, reason: &'static str, count: u64);
+}
+
+impl Seal for Node {
+    fn seal(&mut self, now: Instant, buf: &mut [u8]) -> Outbound {
+        self.handle_packet(now, buf)
+    }
+
+    fn seal_train(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
+        self.handle_super(now, cut, next, arena)
+    }
+
+    fn count_drops(&mut self, reason: &'static str, count: u64) {
+        Self::count_drops(self, reason, count);
+    }
+}
 
 /// The way out, and what waits on it.
 #[derive(Debug)]
@@ -87,15 +111,15 @@ impl Outward {
     }
 
     /// A turn. `first`: a packet has been read already.
-    pub(super) fn send(&mut self, node: &mut Node, tun: &Tun, sockets: &Sockets, first: Option<(Vnet, usize)>) {
+    pub(super) fn send(&mut self, sealer: &mut impl Seal, tun: &Tun, sockets: &Sockets, first: Option<(Vnet, usize)>) {
         // A device that is gone says so again to the one who waits for it.
-        self.turn(clock::now, node, sockets, first, |(room, rest)| tun.try_recv(room, HEADROOM, rest).ok().flatten());
+        self.turn(clock::now, sealer, sockets, first, |(room, rest)| tun.try_recv(room, HEADROOM, rest).ok().flatten());
     }
 
     fn turn(
         &mut self,
         clock: impl Fn() -> Instant,
-        node: &mut Node,
+        sealer: &mut impl Seal,
         sockets: &Sockets,
         mut first: Option<(Vnet, usize)>,
         mut read: impl FnMut((&mut [u8], &mut [u8])) -> Option<(Vnet, usize)>,
@@ -104,15 +128,15 @@ impl Outward {
         while sent.packets < STEPS * PACKETS && sent.bytes < STEPS * BYTES {
             let now = clock();
             let more = self.read(now, &mut taken, sent, |room| first.take().or_else(|| read(room)));
-            let went = self.leave(now, &mut sent, node, sockets);
+            let went = self.leave(now, &mut sent, sealer, sockets);
             if !went || !more && self.waiting.is_empty() {
                 break;
             }
         }
         self.waiting.rest(clock());
         let Lost { full, long } = self.waiting.take_lost();
-        node.count_drops("queue-full", full);
-        node.count_drops("queue-long", long);
+        sealer.count_drops("queue-full", full);
+        sealer.count_drops("queue-long", long);
     }
 
     /// Reads what can be sent now, and a quarter of what was sent; whether there may be more.
@@ -136,7 +160,7 @@ impl Outward {
     }
 
     /// A step; whether there was anything to send.
-    fn leave(&mut self, now: Instant, sent: &mut Amount, node: &mut Node, sockets: &Sockets) -> bool {
+    fn leave(&mut self, now: Instant, sent: &mut Amount, sealer: &mut impl Seal, sockets: &Sockets) -> bool {
         let mut step = Amount::default();
         while step.packets < PACKETS && step.bytes < BYTES {
             let Some(slot) = self.waiting.pop(now) else { break };
@@ -144,12 +168,12 @@ impl Outward {
             step.add(len);
             sent.add(len);
             if vnet.gso_type == 0 {
-                self.seal(now, node, slot, &vnet, len);
+                self.seal(now, sealer, slot, &vnet, len);
             } else {
                 // What came before it goes before it.
                 self.flush(sockets);
                 let packet = self.waiting.bytes(slot, HEADROOM..HEADROOM + len);
-                send_super(now, node, sockets, &vnet, packet, &mut self.train);
+                send_super(now, sealer, sockets, &vnet, packet, &mut self.train);
                 self.waiting.free(slot);
             }
         }
@@ -157,11 +181,11 @@ impl Outward {
         step.packets > 0
     }
 
-    fn seal(&mut self, now: Instant, node: &mut Node, slot: Slot, vnet: &Vnet, len: usize) {
+    fn seal(&mut self, now: Instant, sealer: &mut impl Seal, slot: Slot, vnet: &Vnet, len: usize) {
         let framed = &mut self.waiting.slot(slot)[..HEADROOM + len + TAILROOM];
         vnet.finish(&mut framed[HEADROOM..HEADROOM + len]);
         let tos = tos(&framed[HEADROOM..]);
-        match node.handle_packet(now, framed) {
+        match sealer.seal(now, framed) {
             Outbound::Send { socket, to, range } => {
                 self.sealed.push(Sealed { slot, range, socket, way: Way { to, src: None, tos } });
             }
@@ -183,14 +207,14 @@ impl Outward {
 }
 
 /// Cuts, seals and sends a super-packet.
-fn send_super(now: Instant, node: &mut Node, sockets: &Sockets, vnet: &Vnet, packet: &[u8], train: &mut [u8]) {
+fn send_super(now: Instant, sealer: &mut impl Seal, sockets: &Sockets, vnet: &Vnet, packet: &[u8], train: &mut [u8]) {
     let cut = match Cut::new(vnet, packet) {
         Ok(cut) => cut,
         Err(error) => return tracing::debug!(%error, ?vnet, "the kernel handed over something odd"),
     };
     let (tos, mut next) = (tos(packet), 0);
     while next < cut.count() {
-        if let Some(Train { socket, to, range, size }) = node.handle_super(now, &cut, &mut next, train) {
+        if let Some(Train { socket, to, range, size }) = sealer.seal_train(now, &cut, &mut next, train) {
             sockets.send_train(socket, Way { to, src: None, tos }, size, &[IoSlice::new(&train[range])]);
         }
     }

@@ -5,9 +5,9 @@ use std::io::IoSlice;
 use crate::id::SocketId;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, fault};
-use crate::node::{Inbound, Node};
+use crate::node::Inbound;
 use crate::offload::{Join, Layout, Vnet, decapsulate, finish};
-use crate::sans::{Datagram, Instant};
+use crate::sans::Datagram;
 
 /// Our sockets, by family.
 #[derive(Debug)]
@@ -52,16 +52,23 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// Hands the datagrams of a batch to the node, and the packets that come of them to the TUN: segments that belong
-/// together as one. A datagram that was marked on its way marks its packet.
-pub(super) fn receive(now: Instant, node: &mut Node, tun: &Tun, socket: SocketId, batch: &mut Batch) {
+/// Has the datagrams of a batch opened, each with its ECN bits, and gives the packets that come of them to the TUN:
+/// segments that belong together as one. A datagram that was marked on its way marks its packet; how many were lost
+/// because theirs cannot be marked.
+pub(super) fn receive(
+    mut open: impl FnMut(Datagram<'_>, u8) -> Inbound,
+    tun: &Tun,
+    socket: SocketId,
+    batch: &mut Batch,
+) -> u64 {
+    let mut congested = 0;
     let mut join: Option<Join<'_>> = None;
     for Received { from, local, ecn, payload } in batch.datagrams() {
-        let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
+        let inbound = open(Datagram { socket, local, from, payload: &mut *payload }, ecn);
         if let Inbound::Deliver(range) | Inbound::Segment { range, .. } = &inbound
             && !decapsulate(ecn, &mut payload[range.clone()])
         {
-            node.count_drops("congested", 1);
+            congested += 1;
             continue;
         }
         match inbound {
@@ -95,6 +102,24 @@ pub(super) fn receive(now: Instant, node: &mut Node, tun: &Tun, socket: SocketId
         }
     }
     give_joined(tun, &mut join);
+    congested
+}
+
+/// Gives the packet of one datagram to the TUN, if there is one. `false`: it was lost, as above.
+#[cfg(target_os = "linux")]
+pub(super) fn give(tun: &Tun, ecn: u8, inbound: &Inbound, payload: &mut [u8]) -> bool {
+    let Some(range) = inbound.packet() else { return true };
+    let packet = &mut payload[range];
+    if !decapsulate(ecn, packet) {
+        return false;
+    }
+    if let Inbound::Segment { .. } = inbound
+        && let Some(layout) = Layout::of(packet)
+    {
+        finish(packet, &layout);
+    }
+    refused(tun.send(packet));
+    true
 }
 
 fn give_joined(tun: &Tun, join: &mut Option<Join<'_>>) {

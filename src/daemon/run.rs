@@ -9,10 +9,13 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 
 use super::notify::{Notice, notify};
-use super::outward::Outward;
-use super::packets::{self, Sockets};
+use super::packets::Sockets;
 use super::reload::Source;
 use super::requests::{Next, Requests};
+#[cfg(target_os = "linux")]
+use super::threads::PacketPath;
+#[cfg(not(target_os = "linux"))]
+use super::turns::PacketPath;
 use super::writer::Writer;
 use super::{Failure, Options, in_subnet, prefixes};
 use crate::addr::OverlayNet;
@@ -24,9 +27,9 @@ use crate::io::portmap::PortMapper;
 use crate::io::signal::Reloads;
 use crate::io::store::StateDir;
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Fault, Socket, fault};
+use crate::io::udp::{Fault, fault};
 use crate::io::{interfaces, resolve};
-use crate::node::{Command, HEADROOM, Node};
+use crate::node::{Command, Node};
 use crate::sans::{Action, Done};
 
 /// Goodbyes get this long to leave the sockets.
@@ -40,8 +43,8 @@ pub(super) struct Peer<S> {
     pub(super) writer: Writer,
     pub(super) port_mapper: PortMapper,
     pub(super) net: Network,
-    pub(super) tun: Tun,
-    pub(super) sockets: Sockets,
+    pub(super) tun: Arc<Tun>,
+    pub(super) sockets: Arc<Sockets>,
     pub(super) overlay: OverlayNet,
     /// The overlay address that the TUN has, and the one that it is to have.
     pub(super) v4_on_tun: Option<Ipv4Addr>,
@@ -66,29 +69,28 @@ impl<S: Source> Peer<S> {
     ) -> Result<Option<Arc<StateDir>>, Failure> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut changes = watch_network();
-        let (mut batch4, mut batch6) = (Batch::new(), Batch::new());
-        let mut outward = Outward::new().map_err(|error| Failure::Failed(format!("no memory: {error}")))?;
+        let mut path = PacketPath::start(&mut self.node, self.tun.clone(), self.sockets.clone())
+            .map_err(|error| Failure::Failed(format!("packets cannot be carried: {error}")))?;
         let mut stop = std::pin::pin!(stop);
         loop {
+            // At once, for what follows may take a moment: nobody who is denied is heard meanwhile.
+            path.publish(&mut self.node);
             self.drain().await;
+            path.publish(&mut self.node);
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
-            let v6 = self.sockets.v6.as_ref();
-            let more = outward.has_more();
-            let (room, rest) = outward.room();
-            // It begins anywhere, and takes the first in this order that is ready: those that often are stand apart, so that
-            // each has its share.
+            // It begins anywhere, and takes the first in this order that is ready: where packets always are, the alarm has
+            // its share, for it stands before them.
             tokio::select! {
                 reason = &mut stop => {
                     tracing::info!(reason, "stopping");
                     break;
                 }
-                received = self.sockets.v4.recv(&mut batch4) => self.receive(SocketId(0), received, &mut batch4)?,
-                received = recv_optional(v6, &mut batch6) => self.receive(SocketId(1), received, &mut batch6)?,
                 alarmed = alarm.until(wakeup) => {
                     alarmed.map_err(|error| Failure::Failed(format!("timer: {error}")))?;
                     self.node.set_wall_clock(clock::now(), clock::wall_ms());
                     self.node.handle_timeout(clock::now());
                 }
+                input = path.next() => path.take(&mut self.node, input?),
                 Some(()) = changes.recv() => {
                     self.list_interfaces();
                     self.node.handle_done(clock::now(), Done::RouterChanged);
@@ -97,15 +99,6 @@ impl<S: Source> Peer<S> {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
                 },
-                read = self.tun.recv(room, HEADROOM, rest), if !more => {
-                    let first = read.map_err(|error| Failure::Failed(format!("interface {}: {error}", self.tun.name())))?;
-                    outward.send(&mut self.node, &self.tun, &self.sockets, Some(first));
-                }
-                () = std::future::ready(()), if more => {
-                    outward.send(&mut self.node, &self.tun, &self.sockets, None);
-                    // Else this would go on for ever without a look at who else has something.
-                    tokio::task::yield_now().await;
-                }
                 () = reloads.next() => drop(self.reload()),
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
                     Next::GoOn => {}
@@ -119,21 +112,10 @@ impl<S: Source> Peer<S> {
         }
         notify(Notice::Stopping);
         let router_end = clock::now() + ROUTER_FAREWELL;
-        self.say_goodbye(&mut alarm, (&mut batch4, &mut batch6)).await?;
+        self.say_goodbye(&mut alarm, &mut path).await;
+        drop(path);
         self.port_mapper.finish(router_end - clock::now()).await;
         Ok(self.writer.finish().await)
-    }
-
-    /// Datagrams came in.
-    fn receive(
-        &mut self,
-        socket: SocketId,
-        received: std::io::Result<usize>,
-        batch: &mut Batch,
-    ) -> Result<(), Failure> {
-        received.map_err(|error| Failure::Failed(format!("the UDP socket broke: {error}")))?;
-        packets::receive(clock::now(), &mut self.node, &self.tun, socket, batch);
-        Ok(())
     }
 
     /// Performs everything that the node wants.
@@ -210,28 +192,28 @@ impl<S: Source> Peer<S> {
     }
 
     /// Tells everybody that we leave, and the servers again until they say that they know.
-    async fn say_goodbye(
-        &mut self,
-        alarm: &mut Alarm,
-        (batch4, batch6): (&mut Batch, &mut Batch),
-    ) -> Result<(), Failure> {
+    async fn say_goodbye(&mut self, alarm: &mut Alarm, path: &mut PacketPath) {
         let end = clock::now() + FAREWELL;
         self.node.handle_command(clock::now(), Command::Leave);
+        let mut carries = true;
         loop {
+            path.publish(&mut self.node);
             self.drain().await;
             if self.node.has_left() || clock::now() >= end {
-                return Ok(());
+                return;
             }
             let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
-            let (socket, received) = tokio::select! {
-                received = self.sockets.v4.recv(batch4) => (SocketId(0), received),
-                received = recv_optional(self.sockets.v6.as_ref(), batch6) => (SocketId(1), received),
-                _ = alarm.until(Some(wakeup)) => {
-                    self.node.handle_timeout(clock::now());
-                    continue;
-                }
-            };
-            self.receive(socket, received, if socket == SocketId(0) { batch4 } else { batch6 })?;
+            tokio::select! {
+                input = path.next(), if carries => match input {
+                    Ok(input) => path.take(&mut self.node, input),
+                    Err(failure) => {
+                        // Of no account any more; what is left to say is said all the same.
+                        tracing::debug!(%failure, "packets are carried no more");
+                        carries = false;
+                    }
+                },
+                _ = alarm.until(Some(wakeup)) => self.node.handle_timeout(clock::now()),
+            }
         }
     }
 }
@@ -256,12 +238,4 @@ fn watch_network() -> mpsc::Receiver<()> {
         while changes.next().await.is_ok() && tell.send(()).await.is_ok() {}
     });
     told
-}
-
-/// Receives on a socket that a machine without IPv6 lacks.
-async fn recv_optional(socket: Option<&Socket>, batch: &mut Batch) -> std::io::Result<usize> {
-    match socket {
-        Some(socket) => socket.recv(batch).await,
-        None => std::future::pending().await,
-    }
 }

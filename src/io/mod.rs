@@ -13,6 +13,7 @@
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
 //! | memory that goes back to the system | [`memory`] |
+//! | waiting in a thread of its own | `ready` |
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
@@ -31,6 +32,8 @@ pub mod net;
 pub mod permission;
 mod port_holder;
 pub mod portmap;
+#[cfg(target_os = "linux")]
+pub mod ready;
 pub mod resolve;
 pub mod signal;
 pub mod store;

@@ -1,8 +1,9 @@
 //! A datagram comes in.
 //!
 //! 1. Its first byte says what it is; relay frames are unwrapped, and what is in them takes the same way.
-//! 2. Data: the receiver index names the peer, its session opens it, the router's guard looks at the inner
-//!    source and destination, the shell gets the packet.
+//! 2. Data: the receiver index names the peer, its key opens it, the router's guard looks at the inner source and
+//!    destination, the shell gets the packet. Mostly the table does so ([`crate::forward`]); the first packets by another
+//!    way, or under new keys, come here.
 //! 3. Everything else goes to the machine it is for. Nothing unauthenticated changes anything.
 
 use std::net::IpAddr;
@@ -12,13 +13,13 @@ use ipnet::IpNet;
 
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
+use crate::forward;
 use crate::id::PeerId;
-use crate::offload::{self, Place};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
-use crate::session::{Channel, OpenError, Proof, Refusal, check_member, prove_source, read_initiation};
+use crate::session::{Channel, Proof, Refusal, check_member, prove_source, read_initiation};
 use crate::wire::probe::Probe;
-use crate::wire::session::{Control, Header, Segment, data, receiver_index};
+use crate::wire::session::{Control, Header, receiver_index};
 use crate::wire::{Class, Writer, classify};
 
 /// How a datagram reached us: its way, which is also the way to answer.
@@ -33,6 +34,13 @@ struct Arrival {
 impl Node {
     /// A datagram came in on one of our sockets.
     pub fn handle_datagram(&mut self, now: Instant, datagram: Datagram<'_>) -> Inbound {
+        let mut datagram = datagram;
+        self.refresh(now);
+        let opened = self.table.openings().open(now, &mut datagram);
+        if let Some(inbound) = opened {
+            self.attend(now);
+            return inbound;
+        }
         let Datagram { socket, local, from, payload } = datagram;
         self.drain_many(now);
         let class = classify(payload);
@@ -79,17 +87,17 @@ impl Node {
         if arrival.is_foreign(&id) {
             return self.dropped_as("relay-frame");
         }
+        self.take_over(now, &id);
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
         let opened = match peer.session.open(now, bytes) {
             Ok(opened) => opened,
-            Err(OpenError::Replayed) => return self.dropped_as("replayed"),
-            Err(OpenError::Malformed) => return self.dropped_as("malformed"),
-            Err(OpenError::UnknownIndex) => return self.dropped_as("unknown-index"),
-            Err(OpenError::Expired) => return self.dropped_as("no-keys"),
-            Err(OpenError::Forged) => return self.dropped_as("unauthentic"),
+            Err(error) => return self.dropped_as(forward::refusal_word(error)),
         };
         peer.punch.received(now, arrival.via);
         peer.heard_from(now);
+        if opened.channel == Channel::Data {
+            peer.arrived(now, arrival.via);
+        }
         let listens = opened.channel == Channel::Data || peer.controls.allow(now);
         if peer.session.has_events() {
             // The first packet under new keys confirms them: what waited goes before this packet's answer.
@@ -109,33 +117,14 @@ impl Node {
 
     /// An inner packet that its sender's session has vouched for.
     fn handle_packet_from(&mut self, id: &PeerId, header: Header, bytes: &[u8], body: Range<usize>) -> Inbound {
-        let inner = body.start + 1..body.end;
-        let (segment, packet) = match bytes.get(body.start) {
-            Some(&data::PACKET) => (None, inner),
-            Some(&data::SEGMENT) => match Segment::decode(&bytes[inner.clone()]) {
-                Ok((segment, _)) => (Some(segment), inner.start + Segment::LEN..inner.end),
-                Err(_) => return self.dropped_as("malformed"),
-            },
-            // Fragments are agreed on by a feature that this version does not offer.
-            _ => return self.dropped_as("reserved-kind"),
-        };
-        if segment
-            .is_some_and(|segment| offload::describe(&bytes[packet.clone()]) != Some(Segment { index: 0, ..segment }))
-        {
-            return self.dropped_as("segment");
-        }
-        if let Err(reason) = self.router.guard(id, &bytes[packet.clone()]) {
-            return self.dropped_as(reason.word());
-        }
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.rx_bytes += packet.len() as u64;
-        }
-        match segment {
-            None => Inbound::Deliver(packet),
-            Some(segment) => {
-                let place = Place { keys: header.index, counter: header.counter, index: segment.index };
-                Inbound::Segment { range: packet, segment, place }
+        match forward::make_out(id, header, bytes, body, &self.router) {
+            Ok(inbound) => {
+                if let (Some(peer), Some(packet)) = (self.peers.get(id), inbound.packet()) {
+                    peer.traffic.add_received(packet.len() as u64);
+                }
+                inbound
             }
+            Err(word) => self.dropped_as(word),
         }
     }
 
@@ -161,10 +150,12 @@ impl Node {
         if arrival.is_foreign(&id) {
             return self.dropped_as("relay-frame");
         }
-        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-probe") };
+        let Some(peer) = self.peers.get(&id) else { return self.dropped_as("unknown-probe") };
         if !peer.probe_keys.verify(bytes) {
             return self.dropped_as("unauthentic");
         }
+        self.take_over(now, &id);
+        let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-probe") };
         let Ok(probe) = Probe::decode(bytes) else { return self.dropped_as("malformed") };
         if !peer.probe_window.accept(probe.counter) {
             return self.dropped_as("replayed");
@@ -207,6 +198,7 @@ impl Node {
             return self.dropped_as("denied");
         }
         self.learn(now, signed);
+        self.take_over(now, &id);
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("too-many-peers") };
         match peer.session.handle_initiation(now, &mut self.shared.env(), initiation) {
             Ok(Some(response)) => self.send_via(arrival.via, &id, response, None),
@@ -224,6 +216,7 @@ impl Node {
         if arrival.is_foreign(&id) {
             return self.dropped_as("relay-frame");
         }
+        self.take_over(now, &id);
         let Some(peer) = self.peers.get_mut(&id) else { return self.dropped_as("unknown-index") };
         match peer.session.handle_response(now, &mut self.shared.env(), bytes) {
             Ok(signed) => {
@@ -306,18 +299,5 @@ const fn refusal_word(refusal: Refusal) -> &'static str {
         Refusal::Unexpected => "unexpected-response",
         Refusal::Suite => "no-common-suite",
         Refusal::TooMany => "too-many-handshakes",
-    }
-}
-
-impl Inbound {
-    /// The same verdict about bytes that begin `base` further on.
-    fn shifted(self, base: usize) -> Self {
-        match self {
-            Self::Deliver(range) => Self::Deliver(range.start + base..range.end + base),
-            Self::Segment { range, segment, place } => {
-                Self::Segment { range: range.start + base..range.end + base, segment, place }
-            }
-            other => other,
-        }
     }
 }

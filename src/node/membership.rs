@@ -4,6 +4,7 @@
 //! All are signed by the device that they speak for; the highest number wins, whoever delivered it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::Cache;
@@ -13,6 +14,7 @@ use super::{FORGET_AFTER, Node};
 use crate::crypto::announcement::{self, AnnouncementError};
 use crate::crypto::probe::ProbeKeys;
 use crate::crypto::{Identity, ReplayWindow, Signed};
+use crate::forward::Traffic;
 use crate::id::{PeerId, ServerId};
 use crate::punch::{Family, Punch, Standing};
 use crate::router::bindings::seen_now;
@@ -295,8 +297,10 @@ impl Node {
             initiations: RateLimit::new(INITIATIONS.0, INITIATIONS.1),
             controls: RateLimit::new(CONTROLS.0, CONTROLS.1),
             tellings: RateLimit::new(TELLINGS.0, TELLINGS.1),
-            tx_bytes: 0,
-            rx_bytes: 0,
+            traffic: Arc::new(Traffic::new(self.table.bell().clone())),
+            taken_over: Default::default(),
+            watch: None,
+            arrives: None,
             note: Default::default(),
             signed,
         };
@@ -425,7 +429,7 @@ impl Node {
         self.drops.add("echo-rate", peer.punch.unanswered());
         self.drops.add("too-many-paths", peer.punch.crowded());
         self.tags.remove(&peer.probe_keys.rx_tag);
-        self.router.remove(id);
+        Arc::make_mut(&mut self.router).remove(id);
         for code in ["address-taken", "version"] {
             self.warnings.clear(code, &id.to_string());
         }

@@ -8,6 +8,7 @@
 //!   go through any relay that is open.
 //! * **What a datagram may change** ([`inbound`]): nothing, before it is authenticated.
 //! * **Who holds an address or a name** ([`naming`]).
+//! * **What all this comes to for packets** ([`forwarding`]): a table, which whoever has it seals and opens by.
 //!
 //! # How a pair of peers meets
 //!
@@ -28,7 +29,7 @@ pub mod config;
 pub mod status;
 
 mod cache;
-mod counters;
+mod forwarding;
 mod inbound;
 mod matchmaking;
 mod membership;
@@ -55,33 +56,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
-pub use outbound::SUPER_PACKET;
 pub use reconfigure::Changeable;
 
+pub use crate::forward::{HEADROOM, Inbound, MTU, TAILROOM, Train};
+
 use crate::crypto::{CookieJar, Identity, Signed};
+use crate::forward::{Drops, Table};
 use crate::gather::Gather;
 use crate::gather::lease::Lease;
 use crate::id::{PeerId, SocketId};
-use crate::offload::Place;
 use crate::punch::Budget;
 use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
-use crate::wire::session::Segment;
-use counters::Drops;
 use naming::Naming;
 use peer::Peer;
 use peers::Peers;
 use servers::Server;
 use warnings::Warnings;
-
-/// Free bytes before an inner packet: relay header 12, data header 8, inner kind 1, and room to spare.
-pub const HEADROOM: usize = 32;
-/// Free bytes behind an inner packet: the tag.
-pub const TAILROOM: usize = 16;
-/// Largest inner packet, bytes: 1400 + 32 + relay 12 + IPv6/UDP 48 = 1492, which PPPoE carries.
-pub const MTU: u16 = 1400;
 
 /// How often the interfaces are listed again, in case the system said nothing of a change.
 const INTERFACES_EVERY: Duration = Duration::from_secs(30);
@@ -104,26 +97,6 @@ const PROVEN_INITIATIONS: Rate = Rate::new(4, 16);
 /// Sources that are told apart: more than a network has members.
 const PROVEN_SOURCES: usize = 512;
 
-/// What became of a datagram.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inbound {
-    /// These bytes of it are an inner packet for the TUN.
-    Deliver(Range<usize>),
-    /// These bytes are an inner packet with a partial checksum, which a super-packet may be made of again.
-    Segment {
-        /// Which bytes.
-        range: Range<usize>,
-        /// What its sender says of it; nothing of that is proven.
-        segment: Segment,
-        /// Where it belongs.
-        place: Place,
-    },
-    /// It was for the node.
-    Taken,
-    /// It was dropped and counted.
-    Dropped,
-}
-
 /// What became of a packet from the TUN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound {
@@ -142,17 +115,21 @@ pub enum Outbound {
     Dropped,
 }
 
-/// Datagrams that leave together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Train {
-    /// From this socket.
-    pub socket: SocketId,
-    /// To this address.
-    pub to: SocketAddr,
-    /// These bytes of the buffer…
-    pub range: Range<usize>,
-    /// …are datagrams of so many bytes, the last one maybe shorter.
-    pub size: usize,
+impl Outbound {
+    /// As a train of one, if it is to be sent.
+    pub(crate) fn train(self) -> Option<Train> {
+        match self {
+            Self::Send { socket, to, range } => Some(Train { socket, to, size: range.len(), range }),
+            Self::Taken | Self::Dropped => None,
+        }
+    }
+}
+
+impl From<Train> for Outbound {
+    /// A train of one.
+    fn from(train: Train) -> Self {
+        Self::Send { socket: train.socket, to: train.to, range: train.range }
+    }
 }
 
 /// What the user wants of a running node.
@@ -202,7 +179,11 @@ pub struct Node {
     other_versions: BTreeMap<Option<PeerId>, Instant>,
 
     naming: Naming,
-    router: Router,
+    router: Arc<Router>,
+    /// What all this comes to for packets; whether it was asked for since it changed; the registrations it was made with.
+    table: Arc<Table>,
+    table_told: bool,
+    relay_stamps: Vec<[Option<u32>; 3]>,
     peers: Peers,
     /// Whose probes carry which tag.
     tags: BTreeMap<u64, PeerId>,
@@ -239,7 +220,8 @@ pub struct Node {
     transmits: VecDeque<Transmit>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
-    drops: Drops,
+    /// Whoever goes by the table counts here too.
+    drops: Arc<Drops>,
     warnings: Warnings,
 }
 
@@ -278,7 +260,9 @@ impl Node {
             }
         };
         let naming = Naming::new(&config, now, &cache);
-        let router = Router::new(config.overlay, naming.me());
+        let router = Arc::new(Router::new(config.overlay, naming.me()));
+        let table = Arc::new(Table::new(router.clone()));
+        let drops = table.drops().clone();
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
         let servers: Vec<Server> =
             config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
@@ -297,6 +281,9 @@ impl Node {
             wall: (now, config.wall_ms),
             other_versions: BTreeMap::new(),
             naming,
+            table,
+            table_told: false,
+            relay_stamps: Vec::new(),
             router,
             peers: Peers::default(),
             tags: BTreeMap::new(),
@@ -324,7 +311,7 @@ impl Node {
             transmits: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
-            drops: Drops::default(),
+            drops,
             warnings: Warnings::default(),
         };
         node.start(now, cache);
@@ -394,7 +381,9 @@ impl Node {
             self.next_save = now + SAVE_EVERY;
             self.save_cache(now);
         }
+        self.attend(now);
         for id in self.peers.due(now) {
+            self.watch(now, &id);
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.session.handle_timeout(now, &mut self.shared.env());
             peer.punch.handle_timeout(now);

@@ -216,7 +216,7 @@ impl Node {
         self.warn_of_namesake(now, id);
         self.warn_of_subnet(now, id, claim);
         let v4 = self.bind_v4(now, id, claim);
-        self.router.insert(*id, self.naming.derived(id, v4));
+        self.route_to(id, v4);
         self.cache_changed = true;
         // Only now that this one waits for nothing itself: two that wait would bind each other for ever.
         self.rebind_freed(now, id);
@@ -225,6 +225,14 @@ impl Node {
         }
         if let Some(freed) = freed {
             self.pass_on(now, &freed);
+        }
+    }
+
+    /// Its addresses lead to a peer from now on. All who go by the table get another one for it: not for nothing.
+    fn route_to(&mut self, id: &PeerId, v4: Option<Ipv4Addr>) {
+        let owned = self.naming.derived(id, v4);
+        if !self.router.says(id, &owned) {
+            Arc::make_mut(&mut self.router).insert(*id, owned);
         }
     }
 
@@ -251,7 +259,7 @@ impl Node {
                 Some(addr)
             }
             Ok(Some(loser)) => {
-                self.router.insert(loser, self.naming.derived(&loser, None));
+                self.route_to(&loser, None);
                 self.tell_taken(now, &loser, id);
                 Some(addr)
             }
@@ -294,7 +302,7 @@ impl Node {
             self.naming.is_free_for(wall_ms, a, id) && self.router.owner((*a).into()).is_none_or(|o| o == *id)
         };
         let v4 = peer.signed.v4.addr().filter(free);
-        self.router.insert(*id, self.naming.derived(id, v4));
+        self.route_to(id, v4);
     }
 
     /// Tells `loser` that its address is bound to `holder`.
@@ -399,7 +407,7 @@ impl Node {
 
     /// Our IPv4 address is another one, or none.
     fn address_changed(&mut self, now: Instant) {
-        self.router.set_my_v4(self.naming.v4);
+        Arc::make_mut(&mut self.router).set_my_v4(self.naming.v4);
         self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
         self.announce(now);
     }

@@ -1,14 +1,15 @@
 //! A packet or message goes out.
 //!
-//! 1. The router names the peer (or everyone).
-//! 2. The peer's session seals it in place; without one it waits a moment, and the session is asked for.
-//! 3. The peer's paths say which way; a relay frame gets its header in front, in place.
+//! 1. The table seals it in place, for the one way that it goes by ([`crate::forward`]).
+//! 2. What the table says nothing of is for everyone; or for a peer with two ways at the moment; or for one without a
+//!    session, for which it waits a moment, and which is asked for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::status::{Path, PathKind};
-use super::{Event, HEADROOM, MTU, Node, Outbound, TAILROOM, Train};
+use super::{Event, HEADROOM, Node, Outbound, TAILROOM, Train};
+use crate::forward::Unsealed;
 use crate::id::{PeerId, SocketId};
 use crate::offload::Cut;
 use crate::punch::{self, Via};
@@ -17,8 +18,7 @@ use crate::sans::{Instant, Transmit};
 use crate::session::{self, Channel};
 use crate::wire::kind;
 use crate::wire::probe::Probe;
-use crate::wire::relay::HEADER as RELAY_HEADER;
-use crate::wire::session::{Control, HEADER, Segment, TAG, data, feature};
+use crate::wire::session::{Control, HEADER, TAG};
 
 /// Broadcast and multicast packets a second that this machine sends into the overlay. A game's discovery needs
 /// a few; a storm must not become one for every member.
@@ -27,35 +27,24 @@ pub(super) const FAN_OUT_RATE: u32 = 500;
 /// Pings that wait for their pong, per peer.
 const MAX_PINGS: usize = 64;
 
-/// Datagrams in a train, and their bytes: what UDP takes in one call (`UDP_MAX_SEGMENTS` of older kernels).
-const TRAIN: usize = 64;
-const TRAIN_BYTES: usize = 65_000;
-
-/// Full segments of a train, whichever way it goes.
-const FULL: usize = TRAIN_BYTES / (RELAY_HEADER + HEADER + 1 + Segment::LEN + MTU as usize + TAG);
-/// Bytes of a super-packet that has one full segment more, at least: TCP over IPv6 with timestamps has the least in each.
-const TOO_MANY: usize = (FULL + 1) * (MTU as usize - 40 - 20 - 12);
-/// Super-packets of no more bytes are one train; a longer one would be a full train, and a second for the little that is
-/// left, which costs nearly as much.
-pub const SUPER_PACKET: usize = TOO_MANY - 1;
-const _: () = assert!(FULL < TRAIN && SUPER_PACKET <= u16::MAX as usize);
-
-/// Where the sealed datagram begins: the packet stands at [`HEADROOM`], before it the inner kind and the header.
-const SEALED_AT: usize = HEADROOM - 1 - HEADER;
-const _: () = assert!(SEALED_AT >= RELAY_HEADER && TAILROOM >= TAG);
-
 impl Node {
     /// A packet came from the TUN: `buf` is [`HEADROOM`] free bytes, the packet, [`TAILROOM`] free bytes. It is
     /// sealed in place.
     pub fn handle_packet(&mut self, now: Instant, buf: &mut [u8]) -> Outbound {
-        let Some(packet) = buf.len().checked_sub(TAILROOM).and_then(|end| buf.get(HEADROOM..end)) else {
-            return self.not_sent("malformed");
-        };
-        self.drain_many(now);
-        if packet.len() > usize::from(MTU) {
-            return self.not_sent("too-big");
+        if self.leaving {
+            // Nothing comes after the goodbye.
+            return Outbound::Dropped;
         }
-        match self.router.route(packet) {
+        self.refresh(now);
+        match self.table.seal(now, buf) {
+            Ok(train) => {
+                self.attend(now);
+                return train.into();
+            }
+            Err(Unsealed::Dropped) => return Outbound::Dropped,
+            Err(Unsealed::Node) => self.drain_many(now),
+        }
+        match self.router.route(&buf[HEADROOM..buf.len() - TAILROOM]) {
             Route::Peer(id) => self.send_packet(now, &id, buf),
             Route::Everyone => self.fan_out(now, buf),
             Route::Drop(reason) => self.not_sent(reason.word()),
@@ -72,105 +61,31 @@ impl Node {
             self.drain_peer(now, id);
             return Outbound::Taken;
         };
-        let inner = buf.len() - HEADROOM - TAILROOM;
-        buf[HEADROOM - 1] = data::PACKET;
-        peer.tx_bytes += inner as u64;
-        peer.punch.data_sent(now, choice.via);
-        let lead = if choice.via.is_direct() { 0 } else { RELAY_HEADER };
-        let range = SEALED_AT - lead..buf.len() - TAILROOM + TAG;
-        if peer.session.seal(now, Channel::Data, &mut buf[SEALED_AT..range.end]).is_err() {
-            return self.not_sent("no-keys");
-        }
-        let Some((socket, to)) = self.address(id, choice.via, &mut buf[range.clone()], range.len()) else {
-            return Outbound::Dropped;
+        let Some(egress) = self.egress(id, choice.via) else {
+            // The way is in doubt as if the packet had been lost on it.
+            self.peers.get_mut(id).into_iter().for_each(|peer| peer.punch.data_sent(now, choice.via));
+            return self.not_sent("no-relay");
         };
+        let Ok(train) = egress.seal(now, buf) else { return self.not_sent("no-keys") };
+        self.attend(now);
         if let Some(also) = choice.also {
-            self.send_via(also, id, buf[SEALED_AT..range.end].to_vec(), None);
+            let sealed = HEADROOM - 1 - HEADER..train.range.end;
+            self.send_via(also, id, buf[sealed].to_vec(), None);
         }
-        Outbound::Send { socket, to, range }
+        train.into()
     }
 
     /// A super-packet came from the TUN: its segments from `next` on are sealed one behind the other into `arena`, as
     /// many as one train takes, and `next` moves on. Call until that is [`Cut::count`].
     pub fn handle_super(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
-        self.drain_many(now);
-        if cut.segment_len(*next) > usize::from(MTU) {
-            *next += 1;
-            self.drops.count("too-big");
-            return None;
+        self.refresh(now);
+        if let Some(train) = self.table.seal_train(now, cut, next, arena) {
+            self.attend(now);
+            return Some(train);
         }
-        let Route::Peer(id) = self.router.route(cut.packet()) else {
-            return self.handle_segment_alone(now, cut, next, arena);
-        };
-        let Some(peer) = self.peers.get_mut(&id) else { return self.handle_segment_alone(now, cut, next, arena) };
-        let choice = peer.punch.choice().copied().filter(|choice| choice.also.is_none());
-        let takes_segments = peer.session.peer_features().is_some_and(|bits| bits & feature::SEGMENTS != 0);
-        let Some(via) = choice.filter(|_| takes_segments && peer.session.is_established(now)).map(|c| c.via) else {
-            return self.handle_segment_alone(now, cut, next, arena);
-        };
-        let lead = if via.is_direct() { 0 } else { RELAY_HEADER };
-        let packet_at = lead + HEADER + 1 + Segment::LEN;
-        let size = packet_at + cut.segment_len(*next) + TAG;
-        let (last, mut end) = (cut.count().min(*next + TRAIN), 0);
-        while *next < last && end + size <= arena.len().min(TRAIN_BYTES) {
-            let len = cut.segment_len(*next);
-            let datagram = &mut arena[end..end + packet_at + len + TAG];
-            datagram[lead + HEADER] = data::SEGMENT;
-            datagram[packet_at - Segment::LEN..packet_at].copy_from_slice(&cut.descriptor(*next).encode());
-            cut.write(*next, &mut datagram[packet_at..packet_at + len]);
-            *next += 1;
-            if peer.session.seal(now, Channel::Data, &mut datagram[lead..]).is_err() {
-                self.drops.count("no-keys");
-                break;
-            }
-            end += datagram.len();
-        }
-        if end == 0 {
-            return None;
-        }
-        peer.tx_bytes += (end - end.div_ceil(size) * (packet_at + TAG)) as u64;
-        peer.punch.data_sent(now, via);
-        let (socket, to) = self.address(&id, via, &mut arena[..end], size)?;
-        Some(Train { socket, to, range: 0..end, size })
-    }
-
-    /// Where sealed datagrams of `size` bytes, the last maybe shorter, go; those that go through a relay get the header
-    /// that there is room for in front of each.
-    fn address(&mut self, id: &PeerId, via: Via, datagrams: &mut [u8], size: usize) -> Option<(SocketId, SocketAddr)> {
-        let server = match via {
-            Via::Direct { socket, remote } => return Some((socket, remote)),
-            Via::Relay { server } => server,
-        };
-        let mut way = None;
-        for datagram in datagrams.chunks_mut(size) {
-            let (lead, sealed) = datagram.split_at_mut(RELAY_HEADER);
-            let Some((header, socket, to)) = self.relay_header(server, id, sealed) else {
-                self.drops.count("no-relay");
-                return None;
-            };
-            lead.copy_from_slice(&header);
-            way = Some((socket, to));
-        }
-        way
-    }
-
-    /// A segment as a packet of its own: for many, for nobody, for a peer without a session, or that takes no segments,
-    /// or that has two ways at the moment.
-    fn handle_segment_alone(
-        &mut self,
-        now: Instant,
-        cut: &Cut<'_>,
-        next: &mut usize,
-        arena: &mut [u8],
-    ) -> Option<Train> {
-        let len = cut.segment_len(*next);
-        let buf = &mut arena[..HEADROOM + len + TAILROOM];
-        cut.write_whole(*next, &mut buf[HEADROOM..HEADROOM + len]);
-        *next += 1;
-        match self.handle_packet(now, buf) {
-            Outbound::Send { socket, to, range } => Some(Train { socket, to, size: range.len(), range }),
-            Outbound::Taken | Outbound::Dropped => None,
-        }
+        // For many, for nobody, for a peer without a session, or that takes no segments, or that has two ways at the moment.
+        let framed = self.table.cut_alone(cut, next, arena)?;
+        self.handle_packet(now, framed).train()
     }
 
     /// One sealing per live peer.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::matchmaking::Hearsay;
@@ -10,8 +11,9 @@ use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
 use crate::crypto::probe::ProbeKeys;
+use crate::forward::Traffic;
 use crate::id::{PeerId, ServerId};
-use crate::punch::Punch;
+use crate::punch::{Punch, Via};
 use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
 
@@ -23,6 +25,9 @@ pub(super) const PROBE_WINDOW: usize = 8_192;
 pub(super) const SILENCE: Duration = Duration::from_secs(45);
 /// After its goodbye, what a peer sent before may still arrive for this long: it does not bring the peer back.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Packets come by another way if none came by the one known for so long. Else both bring some, and either will do.
+const MOVED: Duration = Duration::from_millis(50);
 
 /// See [`Peer::dispensable`]; the greatest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,10 +92,14 @@ pub(super) struct Peer {
     pub(super) controls: RateLimit,
     /// Strangers that it tells us of.
     pub(super) tellings: RateLimit,
-    /// Inner bytes sent.
-    pub(super) tx_bytes: u64,
-    /// Inner bytes received.
-    pub(super) rx_bytes: u64,
+    /// Its packets, as those who seal and open them count.
+    pub(super) traffic: Arc<Traffic>,
+    /// When the last packet went and came of those that were taken over.
+    pub(super) taken_over: (Instant, Instant),
+    /// When to take over again, while there is traffic.
+    pub(super) watch: Option<Instant>,
+    /// The way by which its packets come.
+    pub(super) arrives: Option<Via>,
     /// What the list of peers notes of it.
     pub(super) note: Note,
 }
@@ -99,7 +108,8 @@ impl Peer {
     /// When it wants to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
         let waiting = self.waiting.due().map(|at| Wakeup::new(at, "packets wait"));
-        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting].into_iter().flatten().min()
+        let watch = self.watch.map(|at| Wakeup::new(at, "traffic"));
+        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch].into_iter().flatten().min()
     }
 
     /// Its id.
@@ -123,9 +133,18 @@ impl Peer {
     /// Something authenticated came from it.
     pub(super) fn heard_from(&mut self, now: Instant) {
         self.heard.get_or_insert(now);
-        self.received = Some(now);
+        self.received = self.received.max(Some(now));
         self.offline = None;
         self.searched = None;
+    }
+
+    /// A packet came from it this way. If none has come by the one known for a while, this is it now; a direct one is so at
+    /// once, for nobody goes back from it to a relay in a moment.
+    pub(super) fn arrived(&mut self, now: Instant, via: Via) {
+        let is_better = via.is_direct() && self.arrives.is_some_and(|known| !known.is_direct());
+        if self.arrives.is_none() || is_better || now - self.traffic.received_at() >= MOVED {
+            self.arrives = Some(via);
+        }
     }
 
     /// How well it can be done without when there is no more room; `None`: not at all. Most of all a rumour, that

@@ -19,12 +19,16 @@ pub(super) struct Peers {
     /// The wake-ups of those who are not touched.
     order: BTreeSet<(Wakeup, PeerId)>,
     touched: Vec<PeerId>,
+    /// Those that may have changed since [`Peers::take_changed`].
+    changed: Vec<PeerId>,
 }
 
 /// What [`Peers`] notes at each of them.
 #[derive(Debug, Default)]
 pub(super) struct Note {
     touched: bool,
+    /// It is on the list of those that may have changed.
+    changed: bool,
     /// As it stands in the order.
     wakeup: Option<Wakeup>,
 }
@@ -52,12 +56,19 @@ impl Peers {
             self.order.remove(&(wakeup, *id));
         }
         self.touched.retain(|touched| touched != id);
+        if !peer.note.changed {
+            self.changed.push(*id);
+        }
         Some(peer)
     }
 
     /// One, to be changed.
     pub(super) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
         let peer = self.all.get_mut(id)?;
+        if !peer.note.changed {
+            peer.note.changed = true;
+            self.changed.push(*id);
+        }
         if !peer.note.touched {
             peer.note.touched = true;
             self.touched.push(*id);
@@ -77,6 +88,15 @@ impl Peers {
         self.all.values_mut()
     }
 
+    /// One that may have changed, or gone, since this was asked last.
+    pub(super) fn take_changed(&mut self) -> Option<PeerId> {
+        let id = self.changed.pop()?;
+        if let Some(peer) = self.all.get_mut(&id) {
+            peer.note.changed = false;
+        }
+        Some(id)
+    }
+
     /// The touched one at `n`, in the order of touching.
     pub(super) fn touched(&self, n: usize) -> Option<PeerId> {
         self.touched.get(n).copied()
@@ -92,7 +112,7 @@ impl Peers {
         if self.many_are_touched() {
             for id in self.touched.drain(..) {
                 let Some(peer) = self.all.get_mut(&id) else { continue };
-                peer.note = Note { touched: false, wakeup: peer.poll_timeout() };
+                peer.note = Note { touched: false, wakeup: peer.poll_timeout(), ..peer.note };
                 self.order.extend(peer.note.wakeup.map(|wakeup| (wakeup, id)));
             }
         }

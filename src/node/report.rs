@@ -13,6 +13,9 @@ use crate::punch::Via;
 use crate::rendezvous::client::State;
 use crate::sans::Instant;
 
+/// What `status` shows even while it is zero.
+const ALWAYS: [&str; 3] = ["malformed", "replayed", "source-not-owned"];
+
 impl Node {
     /// Everything that `punchlan status` shows. The interface's name is the shell's to fill in.
     pub fn status(&self, now: Instant) -> Status {
@@ -39,14 +42,17 @@ impl Node {
 
     /// What was dropped so far, whoever counted it.
     pub(super) fn all_drops(&self) -> BTreeMap<String, u64> {
-        self.drops.to_map(&[
+        let mut all: BTreeMap<String, u64> = ALWAYS.into_iter().map(|word| (word.to_owned(), 0)).collect();
+        let counted = self.drops.all().into_iter().chain([
             ("probe-budget", self.budget.refused()),
             ("echo-rate", self.peers.values().map(|peer| peer.punch.unanswered()).sum()),
             ("too-many-paths", self.peers.values().map(|peer| peer.punch.crowded()).sum()),
             ("too-many-listed", self.servers.iter().map(|server| server.client.overflowed()).sum()),
             ("too-many-warnings", self.warnings.refused()),
             ("evicted-binding", self.naming.evicted()),
-        ])
+        ]);
+        counted.filter(|(_, n)| *n > 0).for_each(|(word, n)| *all.entry(word.to_owned()).or_default() += n);
+        all
     }
 
     fn me_report(&self) -> Me {
@@ -83,8 +89,8 @@ impl Node {
             rtt_ms: stats.as_ref().and_then(|s| s.rtt).map(millis),
             jitter_ms: stats.as_ref().and_then(|s| s.jitter).map(millis),
             loss: stats.as_ref().and_then(|s| s.loss),
-            tx_bytes: peer.tx_bytes,
-            rx_bytes: peer.rx_bytes,
+            tx_bytes: peer.traffic.tx_bytes(),
+            rx_bytes: peer.traffic.rx_bytes(),
             handshake_age_s: peer.session.handshake_age(now).map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             direct_after_ms: peer.direct_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             cipher: peer.session.suite().map(|suite| suite.to_string()),

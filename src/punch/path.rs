@@ -264,7 +264,7 @@ impl Path {
 
     /// Authenticated traffic came this way.
     pub(super) fn on_received(&mut self, now: Instant) {
-        self.received = Some(now);
+        self.received = self.received.max(Some(now));
         self.unanswered = None;
         self.touch(now);
         if self.via.is_direct() {

@@ -75,7 +75,7 @@ impl Reason {
 }
 
 /// The overlay's routing table: one entry per machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Router {
     overlay: OverlayNet,
     me: Owned,
@@ -97,6 +97,11 @@ impl Router {
     /// Changes this machine's IPv4 address.
     pub fn set_my_v4(&mut self, v4: Option<Ipv4Addr>) {
         self.me.v4 = v4;
+    }
+
+    /// Whether a peer has these addresses, and each of them leads to it.
+    pub fn says(&self, peer: &PeerId, owned: &Owned) -> bool {
+        self.peers.get(peer) == Some(owned) && owned.iter().all(|address| self.owner(address) == Some(*peer))
     }
 
     /// Sets the addresses of a peer. The caller has settled who holds them (see [`bindings`]).

@@ -11,7 +11,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::crypto::noise::Split;
@@ -31,24 +32,83 @@ pub const DATA_WINDOW: usize = 32_768;
 /// How far behind the newest control message one may arrive.
 const CONTROL_WINDOW: usize = 1_024;
 
+/// Opens the datagrams of one channel, each counter once. Shared by those who may open: whoever does so holds the
+/// window meanwhile, so that no counter is taken by two.
+pub struct Opener<const WINDOW: usize> {
+    key: OpeningKey,
+    window: Mutex<ReplayWindow<WINDOW>>,
+    has_opened: AtomicBool,
+}
+
+/// Opens the datagrams of the data channel.
+pub type DataOpener = Opener<DATA_WINDOW>;
+
+/// Somebody opens, and nobody else meanwhile.
+pub struct Opening<'a, const WINDOW: usize> {
+    opener: &'a Opener<WINDOW>,
+    window: MutexGuard<'a, ReplayWindow<WINDOW>>,
+}
+
+impl<const WINDOW: usize> Opener<WINDOW> {
+    fn new(key: OpeningKey) -> Self {
+        Self { key, window: Mutex::new(ReplayWindow::new()), has_opened: AtomicBool::new(false) }
+    }
+
+    /// Whether anything was opened under this key.
+    pub fn has_opened(&self) -> bool {
+        self.has_opened.load(Ordering::Relaxed)
+    }
+
+    /// For a run of datagrams: waits until nobody else opens.
+    pub fn begin(&self) -> Opening<'_, WINDOW> {
+        // A window is whole between any two of its operations.
+        Opening { opener: self, window: self.window.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl<const WINDOW: usize> Opening<'_, WINDOW> {
+    /// Opens in place; where inner kind and body are. What fails leaves no trace but a changed buffer.
+    ///
+    /// # Errors
+    /// Seen before, forged, or the key is too old.
+    pub fn open(&mut self, now: Instant, header: &Header, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
+        if !self.window.check(header.counter.into()) {
+            return Err(OpenError::Replayed);
+        }
+        let body = self.opener.key.open(now, header, datagram)?;
+        if !self.window.accept(header.counter.into()) {
+            return Err(OpenError::Replayed);
+        }
+        self.opener.has_opened.store(true, Ordering::Relaxed);
+        Ok(body)
+    }
+}
+
+impl<const WINDOW: usize> fmt::Debug for Opening<'_, WINDOW> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opening(…)")
+    }
+}
+
+impl<const WINDOW: usize> fmt::Debug for Opener<WINDOW> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener(…)")
+    }
+}
+
 /// One channel in both directions.
 struct Stream<const WINDOW: usize> {
     tx: Arc<SealingKey>,
-    rx: OpeningKey,
-    window: ReplayWindow<WINDOW>,
+    rx: Arc<Opener<WINDOW>>,
 }
 
 impl<const WINDOW: usize> Stream<WINDOW> {
     fn new((tx, rx): (SealingKey, OpeningKey)) -> Self {
-        Self { tx: Arc::new(tx), rx, window: ReplayWindow::new() }
+        Self { tx: Arc::new(tx), rx: Arc::new(Opener::new(rx)) }
     }
 
-    fn open(&mut self, now: Instant, header: &Header, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
-        if !self.window.check(header.counter.into()) {
-            return Err(OpenError::Replayed);
-        }
-        let body = self.rx.open(now, header, datagram)?;
-        if self.window.accept(header.counter.into()) { Ok(body) } else { Err(OpenError::Replayed) }
+    fn open(&self, now: Instant, header: &Header, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
+        self.rx.begin().open(now, header, datagram)
     }
 }
 
@@ -96,7 +156,11 @@ impl Keys {
         }
     }
 
-    fn open(&mut self, now: Instant, header: &Header, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
+    pub(super) const fn data_opener(&self) -> &Arc<DataOpener> {
+        &self.data.rx
+    }
+
+    fn open(&self, now: Instant, header: &Header, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
         match header.channel {
             Channel::Data => self.data.open(now, header, datagram),
             Channel::Control => self.control.open(now, header, datagram),

@@ -43,16 +43,16 @@ use tracing::debug;
 
 pub use self::handshake::{Initiation, Proof, Refusal, check_member, prove_source, read_initiation};
 pub use self::indices::Indices;
-pub use self::keys::{DATA_WINDOW, REKEY_INITIATOR, REKEY_PACKETS, REKEY_RESPONDER};
+pub use self::keys::{DATA_WINDOW, DataOpener, Opening, REKEY_INITIATOR, REKEY_PACKETS, REKEY_RESPONDER};
 pub use self::numbers::Numbers;
-pub use crate::crypto::seal::{OpenError, SealError};
+pub use crate::crypto::seal::{OpenError, SealError, SealingKey};
 pub use crate::wire::session::Channel;
 
 use self::attempt::Attempt;
 use self::handshake::{Answer, read_response};
 use self::keys::{Agreement, Keys, Place, Slots};
 use crate::crypto::cookie::Cookie;
-use crate::crypto::seal::{LIFETIME, SealingKey};
+use crate::crypto::seal::LIFETIME;
 use crate::crypto::{Identity, Signed, Suite};
 use crate::id::PeerId;
 use crate::sans::{Instant, RateLimit, Rng};
@@ -285,14 +285,40 @@ impl Session {
         keys.seal(now, channel, datagram)?;
         self.unacknowledged = None;
         if channel == Channel::Data {
-            self.unanswered.get_or_insert(now);
+            self.data_sealed(now);
         }
         Ok(())
     }
 
-    /// The key that [`Session::seal`] uses on `channel`, for threads that seal by themselves.
+    /// Data was sealed at `at`: by whoever has [`Session::sealing_key`].
+    pub fn data_sealed(&mut self, at: Instant) {
+        self.unacknowledged = None;
+        self.unanswered.get_or_insert(at);
+    }
+
+    /// Data was opened at `at`: by whoever has [`Session::data_openers`].
+    pub fn data_opened(&mut self, at: Instant) {
+        let has_opened = |slot: &Option<Keys>| slot.as_ref().is_some_and(|keys| keys.data_opener().has_opened());
+        self.unanswered = None;
+        if has_opened(&self.slots.next) {
+            self.promote(at);
+        } else if has_opened(&self.slots.current) {
+            self.proving = None;
+        }
+        self.unacknowledged.get_or_insert(at);
+    }
+
+    /// The key that [`Session::seal`] uses on `channel`, for whoever seals past this.
     pub fn sealing_key(&self, channel: Channel) -> Option<Arc<SealingKey>> {
         self.slots.current.as_ref().map(|keys| keys.sealing(channel).clone())
+    }
+
+    /// The indices and the openers of the data channel, for whoever opens past this: those in use, those before them, and
+    /// those that come. None as long as none are in use: what comes first decides more than who may open it.
+    pub fn data_openers(&self) -> impl Iterator<Item = (u32, Arc<DataOpener>)> {
+        let Slots { previous, current, next } = &self.slots;
+        let all = [current, previous, next].into_iter().flatten().filter(|_| current.is_some());
+        all.map(|keys| (keys.agreed.local, keys.data_opener().clone()))
     }
 
     /// Opens in place what was sealed for an index of ours. What fails leaves no trace but a changed buffer.

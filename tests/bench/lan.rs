@@ -23,7 +23,7 @@ use punchlan::wire::session::feature;
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 const WALL_MS: u64 = 1_800_000_000_000;
-const PORT: u16 = 4000;
+pub const PORT: u16 = 4000;
 
 /// The hub is number 0.
 pub struct Lan {
@@ -43,7 +43,7 @@ fn rendezvous_addr() -> SocketAddr {
     "198.51.100.1:3478".parse().expect("an address")
 }
 
-fn lan_addr(n: usize) -> Ipv4Addr {
+pub fn lan_addr(n: usize) -> Ipv4Addr {
     let n = u32::try_from(n).expect("few");
     Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 1)) + n)
 }

@@ -1,6 +1,7 @@
 //! A daemon's life: what it leaves behind, what it survives, and what the wire sees of it.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -108,6 +109,47 @@ fn state_of(host: &Host) -> String {
 }
 
 #[test]
+fn who_is_told_to_stop_while_packets_flood_it_says_goodbye_and_goes() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Public, Gateway::Public]).unwrap();
+    let network = Network::start(&lab).unwrap();
+    let mut alice = network.join(lab.host(0), "alice", 1).unwrap();
+    let bob = network.join(lab.host(1), "bob", 2).unwrap();
+    alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+    bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
+    let [a, b] = [&alice, &bob].map(|peer| (peer.host, peer.address));
+    let over = AtomicBool::new(false);
+    let (status, time) = std::thread::scope(|scope| {
+        // What is for a peer, for all and for nobody, both ways.
+        for ((host, from), (_, to)) in [(a, b), (b, a)] {
+            let [broadcast, nobody] = [255, 77].map(|last| with_last(to, last));
+            let targets = [to, broadcast, nobody].map(|target| SocketAddr::from((target, 9)));
+            let socket = host.netns.enter(|| UdpSocket::bind((from, 0))).unwrap().unwrap();
+            socket.set_broadcast(true).unwrap();
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    // A full queue and an interface that is gone are part of it.
+                    targets.iter().for_each(|target| drop(socket.send_to(&[7; 100], target)));
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let ended = alice.program.end(Signal::SIGTERM);
+        over.store(true, Ordering::Relaxed);
+        ended.unwrap()
+    });
+    assert!(status.success(), "{status}");
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    bob.await_peer("alice", PeerState::Offline, Duration::from_secs(2)).unwrap();
+}
+
+fn with_last(address: Ipv4Addr, last: u8) -> Ipv4Addr {
+    let [a, b, c, _] = address.octets();
+    Ipv4Addr::new(a, b, c, last)
+}
+
+#[test]
 fn a_name_server_that_never_answers_delays_no_exit() {
     let _turn = turn();
     let lab = Lab::new(&[Gateway::Public]).unwrap();
@@ -163,7 +205,7 @@ fn tunnels_outlive_the_rendezvous_and_find_it_again() {
         })
         .unwrap();
     }
-    assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
+    settles(&lab, &Wire::tap(&lab).unwrap(), &alice, &bob, true).unwrap();
 }
 
 #[test]

@@ -55,7 +55,9 @@ pub(crate) fn settles(lab: &Lab, wire: &Wire, a: &Peer<'_>, b: &Peer<'_>, direct
     let direct = between(wire, a.host, b.host);
     let direct = [direct.there.len(), direct.back.len()];
     let relayed = [a.host, b.host].map(|host| through_rendezvous(wire, host));
-    let counted = format!("{answered} of {PINGS} answered; direct {direct:?}, relayed {relayed:?}");
+    let dropped = [a, b].map(|peer| peer.status().map(|status| status.counters.drop).unwrap_or_default());
+    let counted =
+        format!("{answered} of {PINGS} answered; direct {direct:?}, relayed {relayed:?}; dropped {dropped:?}");
     ensure!(answered == PINGS || (lab.loses() && answered > PINGS / 3), "{counted}");
     let answered = usize::try_from(answered)?;
     if direct_expected {

@@ -3,7 +3,8 @@
 #![allow(unsafe_code, reason = "a descriptor is taken over from the tun crate, which knows only raw ones")]
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use tun::AbstractDevice as _;
@@ -15,7 +16,9 @@ use crate::offload::{Offload, Vnet};
 /// A TUN device. All methods take `&self`: share it by reference or `Arc`. Gone when dropped.
 #[derive(Debug)]
 pub struct Tun {
-    fd: Watched,
+    fd: OwnedFd,
+    /// The event loop's, from the first [`Tun::recv`] on.
+    watched: OnceLock<Watched>,
     name: String,
     index: u32,
     /// A [`Vnet`] stands before every packet.
@@ -34,8 +37,7 @@ nix::ioctl_write_int!(set_offload, b'T', 208);
 
 impl Tun {
     /// Makes the first free `{prefix}N`, down and without addresses; the MTU is set with the addresses
-    /// ([`crate::io::net::Network::configure`]). The kernel leaves as much to us as it can, and `offload` allows. Must be
-    /// called inside a tokio runtime.
+    /// ([`crate::io::net::Network::configure`]). The kernel leaves as much to us as it can, and `offload` allows.
     ///
     /// # Errors
     /// The system's; `PermissionDenied` without CAP_NET_ADMIN.
@@ -66,12 +68,19 @@ impl Tun {
 
     /// Waits for a packet and puts it into `buf` at `at`, which is at least [`Vnet::LEN`], and what does not fit there
     /// into `rest`: what is to be done with it, and its length. What does not fit there either is cut off. May be
-    /// dropped and called again at any time.
+    /// dropped and called again at any time. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// The device is gone.
     pub async fn recv(&self, buf: &mut [u8], at: usize, rest: &mut [u8]) -> io::Result<(Vnet, usize)> {
-        self.fd.read(|fd| self.read(fd, buf, at, rest)).await
+        let watched = match self.watched.get() {
+            Some(watched) => watched,
+            None => {
+                let watched = watched::readable(self.fd.try_clone()?)?;
+                self.watched.get_or_init(|| watched)
+            }
+        };
+        watched.read(|fd| self.read(fd, buf, at, rest)).await
     }
 
     /// As [`Tun::recv`], but `None` if there is no packet now: for draining after a wake-up.
@@ -79,7 +88,7 @@ impl Tun {
     /// # Errors
     /// The device is gone.
     pub fn try_recv(&self, buf: &mut [u8], at: usize, rest: &mut [u8]) -> io::Result<Option<(Vnet, usize)>> {
-        match self.read(self.fd.fd(), buf, at, rest) {
+        match self.read(&self.fd, buf, at, rest) {
             Ok(read) => Ok(Some(read)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(error) => Err(error),
@@ -106,7 +115,7 @@ impl Tun {
         if self.vnet {
             return self.send_joined(&Vnet::PLAIN.encode(), packet, &[]);
         }
-        nix::unistd::write(self.fd.fd(), packet)?;
+        nix::unistd::write(&self.fd, packet)?;
         Ok(())
     }
 
@@ -124,8 +133,14 @@ impl Tun {
         let mut pieces = [IoSlice::new(&[]); PIECES];
         let all = [&vnet[..], head].into_iter().chain(parts.iter().copied());
         let count = pieces.iter_mut().zip(all).map(|(piece, bytes)| *piece = IoSlice::new(bytes)).count();
-        nix::sys::uio::writev(self.fd.fd(), &pieces[..count])?;
+        nix::sys::uio::writev(&self.fd, &pieces[..count])?;
         Ok(())
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -144,7 +159,7 @@ fn create(name: &str, offload: Offload) -> io::Result<Tun> {
     // SAFETY: `into_raw_fd` gives up the crate's ownership of an open descriptor, so ours is the only one.
     let fd = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
     let udp = vnet && take_over(&fd, offload);
-    Ok(Tun { fd: watched::readable(fd)?, name, index, vnet, udp })
+    Ok(Tun { fd, watched: OnceLock::new(), name, index, vnet, udp })
 }
 
 /// Has the kernel leave as much work to us as it can leave; whether it knows UDP super-packets.

@@ -19,6 +19,7 @@ mod ttl;
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[cfg(not(target_os = "linux"))]
@@ -47,10 +48,14 @@ pub struct Way {
     pub tos: u8,
 }
 
-/// A bound UDP socket of one family. All methods take `&self`: share it by reference or `Arc`.
+/// A bound UDP socket of one family. All methods take `&self`: share it by reference or `Arc`. The event loop watches it from
+/// the first [`Socket::recv`] on, and not where a thread of its own asks ([`Socket::try_recv`]): it would be woken by each
+/// datagram.
 #[derive(Debug)]
 pub struct Socket {
-    io: tokio::net::UdpSocket,
+    io: std::net::UdpSocket,
+    /// The event loop's, from the first [`Socket::recv`] on.
+    watched: OnceLock<tokio::net::UdpSocket>,
     state: UdpSocketState,
     local: SocketAddr,
     dropped: AtomicU64,
@@ -62,7 +67,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Binds. Must be called inside a tokio runtime.
+    /// Binds.
     ///
     /// # Errors
     /// The system's; where the port is taken, the text says by whom if that can be seen.
@@ -75,7 +80,7 @@ impl Socket {
         options::enlarge_buffers(&socket, BUFFER_BYTES);
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into()).map_err(|error| explain_bind(error, addr))?;
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
+        let io = std::net::UdpSocket::from(socket);
         let state = UdpSocketState::new((&io).into())?;
         options::allow_fragmentation(&io)?;
         options::forgo_timestamps(&io);
@@ -83,6 +88,7 @@ impl Socket {
         let trains = AtomicBool::new(cfg!(target_os = "linux"));
         Ok(Self {
             io,
+            watched: OnceLock::new(),
             state,
             local,
             dropped: AtomicU64::new(0),
@@ -109,20 +115,40 @@ impl Socket {
     }
 
     /// Waits for datagrams, puts as many as there are into `batch` and says how many. May be dropped and
-    /// called again at any time: nothing is lost.
+    /// called again at any time: nothing is lost. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// Only such as mean that the socket is of no more use: what ICMP reports about earlier datagrams is
     /// passed over.
     pub async fn recv(&self, batch: &mut Batch) -> io::Result<usize> {
+        let watched = self.watched()?;
         loop {
-            self.io.readable().await?;
-            let received = self.io.try_io(Interest::READABLE, || batch.fill(&self.state, (&self.io).into()));
+            watched.readable().await?;
+            let received = watched.try_io(Interest::READABLE, || batch.fill(&self.state, watched.into()));
             match received {
                 Ok(count) => return Ok(count),
                 Err(error) if fault(&error) != Fault::Broken => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn watched(&self) -> io::Result<&tokio::net::UdpSocket> {
+        if let Some(watched) = self.watched.get() {
+            return Ok(watched);
+        }
+        let watched = tokio::net::UdpSocket::from_std(self.io.try_clone()?)?;
+        Ok(self.watched.get_or_init(|| watched))
+    }
+
+    /// As [`Socket::recv`], without waiting: none if there is nothing now. For threads of their own.
+    ///
+    /// # Errors
+    /// As [`Socket::recv`].
+    pub fn try_recv(&self, batch: &mut Batch) -> io::Result<usize> {
+        match batch.fill(&self.state, (&self.io).into()) {
+            Err(error) if fault(&error) != Fault::Broken => Ok(0),
+            other => other,
         }
     }
 
@@ -201,6 +227,13 @@ impl Socket {
     }
 }
 
+#[cfg(unix)]
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl Socket {
     fn send_at_once(&self, way: Way, size: u16, pieces: &[IoSlice<'_>]) -> io::Result<()> {
@@ -213,8 +246,7 @@ impl Socket {
 }
 
 /// Binds an IPv4 and an IPv6 socket on every address of this machine: with the same port, if `port` is 0
-/// one that both have free. Where the machine has no IPv6, only the first. Must be called inside a tokio
-/// runtime.
+/// one that both have free. Where the machine has no IPv6, only the first.
 ///
 /// # Errors
 /// As [`Socket::bind`].

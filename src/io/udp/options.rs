@@ -41,7 +41,7 @@ fn advice(got: usize, wanted: usize) -> Option<String> {
 
 /// Clears the don't-fragment bit that quinn-udp sets.
 #[cfg(target_os = "linux")]
-pub(super) fn allow_fragmentation(socket: &tokio::net::UdpSocket) -> io::Result<()> {
+pub(super) fn allow_fragmentation(socket: &std::net::UdpSocket) -> io::Result<()> {
     use nix::libc;
     use nix::sys::socket::{setsockopt, sockopt};
 
@@ -55,7 +55,7 @@ pub(super) fn allow_fragmentation(socket: &tokio::net::UdpSocket) -> io::Result<
 
 /// Clears the don't-fragment bit that quinn-udp sets.
 #[cfg(target_os = "macos")]
-pub(super) fn allow_fragmentation(socket: &tokio::net::UdpSocket) -> io::Result<()> {
+pub(super) fn allow_fragmentation(socket: &std::net::UdpSocket) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
 
     if socket.local_addr()?.is_ipv6() {
@@ -68,13 +68,13 @@ pub(super) fn allow_fragmentation(socket: &tokio::net::UdpSocket) -> io::Result<
 
 /// quinn-udp's setting stays: a datagram that is too big is refused by the system with an error.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-pub(super) fn allow_fragmentation(_socket: &tokio::net::UdpSocket) -> io::Result<()> {
+pub(super) fn allow_fragmentation(_socket: &std::net::UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
 /// Has the kernel not tell when each datagram came, as quinn-udp asks it to: nobody wants to know, and of datagrams that
 /// were joined what it tells behind that, the local address and the ECN bits, has no room beside it.
-pub(super) fn forgo_timestamps(socket: &tokio::net::UdpSocket) {
+pub(super) fn forgo_timestamps(socket: &std::net::UdpSocket) {
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::ReceiveTimestampns, &false) {
         tracing::debug!(%error, "timestamps stay");
@@ -84,7 +84,7 @@ pub(super) fn forgo_timestamps(socket: &tokio::net::UdpSocket) {
 }
 
 /// Has the kernel join no datagrams that come in.
-pub(super) fn forgo_joining(socket: &tokio::net::UdpSocket) {
+pub(super) fn forgo_joining(socket: &std::net::UdpSocket) {
     #[cfg(target_os = "linux")]
     if let Err(error) = set_int(socket, nix::libc::SOL_UDP, nix::libc::UDP_GRO, 0) {
         tracing::debug!(%error, "datagrams are joined");
@@ -96,7 +96,7 @@ pub(super) fn forgo_joining(socket: &tokio::net::UdpSocket) {
 /// Sets an option whose value is an `int`.
 #[cfg(target_os = "linux")]
 fn set_int(
-    socket: &tokio::net::UdpSocket,
+    socket: &std::net::UdpSocket,
     level: nix::libc::c_int,
     option: nix::libc::c_int,
     value: nix::libc::c_int,

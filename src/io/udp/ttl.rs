@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Sends one datagram with the hop limit `ttl`.
 #[cfg(target_os = "linux")]
 pub(super) fn send(
-    socket: &tokio::net::UdpSocket,
+    socket: &std::net::UdpSocket,
     to: SocketAddr,
     src: Option<IpAddr>,
     ttl: u8,
@@ -45,7 +45,7 @@ pub(super) fn send(
 /// No hop limit per datagram here: whoever wants one does without.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn send(
-    _socket: &tokio::net::UdpSocket,
+    _socket: &std::net::UdpSocket,
     _to: SocketAddr,
     _src: Option<IpAddr>,
     _ttl: u8,

@@ -1,0 +1,222 @@
+//! The packet path's own threads: one for what leaves the TUN, one for what comes in by UDP. Each goes by the table that
+//! the node decided on last ([`Table`]), and hands over what that says nothing of ([`super::handover`]).
+//!
+//! ```text
+//!   TUN ──▶ outward: fair queue, seal ──▶ UDP
+//!              │        ▲ table
+//!              ▼        │
+//!            the loop: node ──▶ UDP, TUN
+//!              ▲        │
+//!              │        ▼ table
+//!   TUN ◀── inward: open, join ◀── UDP
+//! ```
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::Failure;
+use super::handover::{Arrived, Desk, Inbox, Input, handover};
+use super::outward::{Outward, Seal};
+use super::packets::{self, Sockets};
+use crate::forward::{HEADROOM, Inbound, Table, Train, Unsealed};
+use crate::id::SocketId;
+use crate::io::clock;
+use crate::io::ready::Ready;
+use crate::io::tun::Tun;
+use crate::io::udp::{Batch, Way};
+use crate::node::{Node, Outbound};
+use crate::offload::{Cut, tos};
+use crate::sans::{Datagram, Instant};
+
+/// So many are shown to the node at once.
+const AT_ONCE: usize = 64;
+
+/// The threads, as the loop sees them.
+#[derive(Debug)]
+pub(super) struct PacketPath {
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    running: Vec<JoinHandle<()>>,
+}
+
+/// What all have in common.
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Arc<Table>>,
+    tun: Arc<Tun>,
+    sockets: Arc<Sockets>,
+    desk: Desk,
+    ready: Ready,
+}
+
+impl PacketPath {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// The system has no thread or no descriptor left.
+    pub(super) fn start(node: &mut Node, tun: Arc<Tun>, sockets: Arc<Sockets>) -> io::Result<Self> {
+        let (desk, inbox) = handover();
+        let interface = format!("interface {}", tun.name());
+        let shared = Arc::new(Shared { table: Mutex::new(node.table()), tun, sockets, desk, ready: Ready::new()? });
+        let mut path = Self { shared, inbox, running: Vec::new() };
+        path.spawn("outward", interface, outward)?;
+        path.spawn("inward", "the UDP sockets".to_owned(), inward)?;
+        Ok(path)
+    }
+
+    fn spawn(&mut self, name: &str, subject: String, run: fn(&Shared) -> io::Result<()>) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let run = move || shared.desk.watch(&subject, || run(&shared));
+        self.running.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(())
+    }
+
+    /// The node may have changed its mind.
+    pub(super) fn publish(&self, node: &mut Node) {
+        if let Some(table) = node.poll_table(clock::now()) {
+            *self.shared.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
+        }
+    }
+
+    /// Waits for something that the node has to see to. May be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// A thread ended, and why.
+    pub(super) async fn next(&mut self) -> Result<Input, Failure> {
+        self.inbox.next(&self.shared.desk).await
+    }
+
+    /// Shows it to the node, and what else waits.
+    pub(super) fn take(&mut self, node: &mut Node, input: Input) {
+        self.shared.take(node, input);
+        for input in std::iter::from_fn(|| self.inbox.try_next()).take(AT_ONCE) {
+            self.shared.take(node, input);
+        }
+    }
+}
+
+impl Drop for PacketPath {
+    /// Ends the threads, and waits until they have.
+    fn drop(&mut self) {
+        self.shared.ready.stop();
+        for thread in self.running.drain(..) {
+            // What it had to say it has said.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn table(&self) -> Arc<Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows the node one.
+    fn take(&self, node: &mut Node, input: Input) {
+        let now = clock::now();
+        match input {
+            Input::Packet(mut framed) => {
+                let tos = tos(&framed[HEADROOM..]);
+                if let Outbound::Send { socket, to, range } = node.handle_packet(now, &mut framed) {
+                    let way = Way { to, src: None, tos };
+                    self.sockets.send_train(socket, way, range.len(), &[IoSlice::new(&framed[range])]);
+                }
+            }
+            Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
+                let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut payload });
+                if !packets::give(&self.tun, ecn, &inbound, &mut payload) {
+                    node.count_drops("congested", 1);
+                }
+            }
+            Input::Bell => node.handle_bell(now),
+        }
+    }
+}
+
+/// Seals by the table.
+struct Sealer<'a> {
+    table: Arc<Table>,
+    shared: &'a Shared,
+}
+
+impl Seal for Sealer<'_> {
+    fn seal(&mut self, now: Instant, buf: &mut [u8]) -> Outbound {
+        match self.table.seal(now, buf) {
+            Ok(train) => train.into(),
+            Err(Unsealed::Node) => {
+                self.shared.desk.packet(self.table.drops(), buf);
+                Outbound::Taken
+            }
+            Err(Unsealed::Dropped) => Outbound::Dropped,
+        }
+    }
+
+    fn seal_train(&mut self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
+        if let Some(train) = self.table.seal_train(now, cut, next, arena) {
+            return Some(train);
+        }
+        let table = self.table.clone();
+        let framed = table.cut_alone(cut, next, arena)?;
+        self.seal(now, framed).train()
+    }
+
+    fn count_drops(&mut self, reason: &'static str, count: u64) {
+        self.table.drops().add(reason, count);
+    }
+}
+
+/// From the TUN to the sockets.
+fn outward(shared: &Shared) -> io::Result<()> {
+    let mut outward = Outward::new()?;
+    while !shared.ready.is_stopped() {
+        let first = if outward.has_more() {
+            None
+        } else {
+            shared.ready.wait([Some(shared.tun.as_fd())])?;
+            let (room, rest) = outward.room();
+            let Some(first) = shared.tun.try_recv(room, HEADROOM, rest)? else { continue };
+            Some(first)
+        };
+        let mut sealer = Sealer { table: shared.table(), shared };
+        outward.send(&mut sealer, &shared.tun, &shared.sockets, first);
+        shared.desk.ring(&sealer.table);
+    }
+    Ok(())
+}
+
+/// From the sockets to the TUN.
+fn inward(shared: &Shared) -> io::Result<()> {
+    let sockets = [(SocketId(0), Some(&shared.sockets.v4)), (SocketId(1), shared.sockets.v6.as_ref())];
+    let mut batch = Batch::new();
+    while !shared.ready.is_stopped() {
+        let has_something = shared.ready.wait(sockets.map(|(_, socket)| socket.map(|socket| socket.as_fd())))?;
+        for ((id, socket), _) in sockets.into_iter().zip(has_something).filter(|(_, has_something)| *has_something) {
+            let Some(socket) = socket else { continue };
+            if socket.try_recv(&mut batch)? == 0 {
+                continue;
+            }
+            let (now, table) = (clock::now(), shared.table());
+            let mut openings = table.openings();
+            let open = |mut datagram: Datagram<'_>, ecn| {
+                openings.open(now, &mut datagram).unwrap_or_else(|| {
+                    let Datagram { socket, local, from, payload } = datagram;
+                    shared.desk.datagram(table.drops(), || Arrived {
+                        socket,
+                        local,
+                        from,
+                        ecn,
+                        payload: payload.to_vec(),
+                    });
+                    Inbound::Taken
+                })
+            };
+            let congested = packets::receive(open, &shared.tun, id, &mut batch);
+            drop(openings);
+            table.drops().add("congested", congested);
+            shared.desk.ring(&table);
+        }
+    }
+    Ok(())
+}
