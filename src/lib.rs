@@ -30,10 +30,10 @@
 //! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
 //! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
-//! L3 punch/ gather/ rendezvous/ relay/    four machines that never import each other
+//! L3 punch/ gather/ rendezvous/ relay/ netcheck/    five machines that never import each other
 //! L2 crypto/ session/ offload/ fair/      keys, Noise, seals, replay · one peer's keys over time · super-packets · turns
 //! L1 wire/                                bytes <-> typed messages
-//! L0 id addr sans                         names of things, the loop contract's types
+//! L0 id addr nat sans                     names of things, the loop contract's types
 //! ```
 //!
 //! # The loop contract
@@ -51,6 +51,7 @@
 
 pub mod addr;
 pub mod id;
+pub mod nat;
 pub mod sans;
 
 pub mod wire;
@@ -62,6 +63,7 @@ pub mod offload;
 pub mod session;
 
 pub mod gather;
+pub mod netcheck;
 pub mod punch;
 pub mod relay;
 pub mod rendezvous;

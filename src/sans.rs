@@ -10,6 +10,7 @@ use rand::rngs::ChaCha12Rng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::id::{ServerId, SocketId};
+use crate::nat::Traits;
 
 /// A moment of the shell's clock: nanoseconds since an arbitrary origin. The clock counts suspend
 /// (`CLOCK_BOOTTIME`), so key lifetimes hold for a laptop that slept.
@@ -275,6 +276,14 @@ pub enum Action {
     },
     /// Give back what [`Action::MapPort`] got. Not answered: there is nobody to act on it.
     UnmapPort,
+    /// Find out what the NAT does by asking these rendezvous, on sockets opened for that. Takes the place of a look that
+    /// is not done.
+    CheckNat {
+        /// To tell the answers apart.
+        attempt: u64,
+        /// Where they are.
+        servers: Vec<SocketAddr>,
+    },
 }
 
 /// A protocol by which routers map ports.
@@ -338,6 +347,13 @@ pub enum Done {
         attempt: u64,
         /// What the router gave, or a sentence for `status`.
         result: Result<PortMapping, String>,
+    },
+    /// Answer to [`Action::CheckNat`].
+    NatChecked {
+        /// Its number.
+        attempt: u64,
+        /// What was found.
+        found: Traits,
     },
     /// Unasked: the router announced something, or the way to it may be another. What it gave may be gone.
     RouterChanged,

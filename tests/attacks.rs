@@ -29,6 +29,25 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "a stranger has the rendezvous write to somebody by STUN, from any of its ports and addresses",
+        "no answer is longer than its question; it goes to who asked; to another port of theirs only with a cookie from \
+         there",
+        &[
+            "src/server/tests/stun.rs: an_answer_goes_to_another_port_only_with_the_proof_of_who_was_there",
+            "src/server/tests/stun.rs: wherever_it_comes_from_an_answer_is_no_longer_than_its_question_and_goes_to_the_asker_alone",
+            "src/server/tests/attacks.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
+        ],
+    ),
+    attack(
+        "a STUN server has us write into our own house, or lies about the NAT",
+        "another address is asked only where a candidate could be; silence counts only beside answers; a check ends",
+        &[
+            "src/netcheck/tests.rs: a_server_cannot_have_us_write_to_ourselves_or_into_the_house",
+            "src/netcheck/tests.rs: a_server_that_stops_to_answer_or_answers_too_few_is_not_taken_for_a_strict_nat",
+            "src/netcheck/tests.rs: whatever_servers_answer_a_check_comes_to_its_end",
+        ],
+    ),
+    attack(
         "a registration is overwritten",
         "numbers only grow; frames are sealed under keys of that registration; the older run is asked whether it lives",
         &[

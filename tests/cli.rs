@@ -2,6 +2,8 @@
 //! daemons that are played by this test.
 #![cfg(unix)]
 
+#[path = "cli/netcheck.rs"]
+mod netcheck;
 #[path = "cli/stage.rs"]
 mod stage;
 

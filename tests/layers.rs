@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module and its layer. `src/lib.rs` draws the same map for people, and a test compares them.
 const LAYERS: &[(u8, &[&str])] = &[
-    (0, &["id", "addr", "sans"]),
+    (0, &["id", "addr", "nat", "sans"]),
     (1, &["wire"]),
     (2, &["crypto", "session", "offload", "fair"]),
-    (3, &["punch", "gather", "rendezvous", "relay"]),
+    (3, &["punch", "gather", "rendezvous", "relay", "netcheck"]),
     (4, &["router", "forward"]),
     (5, &["node"]),
     (6, &["io"]),

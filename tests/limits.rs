@@ -211,6 +211,12 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
         "stun-rate",
         "src/server/tests/limits.rs: stun_answers_are_limited_by_prefix",
     ),
+    limit(
+        "STUN answers from another port or address",
+        "as any other",
+        "stun-rate",
+        "src/server/tests/stun.rs: answers_from_elsewhere_count_as_any_other_against_the_limit",
+    ),
 ];
 
 #[test]

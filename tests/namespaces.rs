@@ -22,6 +22,8 @@ mod mapping;
 mod marks;
 #[path = "namespaces/meeting.rs"]
 mod meeting;
+#[path = "namespaces/netcheck.rs"]
+mod netcheck;
 #[path = "namespaces/night.rs"]
 mod night;
 #[path = "namespaces/rogue.rs"]

@@ -15,6 +15,8 @@ mod events;
 mod lines;
 #[path = "simulation/members.rs"]
 mod members;
+#[path = "simulation/netcheck.rs"]
+mod netcheck;
 #[path = "simulation/paths.rs"]
 mod paths;
 #[path = "simulation/reload.rs"]

@@ -74,9 +74,14 @@ pub enum Command {
         after_help = "Examples:\n  punchlan ping bob\n  punchlan ping 10.77.0.2 -c 10\n\nExit code 1 if no reply came at all, 4 if nobody has this name or address."
     )]
     Ping(Ping),
+    /// Find out what the router here does to UDP, and what that means for play
+    #[command(
+        after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells more, and one with two addresses everything:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
+    )]
+    Netcheck(Netcheck),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had
     #[command(
-        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000"
+        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
     )]
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
@@ -198,6 +203,26 @@ pub struct Ping {
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub select: Select,
+}
+
+/// `punchlan netcheck`
+#[derive(Debug, clap::Args)]
+pub struct Netcheck {
+    /// The network's file, whose rendezvous are asked [default: net.toml, if no server is named]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A rendezvous to ask; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    pub rendezvous: Vec<RendezvousConfig>,
+    /// A STUN server to ask; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    pub stun: Vec<RendezvousConfig>,
+    /// Print it for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Find out how long a way stays open in silence, too; takes up to 5 minutes
+    #[arg(long)]
+    pub lifetime: bool,
 }
 
 /// `punchlan forget`

@@ -14,6 +14,7 @@ mod init;
 mod invite;
 mod join;
 mod manual;
+mod netcheck;
 mod output;
 mod ping;
 mod reload;
@@ -57,6 +58,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Netcheck(args) => netcheck::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Rendezvous(args) => rendezvous::run(verbose, &args),

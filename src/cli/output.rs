@@ -60,6 +60,11 @@ pub(super) fn warn(text: &str) {
     complain(WARNING, "warning", text);
 }
 
+/// Says on stderr what is being done, for who waits.
+pub(super) fn progress(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{FAINT}{text} …{FAINT:#}");
+}
+
 /// Says why a command failed.
 pub(super) fn failure(failure: &Failure) -> ExitCode {
     complain(ERROR, "error", &failure.to_string());

@@ -12,7 +12,7 @@ use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, milliseconds};
 use super::{Failure, block_on, output};
 use crate::io::signal;
-use crate::node::status::{Peer, PeerState, Rendezvous, RendezvousState, Status};
+use crate::node::status::{Nat, Peer, PeerState, Rendezvous, RendezvousState, Status};
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ fn for_people(status: &Status) -> String {
         let line = trouble.map(|warning| start.clone() + &styled(NOTABLE, &harmless(&warning.text[start.len()..])));
         let _ = writeln!(text, "{}", line.unwrap_or_else(|| rendezvous(server)));
     }
+    text.extend(nat(&status.me.nat));
     text.extend(status.me.nat.port_mapping.as_deref().map(port_mapping));
     text.push('\n');
     if status.peers.is_empty() {
@@ -118,6 +119,17 @@ fn rendezvous(server: &Rendezvous) -> String {
         RendezvousState::Refused => styled(NOTABLE, "not registered"),
     };
     format!("rendezvous {}: {state}", server.address)
+}
+
+/// What the NAT does, as far as it is known. `punchlan netcheck` says what that means.
+fn nat(nat: &Nat) -> Option<String> {
+    let said = |what: &str, found: &Option<String>| found.as_deref().map(|found| format!("{what} {}", harmless(found)));
+    let known: Vec<String> =
+        [said("mapping", &nat.mapping), said("filtering", &nat.filtering), said("ports", &nat.allocation)]
+            .into_iter()
+            .flatten()
+            .collect();
+    (!known.is_empty()).then(|| format!("NAT: {}\n", known.join(", ")))
 }
 
 /// What the router does for us. That it does nothing is worth a look, but no worry: most friends are reached without.
@@ -200,7 +212,7 @@ fn bytes(n: u64) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::id::{NetworkId, PeerId};
-    use crate::node::status::{Counters, Me, Nat, Network, Path, PathKind, SCHEMA, Warning};
+    use crate::node::status::{Counters, Me, Network, Path, PathKind, SCHEMA, Warning};
 
     /// alice in friday, with bob.
     pub(in crate::cli) fn status() -> Status {
@@ -299,6 +311,17 @@ warning: Something is odd.
             status.me.nat.port_mapping = Some(said.to_owned());
             assert!(plain(&status).contains(&format!("\nport mapping: {}\n\n", harmless(said))), "{}", plain(&status));
         }
+    }
+
+    #[test]
+    fn what_is_known_of_the_nat_has_a_line() {
+        let mut status = status();
+        status.me.nat.filtering = Some("address-dependent".to_owned());
+        assert!(plain(&status).contains("\nNAT: filtering address-dependent\n\n"), "{}", plain(&status));
+        status.me.nat.mapping = Some("endpoint-independent".to_owned());
+        status.me.nat.allocation = Some("sequential, step 1".to_owned());
+        let line = "NAT: mapping endpoint-independent, filtering address-dependent, ports sequential, step 1";
+        assert!(plain(&status).contains(line), "{}", plain(&status));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Stateless proofs of address. A cookie is a MAC over the address bytes and a time slot under a secret that
 //! never leaves the jar: who returns it has received what was sent to that address. It holds for the rest of
-//! its slot and the whole next one, 60 to 120 s.
+//! its slot and the whole next one: 60 to 120 s, unless the jar has longer slots.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,17 +20,23 @@ pub const LIFETIME: Duration = Duration::from_secs(60);
 /// Bakes and recognises cookies.
 pub struct CookieJar {
     secret: Zeroizing<[u8; 32]>,
+    lifetime: Duration,
 }
 
 impl CookieJar {
     /// A jar with a fresh secret.
     pub fn new(rng: &mut Rng) -> Self {
-        Self { secret: Zeroizing::new(rng.array()) }
+        Self::with_lifetime(rng, LIFETIME)
+    }
+
+    /// The same, whose cookies are good for at least `lifetime` and at most twice as long.
+    pub fn with_lifetime(rng: &mut Rng, lifetime: Duration) -> Self {
+        Self { secret: Zeroizing::new(rng.array()), lifetime }
     }
 
     /// The cookie for `address`, any bytes that name where an answer would go.
     pub fn cookie(&self, now: Instant, address: &[u8]) -> Cookie {
-        self.of_slot(slot(now), address)
+        self.of_slot(self.slot(now), address)
     }
 
     /// Whether `cookie` was baked for `address` lately.
@@ -41,16 +47,16 @@ impl CookieJar {
 
     /// The cookies that [`CookieJar::check`] accepts for `address`, the newer first.
     pub fn valid(&self, now: Instant, address: &[u8]) -> [Cookie; 2] {
-        [self.of_slot(slot(now), address), self.of_slot(slot(now).wrapping_sub(1), address)]
+        [self.of_slot(self.slot(now), address), self.of_slot(self.slot(now).wrapping_sub(1), address)]
+    }
+
+    fn slot(&self, now: Instant) -> u64 {
+        u64::try_from(u128::from(now.as_nanos()) / self.lifetime.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
     fn of_slot(&self, slot: u64, address: &[u8]) -> Cookie {
         mac::mac(self.secret.as_slice(), &[&slot.to_be_bytes(), address].concat())
     }
-}
-
-fn slot(now: Instant) -> u64 {
-    now.as_nanos() / u64::try_from(LIFETIME.as_nanos()).expect("a minute fits")
 }
 
 impl fmt::Debug for CookieJar {
@@ -75,6 +81,15 @@ mod tests {
             assert!(!jar.check(baked + LIFETIME * 2, b"here", &cookie));
             assert!(!jar.check(baked, b"there", &cookie));
         }
+    }
+
+    #[test]
+    fn a_jar_with_longer_slots_keeps_them_longer() {
+        let lifetime = LIFETIME * 5;
+        let jar = CookieJar::with_lifetime(&mut Seed::from_u64(1).rng(), lifetime);
+        let cookie = jar.cookie(Instant::ZERO, b"here");
+        assert!(jar.check(Instant::ZERO + lifetime, b"here", &cookie));
+        assert!(!jar.check(Instant::ZERO + lifetime * 2, b"here", &cookie));
     }
 
     #[test]

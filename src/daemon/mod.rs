@@ -167,6 +167,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         node,
         writer,
         port_mapper,
+        nat_check: None,
         net,
         tun: Arc::new(tun),
         sockets: Arc::new(Sockets { v4, v6 }),

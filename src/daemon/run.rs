@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::notify::{Notice, notify};
 use super::packets::Sockets;
@@ -28,7 +29,8 @@ use crate::io::signal::Reloads;
 use crate::io::store::StateDir;
 use crate::io::tun::Tun;
 use crate::io::udp::{Fault, fault};
-use crate::io::{interfaces, resolve};
+use crate::io::{interfaces, netcheck, resolve};
+use crate::nat::Traits;
 use crate::node::{Command, Node};
 use crate::sans::{Action, Done};
 
@@ -42,6 +44,8 @@ pub(super) struct Peer<S> {
     pub(super) node: Node,
     pub(super) writer: Writer,
     pub(super) port_mapper: PortMapper,
+    /// The look at the NAT that is or was the last.
+    pub(super) nat_check: Option<JoinHandle<()>>,
     pub(super) net: Network,
     pub(super) tun: Arc<Tun>,
     pub(super) sockets: Arc<Sockets>,
@@ -153,6 +157,25 @@ impl<S: Source> Peer<S> {
             }
             Action::MapPort { attempt, port } => self.port_mapper.map(attempt, port),
             Action::UnmapPort => self.port_mapper.unmap(),
+            Action::CheckNat { attempt, servers } => self.check_nat(attempt, servers),
+        }
+    }
+
+    /// Looks at the NAT, beside the loop; a look that is not done is done no longer.
+    fn check_nat(&mut self, attempt: u64, servers: Vec<SocketAddr>) {
+        let effects = self.effects.clone();
+        let check = tokio::spawn(async move {
+            let found = match netcheck::run(servers, false, |text| tracing::debug!(text, "the NAT")).await {
+                Ok(report) => report.traits(),
+                Err(error) => {
+                    tracing::debug!(%error, "the NAT cannot be looked at");
+                    Traits::default()
+                }
+            };
+            let _ = effects.send(Effect::Done(Done::NatChecked { attempt, found }));
+        });
+        if let Some(before) = self.nat_check.replace(check) {
+            before.abort();
         }
     }
 

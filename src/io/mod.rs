@@ -14,6 +14,7 @@
 //! | this machine's addresses | [`interfaces`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting in a thread of its own | `ready` |
+//! | what the NAT does | [`netcheck`] |
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
@@ -29,6 +30,7 @@ pub mod entropy;
 pub mod interfaces;
 pub mod memory;
 pub mod net;
+pub mod netcheck;
 pub mod permission;
 mod port_holder;
 pub mod portmap;

@@ -34,6 +34,7 @@ mod inbound;
 mod matchmaking;
 mod membership;
 mod naming;
+mod nat;
 mod outbound;
 mod peer;
 mod peers;
@@ -71,6 +72,7 @@ use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
 use naming::Naming;
+use nat::NatWatch;
 use peer::Peer;
 use peers::Peers;
 use servers::Server;
@@ -194,6 +196,7 @@ pub struct Node {
     next_server: u16,
     gather: Gather,
     lease: Lease,
+    nat: NatWatch,
     budget: Budget,
     initiations: RateLimit,
     /// The same for those that come through relays: from others, and from those who were met first.
@@ -292,6 +295,7 @@ impl Node {
             next_server,
             gather,
             lease: Lease::new(now, config.port_mapping),
+            nat: NatWatch::default(),
             budget: Budget::default(),
             cookies,
             proven_initiations,
@@ -327,6 +331,7 @@ impl Node {
                 if self.candidates_may_have_changed(now) {
                     // What the servers saw of us may no longer be so.
                     self.reregister(now);
+                    self.nat.moved(now, &mut self.shared.rng);
                 }
             }
             Done::Overlays(prefixes) => {
@@ -345,6 +350,7 @@ impl Node {
                 }
             }
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
+            Done::NatChecked { attempt, found } => self.nat.checked(now, attempt, found),
             Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);
@@ -369,6 +375,7 @@ impl Node {
         }
         self.reserve_again(now);
         self.lease.handle_timeout(now);
+        self.look_at_nat(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -427,8 +434,8 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let lease = self.lease.poll_timeout();
-        own.into_iter().chain(announce).chain(reserve).chain(lease).chain(peers).chain(servers.flatten()).min()
+        let router = [self.lease.poll_timeout(), self.nat.poll_timeout()].into_iter().flatten();
+        own.into_iter().chain(announce).chain(reserve).chain(router).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.

@@ -18,6 +18,7 @@ impl Node {
             tracing::info!("the router was restarted");
             // It has forgotten our other ways too.
             self.reregister(now);
+            self.nat.moved(now, &mut self.shared.rng);
         }
     }
 

@@ -63,7 +63,7 @@ impl Node {
             id: self.my_id(),
             addresses: me.v4.map(IpAddr::V4).into_iter().chain([IpAddr::V6(me.ula)]).collect(),
             candidates: candidates.map(|c| Candidate { kind: c.kind.into(), address: c.addr }).collect(),
-            nat: Nat { port_mapping: self.lease.report(), ..Nat::default() },
+            nat: Nat { port_mapping: self.lease.report(), ..self.nat.report() },
         }
     }
 

@@ -149,6 +149,7 @@ impl Node {
             Event::Observed { socket, addr } => {
                 if self.gather.has_moved(id, socket, addr) {
                     self.lease.look(now);
+                    self.nat.moved(now, &mut self.shared.rng);
                 }
                 self.gather.observed(id, socket, addr);
                 self.candidates_may_have_changed(now);
@@ -162,6 +163,7 @@ impl Node {
                 self.announce_to(now, index);
                 self.admit_all(now);
                 self.listed_again(now, index);
+                self.nat.registered(now, &mut self.shared.rng);
             }
             Event::Lost | Event::Refused(_) => {
                 if matches!(event, Event::Lost) {

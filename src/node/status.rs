@@ -75,10 +75,11 @@ pub struct Candidate {
     pub address: SocketAddr,
 }
 
-/// What is known of a NAT (RFC 4787); `None`: not measured.
+/// What is known of a NAT, in the words of [`crate::nat`]; `None`: not measured, or not certain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the terms are RFC 4787's")]
 pub struct Nat {
+    /// `none`: nothing is translated.
     pub mapping: Option<String>,
     pub filtering: Option<String>,
     pub hairpin: Option<bool>,

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::stun::{Silence, Stun};
 use crate::crypto::dh::Secret;
 use crate::id::{ServerKey, SocketId};
 use crate::relay::{self, Refusal, Table};
 use crate::rendezvous::Server;
-use crate::rendezvous::server::{Counters, Event, Limits, Rate, RateTable, Route, Slot};
-use crate::sans::{Datagram, Instant, RateLimit, Seed, Transmit, Wakeup};
+use crate::rendezvous::server::{Counters, Event, Limits, Rate, Route, Slot};
+use crate::sans::{Datagram, Instant, Seed, Transmit, Wakeup};
 use crate::wire::rendezvous::Reason;
-use crate::wire::stun::BindingRequest;
 use crate::wire::{Class, classify};
 
 /// What a rendezvous allows.
@@ -65,8 +65,7 @@ pub enum Verdict {
 pub struct Core {
     server: Server,
     relay: Table,
-    stun: RateLimit,
-    stun_of: RateTable,
+    stun: Stun,
     stun_answers: u64,
     stun_refused: u64,
     unclassified: u64,
@@ -80,8 +79,7 @@ impl Core {
         let mut rng = seed.rng();
         let secret = Secret::new(Zeroizing::new(secret));
         Self {
-            stun_of: RateTable::new(config.stun_per_prefix, &mut rng),
-            stun: config.stun.limit(),
+            stun: Stun::new(&config, &mut rng),
             server: Server::new(config.registrations, secret, &rng.seed()),
             relay: Table::new(config.relay),
             stun_answers: 0,
@@ -95,6 +93,11 @@ impl Core {
     /// The key that clients may pin.
     pub fn key(&self) -> ServerKey {
         self.server.key()
+    }
+
+    /// What its sockets are bound to, by their ids: how many ports and addresses there are to answer STUN from.
+    pub fn set_sockets(&mut self, sockets: &[SocketAddr]) {
+        self.stun.set_sockets(sockets);
     }
 
     /// Takes a datagram. A relay frame is rewritten in place and costs no allocation.
@@ -196,26 +199,18 @@ impl Core {
         }
     }
 
-    fn answer_stun(&mut self, now: Instant, route: Route, request: &[u8]) -> bool {
-        let Ok(question) = BindingRequest::parse(request) else {
-            self.unclassified += 1;
-            return false;
-        };
-        let payload = question.answer(route.remote);
-        // Only the stock request may be answered with more bytes than it has; others are padded or go without.
-        if payload.len() > request.len() && !BindingRequest::is_stock(request) {
-            self.unclassified += 1;
-            return false;
-        }
+    fn answer_stun(&mut self, now: Instant, route: Route, question: &[u8]) -> bool {
         let prefix = self.server.limits().prefix(route.remote.ip());
-        if !self.stun_of.allow(now, &prefix) || !self.stun.allow(now) {
-            self.stun_refused += 1;
-            return false;
+        match self.stun.answer(now, route, &prefix, question) {
+            Ok(answer) => {
+                self.stun_answers += 1;
+                self.transmits.push_back(answer);
+                return true;
+            }
+            Err(Silence::Odd) => self.unclassified += 1,
+            Err(Silence::Rate) => self.stun_refused += 1,
         }
-        self.stun_answers += 1;
-        let Route { socket, local, remote } = route;
-        self.transmits.push_back(Transmit { socket, src: local, to: remote, ttl: None, payload });
-        true
+        false
     }
 
     /// Keeps the relay's ends in step with the registrations.

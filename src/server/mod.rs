@@ -3,6 +3,7 @@
 
 mod core;
 mod process;
+mod stun;
 
 #[cfg(test)]
 mod tests;

@@ -68,8 +68,9 @@ pub async fn run(
     let state = StateDir::open_rendezvous(&options.state).map_err(explain_state)?;
     let secret = state.device_seed(entropy::bytes).map_err(explain_state)?;
     let sockets = bind_all(&options.listen)?;
-    let core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
+    let mut core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
     let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
+    core.set_sockets(&addresses);
     let line = Ready { addresses, key: core.key() };
     ready(&line);
     notify(Notice::Ready(&line.to_string().replace('\n', ", ")));

@@ -183,8 +183,11 @@ impl Lan {
                         Action::Resolve { server, .. } => {
                             node.handle_done(self.now, Done::Resolved { server, result: Ok(vec![rendezvous_addr()]) });
                         }
-                        Action::SaveCache(_) | Action::SetOverlayV4(_) | Action::MapPort { .. } | Action::UnmapPort => {
-                        }
+                        Action::SaveCache(_)
+                        | Action::SetOverlayV4(_)
+                        | Action::MapPort { .. }
+                        | Action::UnmapPort
+                        | Action::CheckNat { .. } => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {

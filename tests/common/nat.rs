@@ -47,6 +47,8 @@ pub enum Allocation {
     Sequential,
     /// Any.
     Random,
+    /// Any from `first` on, of so many: what a provider gives to one customer.
+    Block { first: u16, size: u16 },
 }
 
 /// A kind of NAT.
@@ -286,6 +288,12 @@ impl Nat {
                 let port = self.free_port_from(self.next_port, remote)?;
                 self.next_port = port_after(port);
                 port
+            }
+            (Allocation::Block { first, size }, _) => {
+                let ports = first..first.saturating_add(size);
+                let free: Vec<u16> = ports.filter(|port| self.is_free(*port, remote)).collect();
+                let drawn = usize::try_from(self.rng.u32()).ok()?;
+                *free.get(drawn.checked_rem(free.len())?)?
             }
             (Allocation::Preserving | Allocation::Random, _) => {
                 let start = random_port(&mut self.rng);

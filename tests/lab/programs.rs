@@ -125,8 +125,13 @@ impl Network {
 
     /// Starts a rendezvous with a state of its own on an address, and waits until it says that it has bound it.
     pub fn serve(&self, machine: &Namespace, name: &str, listen: &str) -> Result<Program> {
+        self.serve_at(machine, name, &[listen])
+    }
+
+    /// The same on several addresses.
+    pub fn serve_at(&self, machine: &Namespace, name: &str, listen: &[&str]) -> Result<Program> {
         let mut command = machine.command(PUNCHLAN);
-        command.args(["rendezvous", "--listen", listen]);
+        command.arg("rendezvous").args(listen.iter().flat_map(|addr| ["--listen", addr]));
         self.set_folders(&mut command, name);
         let program = Program::start(command, self.folder.path().join(name).with_extension("log"))?;
         await_true("the rendezvous to listen", Duration::from_secs(5), || Ok(program.said().contains("plr1-")))?;

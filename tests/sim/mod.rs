@@ -9,12 +9,13 @@
 //! ```
 //!
 //! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real peer
-//! ([`peer`]), a real rendezvous ([`server`]), or whatever a test writes. [`scene`] puts them together and asks
+//! ([`peer`]), a real rendezvous ([`server`]), a check of the NAT ([`checker`]), or whatever a test writes. [`scene`] puts them together and asks
 //! the questions that tests ask. [`ledger`] knows every inner packet ([`packet`]) and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
 //! error such a failure; [`oracle`] says which pairs must become direct.
 
 #![allow(dead_code, unreachable_pub, reason = "a laboratory has more tools than each experiment uses")]
 
+pub mod checker;
 pub mod errors;
 mod journey;
 pub mod ledger;

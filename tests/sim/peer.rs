@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use punchlan::addr::OverlayNet;
 use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
+use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
     AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound,
@@ -29,6 +30,7 @@ pub type Names = Rc<RefCell<BTreeMap<String, Vec<SocketAddr>>>>;
 
 const RESOLVE_TIME: Duration = Duration::from_millis(10);
 const DISK_TIME: Duration = Duration::from_millis(2);
+const NAT_CHECK_TIME: Duration = Duration::from_secs(4);
 /// 2026-11-21, when the world's clock read zero.
 const EPOCH_MS: i64 = 1_795_219_200_000;
 /// Inner packets waiting in flows are sent with this payload.
@@ -80,6 +82,10 @@ pub struct Peer {
     out: VecDeque<Transmit>,
     /// What `Action::SetOverlayV4` said, in order.
     pub overlay_v4: Vec<Option<Ipv4Addr>>,
+    /// What a look at the NAT finds: whoever looks is a machine of its own here.
+    pub nat: Traits,
+    /// Whom it was to ask, each time.
+    pub nat_checks: Vec<Vec<SocketAddr>>,
     /// Answers to `punchlan ping`.
     pub pongs: Vec<(u64, status::Path)>,
     /// Inner packets that the node refused.
@@ -112,6 +118,8 @@ impl Peer {
             flows: Vec::new(),
             out: VecDeque::new(),
             overlay_v4: Vec::new(),
+            nat: Traits::default(),
+            nat_checks: Vec::new(),
             pongs: Vec::new(),
             refused: 0,
             dropped: 0,
@@ -291,6 +299,11 @@ impl Peer {
             Action::Reserve { ceiling } => self.pending.push_back((now + DISK_TIME, Done::Reserved { ceiling })),
             Action::SaveCache(bytes) => self.disk.cache = Some(bytes),
             Action::SetOverlayV4(address) => self.overlay_v4.push(address),
+            Action::CheckNat { attempt, servers } => {
+                self.nat_checks.push(servers);
+                let found = self.nat;
+                self.pending.push_back((now + NAT_CHECK_TIME, Done::NatChecked { attempt, found }));
+            }
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }

@@ -1,6 +1,7 @@
 //! A host that runs the real rendezvous.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use punchlan::sans::{Datagram, Instant, Seed, Transmit, Wakeup};
 use punchlan::server::{Config, Core, Verdict};
@@ -13,6 +14,8 @@ pub struct Server {
     secret: [u8; 32],
     lives: u64,
     number: u64,
+    /// What its sockets are bound to, where it has more than one a family.
+    pub sockets: Vec<SocketAddr>,
     out: VecDeque<Transmit>,
 }
 
@@ -20,14 +23,16 @@ impl Server {
     /// The `number`-th rendezvous of the world, not started.
     pub fn new(number: u64) -> Self {
         let secret = std::array::from_fn(|i| u8::try_from(i).expect("small") ^ number.to_be_bytes()[7]);
-        Self { core: None, secret, lives: 0, number, out: VecDeque::new() }
+        Self { core: None, secret, lives: 0, number, sockets: Vec::new(), out: VecDeque::new() }
     }
 
     /// Starts it, with the same key as before and nothing else.
     pub fn start(&mut self, now: Instant) {
         self.lives += 1;
         let seed = Seed::from_u64(self.number << 32 | self.lives);
-        self.core = Some(Core::new(Config::default(), self.secret, &seed, now));
+        let mut core = Core::new(Config::default(), self.secret, &seed, now);
+        core.set_sockets(&self.sockets);
+        self.core = Some(core);
     }
 
     /// Kills it.

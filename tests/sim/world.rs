@@ -42,8 +42,8 @@ struct Host {
     name: String,
     gateway: usize,
     addresses: Vec<IpAddr>,
-    /// Bound ports; none: no process listens.
-    ports: BTreeMap<SocketId, u16>,
+    /// What its sockets are bound to; none: no process listens.
+    sockets: BTreeMap<SocketId, SocketAddr>,
     machine: Box<dyn Machine>,
     /// A stopped process: what waits in its socket.
     stopped: Option<Vec<(SocketId, Flight)>>,
@@ -145,7 +145,7 @@ impl World {
             name: name.to_owned(),
             gateway: gateway.0,
             addresses: addresses.to_vec(),
-            ports: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             machine: Box::new(machine),
             stopped: None,
             woken: (START, 0),
@@ -173,7 +173,13 @@ impl World {
 
     /// Binds the IPv4 socket (0) and the IPv6 socket (1) to `port`; none: the process is gone.
     pub fn bind(&mut self, host: HostId, port: Option<u16>) {
-        self.hosts[host.0].ports = port.map(|p| [(SocketId(0), p), (SocketId(1), p)].into()).unwrap_or_default();
+        let wildcards = |port| [SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))];
+        self.bind_all(host, &port.map(wildcards).into_iter().flatten().collect::<Vec<_>>());
+    }
+
+    /// Binds sockets to these addresses, with ids from 0 on.
+    pub fn bind_all(&mut self, host: HostId, addresses: &[SocketAddr]) {
+        self.hosts[host.0].sockets = (0..).map(SocketId).zip(addresses.iter().copied()).collect();
     }
 
     /// SIGSTOP: no timer fires, datagrams wait in the socket.
@@ -285,12 +291,13 @@ impl World {
 
     fn send(&mut self, index: usize, transmit: Transmit) {
         let host = &self.hosts[index];
-        let Some(&port) = host.ports.get(&transmit.socket) else { return };
+        let Some(&bound) = host.sockets.get(&transmit.socket) else { return };
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == transmit.to.is_ipv4();
-        let wanted = transmit.src.filter(|src| host.addresses.contains(src));
+        let own = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
+        let wanted = transmit.src.or(own).filter(|src| host.addresses.contains(src));
         let Some(ip) = wanted.or_else(|| host.addresses.iter().find(same_family).copied()) else { return };
-        assert_eq!(transmit.socket, SocketId(u16::from(transmit.to.is_ipv6())), "{} uses the wrong socket", host.name);
-        let source = SocketAddr::new(ip, port);
+        assert_eq!(bound.is_ipv4(), transmit.to.is_ipv4(), "{} uses the wrong socket", host.name);
+        let source = SocketAddr::new(ip, bound.port());
         let flight = Flight {
             host: index,
             sent: self.now,
@@ -330,15 +337,19 @@ impl World {
 
     fn arrive(&mut self, host: usize, flight: Flight) {
         let there = &mut self.hosts[host];
-        let wanted = (SocketId(u16::from(flight.destination.is_ipv6())), flight.destination.port());
-        let has_address = there.addresses.contains(&flight.destination.ip());
-        if !has_address || !there.ports.iter().any(|(id, port)| (*id, *port) == wanted) {
+        let to = flight.destination;
+        let takes = |bound: &SocketAddr| {
+            let everything = bound.ip().is_unspecified() && bound.is_ipv4() == to.is_ipv4();
+            bound.port() == to.port() && (everything || bound.ip() == to.ip())
+        };
+        let socket = there.sockets.iter().find(|(_, bound)| takes(bound)).map(|(id, _)| *id);
+        let Some(socket) = socket.filter(|_| there.addresses.contains(&to.ip())) else {
             return self.lose(&flight, "nobody listens there");
-        }
+        };
         match &mut there.stopped {
-            Some(waiting) if waiting.len() < SOCKET_BUFFER => waiting.push((wanted.0, flight)),
+            Some(waiting) if waiting.len() < SOCKET_BUFFER => waiting.push((socket, flight)),
             Some(_) => self.lose(&flight, "the socket of a stopped process is full"),
-            None => self.deliver(host, wanted.0, flight),
+            None => self.deliver(host, socket, flight),
         }
     }
 

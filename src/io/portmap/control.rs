@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crab_nat::{InternetProtocol, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 
-use super::{LEASE_SECONDS, Place, Refusal, external};
+use super::{LEASE_SECONDS, Place, Refusal, entropy, external};
 use crate::sans::MappingProtocol;
 
 /// A router that speaks the protocol answers within milliseconds; a datagram may be lost. 3.75 s in all…
@@ -23,6 +23,9 @@ const AGAIN: TimeoutConfig = TimeoutConfig { max_retries: 2, ..FIRST };
 /// 0.7 s, for the end.
 const LAST: TimeoutConfig =
     TimeoutConfig { initial_timeout: Duration::from_millis(100), max_retries: 2, max_retry_timeout: None };
+
+/// A port to which nobody has anything mapped (RFC 863).
+const DISCARD: NonZeroU16 = NonZeroU16::new(9).expect("it is not 0");
 
 /// A mapping by one of the two.
 #[derive(Clone, Debug)]
@@ -42,10 +45,7 @@ impl Control {
         let base = pcp::BaseMapRequest::new(place.gateway.into(), place.local.into(), InternetProtocol::Udp, port);
         let address = before.map(|before| before.external.ip());
         let mapping = pcp::port_mapping(base, Some(nonce), address, options(port, before)).await;
-        let mapping = mapping.map_err(|error| match error {
-            pcp::Failure::Socket(_) | pcp::Failure::Timeout | pcp::Failure::UnsupportedVersion(_) => Refusal::Absent,
-            said => Refusal::said(said),
-        })?;
+        let mapping = mapping.map_err(pcp_refusal)?;
         let ip = match mapping.mapping_type() {
             PortMappingType::Pcp { external_ip, .. } => external_ip,
             PortMappingType::NatPmp => return Err(Refusal::Absent),
@@ -55,16 +55,28 @@ impl Control {
 
     /// Asks by NAT-PMP; for what is in `before`, if that can be.
     pub(super) async fn by_nat_pmp(place: Place, port: NonZeroU16, before: Option<&Self>) -> Result<Self, Refusal> {
-        let refusal = |error| match error {
-            natpmp::Failure::Socket(_) | natpmp::Failure::Timeout | natpmp::Failure::UnsupportedVersion(_) => {
-                Refusal::Absent
-            }
-            said => Refusal::said(said),
-        };
-        let ip = natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map_err(refusal)?;
+        let ip = natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map_err(nat_pmp_refusal)?;
         let gateway = place.gateway.into();
         let mapping = natpmp::port_mapping(gateway, InternetProtocol::Udp, port, options(port, before)).await;
-        Ok(Self::new(mapping.map_err(refusal)?, ip.into()))
+        Ok(Self::new(mapping.map_err(nat_pmp_refusal)?, ip.into()))
+    }
+
+    /// Whether the router speaks PCP, by giving back what it never gave: that succeeds, and with a nonce that nobody has
+    /// it changes nothing (RFC 6887 §15).
+    pub(super) async fn offers_pcp(place: Place) -> Result<(), Refusal> {
+        let nonce = [(); 3].map(|()| u32::from_be_bytes(entropy::bytes()));
+        let nothing = pcp::DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port: DISCARD };
+        let (gateway, client) = (place.gateway.into(), place.local.into());
+        match pcp::try_drop_mapping(gateway, client, nonce, nothing, Some(AGAIN)).await {
+            // That there is no such mapping some routers (miniupnpd) say in these words.
+            Ok(()) | Err(pcp::Failure::NoResources(_)) => Ok(()),
+            Err(error) => Err(pcp_refusal(error)),
+        }
+    }
+
+    /// Whether the router speaks NAT-PMP, by asking for its address outside.
+    pub(super) async fn offers_nat_pmp(place: Place) -> Result<(), Refusal> {
+        natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map(drop).map_err(nat_pmp_refusal)
     }
 
     fn new(mapping: crab_nat::PortMapping, ip: IpAddr) -> Self {
@@ -94,6 +106,22 @@ impl Control {
     pub(super) async fn release(mut self) -> Result<(), String> {
         self.mapping.timeout_config = LAST;
         self.mapping.try_drop().await.map_err(|(error, _)| error.to_string())
+    }
+}
+
+fn pcp_refusal(error: pcp::Failure) -> Refusal {
+    match error {
+        pcp::Failure::Socket(_) | pcp::Failure::Timeout | pcp::Failure::UnsupportedVersion(_) => Refusal::Absent,
+        said => Refusal::said(said),
+    }
+}
+
+fn nat_pmp_refusal(error: natpmp::Failure) -> Refusal {
+    match error {
+        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout | natpmp::Failure::UnsupportedVersion(_) => {
+            Refusal::Absent
+        }
+        said => Refusal::said(said),
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod announced;
 mod control;
+mod offers;
 #[cfg(feature = "upnp")]
 mod upnp;
 
@@ -22,6 +23,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+pub use offers::{Offer, Offers, offers};
 
 use super::entropy;
 use super::net::Network;

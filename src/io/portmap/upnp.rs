@@ -38,16 +38,16 @@ pub(super) struct Upnp {
 impl Upnp {
     /// Searches the router and asks it.
     pub(super) async fn ask(place: Place, port: NonZeroU16) -> Result<Self, Refusal> {
-        let the_router = |found: &Gateway<Tokio>| found.addr.ip() == IpAddr::V4(place.gateway);
-        let mut gateway = search(place, EVERYBODY).await?;
-        if !the_router(&gateway) {
-            // Another device was quicker (an access point that could be a router, say). The crate takes the first.
-            gateway = search(place, place.gateway).await?;
+        Self::map(find(place).await?, place, port, port.get()).await
+    }
+
+    /// Whether the router speaks UPnP and knows its address outside, as one that would map ports does.
+    pub(super) async fn offers(place: Place) -> Result<(), Refusal> {
+        let gateway = find(place).await?;
+        match timeout(PATIENCE, gateway.get_external_ip()).await {
+            Ok(answer) => answer.map(drop).map_err(Refusal::said),
+            Err(_) => Err(too_late()),
         }
-        if !the_router(&gateway) {
-            return Err(Refusal::said(format!("only {} answers, which is another machine", gateway.addr.ip())));
-        }
-        Self::map(gateway, place, port, port.get()).await
     }
 
     /// Asks the same router again, for the same; nothing, if it does not agree.
@@ -64,7 +64,7 @@ impl Upnp {
         };
         match timeout(PATIENCE, asked).await {
             Ok(mapped) => mapped.map(|(external, lease)| Self { gateway, external, lease }),
-            Err(_) => Err(Refusal::Said(format!("no end after {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(too_late()),
         }
     }
 
@@ -79,6 +79,24 @@ impl Upnp {
         let removed = self.gateway.remove_port(PortMappingProtocol::UDP, self.external.port()).await;
         removed.map_err(|error| error.to_string())
     }
+}
+
+fn too_late() -> Refusal {
+    Refusal::Said(format!("no end after {} s", PATIENCE.as_secs()))
+}
+
+/// The router of this place.
+async fn find(place: Place) -> Result<Gateway<Tokio>, Refusal> {
+    let the_router = |found: &Gateway<Tokio>| found.addr.ip() == IpAddr::V4(place.gateway);
+    let mut gateway = search(place, EVERYBODY).await?;
+    if !the_router(&gateway) {
+        // Another device was quicker (an access point that could be a router, say). The crate takes the first.
+        gateway = search(place, place.gateway).await?;
+    }
+    if !the_router(&gateway) {
+        return Err(Refusal::said(format!("only {} answers, which is another machine", gateway.addr.ip())));
+    }
+    Ok(gateway)
 }
 
 /// Searches among those that hear what is sent to `whom`.

@@ -210,6 +210,7 @@ impl Lan {
                             node.handle_done(now, Done::PortMapped { attempt, result: self.router.clone() });
                         }
                         Action::UnmapPort => self.unmapped += 1,
+                        Action::CheckNat { .. } => {}
                         Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
                     }
                 }

@@ -13,6 +13,7 @@ use crate::rendezvous::{Event, State};
 use crate::sans::Seed;
 use crate::wire::rendezvous::items::{Ids, Listing, PeerNews, ToPeer, ToServer};
 use crate::wire::rendezvous::{Claim, Cookie, Direction, FrameHeader, Hello, Message, Reason, Refused, Unknown};
+use crate::wire::stun::{BindingRequest, Change};
 use crate::wire::{Class, VERSION, Writer, classify, kind, stun};
 
 /// An attacker's address.
@@ -116,6 +117,9 @@ fn of_every_kind() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = world.wire.into_iter().map(|packet| packet.bytes).collect();
     all.push([&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat());
     all.push([&[0, 1, 0, 8, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12], &[0, 3, 0, 4, 0, 0, 0, 6]].concat());
+    let wish = BindingRequest { change: Change::BOTH, proof: Some([7; 16]), ..BindingRequest::default() };
+    let elsewhere = BindingRequest { response_port: Some(53), proof: Some([7; 16]), ..BindingRequest::default() };
+    all.extend([wish, elsewhere].map(|request| request.encode()));
     all.push(Refused { version: 1, reason: Reason::Busy, nonce: [0; 16], retry_s: 0 }.encode());
     all.extend(Unknown::to(&[0xE6; 100]).map(|unknown| unknown.encode()));
     all

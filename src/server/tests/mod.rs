@@ -5,4 +5,5 @@ mod chaos;
 mod flow;
 mod limits;
 mod process;
+mod stun;
 mod world;

@@ -9,7 +9,7 @@ use punchlan::wire::rendezvous::{Claim, Message, Unknown};
 use punchlan::wire::session::{
     Control, CookieReply, Fragment, Handshake, Header, InitiationPayload, ResponsePayload, Segment, receiver_index,
 };
-use punchlan::wire::stun::BindingRequest;
+use punchlan::wire::stun::{Answer, BindingRequest, QUESTION_LEN};
 use punchlan::wire::{Writer, classify, ip, relay};
 
 /// What was understood says the same when it is written and read again.
@@ -46,13 +46,24 @@ pub(crate) fn run(data: &[u8]) {
         12 => relay_frame(bytes),
         _ => {
             let _ = (split_signature(bytes), announcement::verify(bytes, &NetworkId([7; 32])));
-            if let Ok(request) = BindingRequest::parse(bytes) {
-                for from in ["192.0.2.1:7", "[2001:db8::1]:7"] {
-                    let answer = request.answer(from.parse().expect("an address"));
-                    assert!(answer.len() <= bytes.len() + 24);
-                }
-            }
+            stun(bytes);
         }
+    }
+}
+
+fn stun(bytes: &[u8]) {
+    if let Ok(request) = BindingRequest::parse(bytes) {
+        for from in ["192.0.2.1:7", "[2001:db8::1]:7"] {
+            let answer = Answer::new(request.transaction, from.parse().expect("an address"));
+            assert!(answer.encode(bytes.len()).len() <= bytes.len() + 24);
+        }
+        let written = BindingRequest { not_understood: None, ..request };
+        let read = BindingRequest::parse(&written.encode());
+        assert_eq!(read.map(|read| (read.change, read.response_port)), Ok((request.change, request.response_port)));
+    }
+    if let Ok(answer) = Answer::parse(bytes) {
+        let again = Answer::parse(&answer.encode(QUESTION_LEN)).expect("what was understood can be written");
+        assert_eq!((again.mapped, again.proof), (answer.mapped, answer.proof));
     }
 }
 

@@ -1,0 +1,74 @@
+//! Which protocols a router maps ports by, found out without a mapping being made.
+
+use std::net::Ipv4Addr;
+
+use super::control::Control;
+use super::{Place, Refusal, find_place};
+use crate::sans::MappingProtocol;
+
+/// What the router in front of this machine offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// The router.
+    pub gateway: Ipv4Addr,
+    /// What it says by each protocol.
+    pub protocols: Vec<(MappingProtocol, Offer)>,
+}
+
+/// What a router says by a protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It would map ports.
+    Yes,
+    /// It speaks the protocol, and would not; in its words.
+    No(String),
+    /// It does not speak it.
+    Absent,
+}
+
+impl Offers {
+    /// The protocols by which it would map ports.
+    pub fn agreed(&self) -> impl Iterator<Item = MappingProtocol> {
+        self.protocols.iter().filter(|(_, offer)| *offer == Offer::Yes).map(|(protocol, _)| *protocol)
+    }
+}
+
+/// Asks the router by all protocols at once; takes some seconds. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// A sentence: there is no router, or it is not known.
+pub async fn offers() -> Result<Offers, String> {
+    let place = find_place().await?;
+    // Should a crate panic over an answer, that is an answer too.
+    let pcp = tokio::spawn(Control::offers_pcp(place));
+    let nat_pmp = tokio::spawn(Control::offers_nat_pmp(place));
+    let upnp = tokio::spawn(offers_upnp(place));
+    let mut protocols = Vec::new();
+    for (protocol, task) in
+        [(MappingProtocol::Pcp, pcp), (MappingProtocol::NatPmp, nat_pmp), (MappingProtocol::Upnp, upnp)]
+    {
+        let said = task.await.unwrap_or_else(|_| Err(Refusal::Said("its answer could not be read".to_owned())));
+        protocols.push((protocol, said.into()));
+    }
+    Ok(Offers { gateway: place.gateway, protocols })
+}
+
+#[cfg(feature = "upnp")]
+async fn offers_upnp(place: Place) -> Result<(), Refusal> {
+    super::Upnp::offers(place).await
+}
+
+#[cfg(not(feature = "upnp"))]
+async fn offers_upnp(_place: Place) -> Result<(), Refusal> {
+    Err(Refusal::Absent)
+}
+
+impl From<Result<(), Refusal>> for Offer {
+    fn from(said: Result<(), Refusal>) -> Self {
+        match said {
+            Ok(()) => Self::Yes,
+            Err(Refusal::Absent) => Self::Absent,
+            Err(Refusal::Said(words)) => Self::No(words),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Servers that are played: what they say wrong, or leave unsaid, must not become a finding.
+
+use super::*;
+use crate::wire::stun::BindingRequest;
+
+const T0: Instant = Instant::from_nanos(1_000_000_000);
+const RTT: Duration = Duration::from_millis(20);
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("address")
+}
+
+fn server() -> SocketAddr {
+    addr("198.51.100.1:3478")
+}
+
+fn plan(servers: &[&str]) -> Plan {
+    Plan {
+        servers: servers.iter().map(|text| addr(text)).collect(),
+        own: vec![addr("192.168.1.2:0").ip()],
+        sockets: (0..19).map(|i| SocketAddr::from(([0; 4], 40_000 + 137 * i))).collect(),
+        ipv6: true,
+        lifetime: false,
+    }
+}
+
+/// A question that somebody answers: when it was asked, by what, to whom.
+struct Asking<'a> {
+    now: Instant,
+    transmit: &'a Transmit,
+    request: BindingRequest,
+}
+
+impl Asking<'_> {
+    /// As from behind a NAT that keeps ports.
+    fn answer(&self) -> Answer {
+        let outside = SocketAddr::new(addr("203.0.113.9:0").ip(), 40_000 + 137 * self.transmit.socket.0);
+        Answer::new(self.request.transaction, outside)
+    }
+
+    /// As from a rendezvous with another port.
+    fn answer_with_port(&self) -> Answer {
+        Answer { other_port: Some(3479), proof: Some([1; 16]), ..self.answer() }
+    }
+}
+
+/// Whether it goes to the server, or to ourselves from outside.
+fn is_of_the_play(transmit: &Transmit) -> bool {
+    transmit.to == server() || transmit.to.ip() == addr("203.0.113.9:0").ip()
+}
+
+/// Runs a check against whatever `play` answers, and from where.
+fn run(plan: Plan, mut play: impl FnMut(Asking<'_>) -> Option<(SocketAddr, Answer)>) -> (Report, Vec<Transmit>) {
+    let (mut now, mut sent, mut wire) = (T0, Vec::new(), Vec::new());
+    let mut check = Check::new(plan, &Seed::from_u64(1), now);
+    loop {
+        while let Some(transmit) = check.poll_transmit() {
+            let request = BindingRequest::parse(&transmit.payload).expect("ours");
+            let answer = play(Asking { now, transmit: &transmit, request });
+            wire.extend(answer.map(|(from, answer)| (now + RTT, transmit.socket, from, answer)));
+            sent.push(transmit);
+        }
+        if let Some(report) = check.poll_report() {
+            assert_eq!((check.poll_report(), check.poll_timeout()), (None, None));
+            return (report, sent);
+        }
+        wire.sort_by_key(|(at, ..)| *at);
+        let timeout = check.poll_timeout().expect("it goes on").at;
+        assert!(timeout > now, "a timer that never rests");
+        match wire.first().filter(|(at, ..)| *at < timeout).copied() {
+            Some((at, socket, from, answer)) => {
+                wire.remove(0);
+                now = at;
+                let mut payload = answer.encode(usize::MAX);
+                check.handle_datagram(now, Datagram { socket, local: None, from, payload: &mut payload });
+            }
+            None => {
+                now = timeout;
+                check.handle_timeout(now);
+            }
+        }
+        assert!(now < T0 + Duration::from_mins(6), "it comes to an end");
+    }
+}
+
+#[test]
+fn without_servers_there_is_nothing_to_find_out() {
+    let (report, sent) = run(plan(&[]), |_| None);
+    assert_eq!((report.udp.why(), sent.len()), (Some("no server was named that could be asked"), 0));
+}
+
+#[test]
+fn a_plain_server_tells_where_we_are_and_says_why_no_more() {
+    let (report, sent) = run(plan(&["198.51.100.1:3478"]), |asking| Some((server(), asking.answer())));
+    assert_eq!(report.ipv4.known(), Some(&addr("203.0.113.9:40000")));
+    assert_eq!(report.allocation.known(), Some(&Allocation::Preserved));
+    assert_eq!(report.servers, [Asked { server: server(), rtt: Some(RTT) }]);
+    assert!(report.mapping.known().is_none() && report.filtering.known().is_none());
+    assert_eq!(report.ipv6.why(), Some("no server with an IPv6 address was asked"));
+    assert_eq!(report.lifetime.why(), Some("it was not asked for, and takes minutes"));
+    assert!(sent.iter().all(is_of_the_play));
+}
+
+#[test]
+fn ipv6_is_public_translated_or_silent() {
+    let six = addr("[2001:db8::1]:3478");
+    let of = |seen: Option<&str>, own: &str| {
+        let plan = Plan { own: vec![own.parse().expect("address")], ..plan(&["[2001:db8::1]:3478"]) };
+        let play = |asking: Asking<'_>| {
+            Some((six, Answer { mapped: addr(seen?), ..Answer::new(asking.request.transaction, six) }))
+        };
+        run(plan, play).0
+    };
+    let ours = "2001:db8:5::7".parse().expect("address");
+    assert_eq!(of(Some("[2001:db8:5::7]:9"), "2001:db8:5::7").ipv6.known(), Some(&Ipv6::Public(ours)));
+    assert_eq!(of(Some("[2001:db8:5::7]:9"), "fd00::7").ipv6.known(), Some(&Ipv6::Translated(ours)));
+    let silent = of(None, "fd00::7");
+    assert_eq!((silent.ipv6.known(), silent.udp.known()), (Some(&Ipv6::Silent), Some(&false)));
+    let without = run(Plan { ipv6: false, ..plan(&["[2001:db8::1]:3478"]) }, |_| None).0;
+    assert_eq!(without.ipv6.why(), Some("this machine has no IPv6"));
+}
+
+#[test]
+fn a_server_cannot_have_us_write_to_ourselves_or_into_the_house() {
+    for other in
+        ["127.0.0.1:53", "192.168.1.1:80", "224.0.0.1:5353", "0.0.0.0:9", "[2001:db8::9]:3479", "198.51.100.1:9"]
+    {
+        let (report, sent) = run(plan(&["198.51.100.1:3478"]), |asking| {
+            Some((server(), Answer { other: Some(addr(other)), ..asking.answer() }))
+        });
+        assert!(sent.iter().all(is_of_the_play), "{other}");
+        assert_eq!(report.filtering.known(), None);
+    }
+}
+
+#[test]
+fn a_server_that_stops_to_answer_or_answers_too_few_is_not_taken_for_a_strict_nat() {
+    // It has another port that answers, and grows tired when the answers from there are asked for.
+    for (answers, expected) in [(true, Some(Behaviour::AddressAndPortDependent)), (false, None)] {
+        let (report, _) = run(plan(&["198.51.100.1:3478"]), |asking| {
+            let answer = asking.answer_with_port();
+            let filters = asking.transmit.socket == FILTERED && asking.now > T0 + Duration::from_millis(400);
+            let passes = asking.request.change == Change::NONE && (answers || !filters);
+            passes.then_some((asking.transmit.to, answer))
+        });
+        assert_eq!(report.filtering.known().and_then(Bounds::exact), expected, "{:?}", report.filtering);
+    }
+}
+
+#[test]
+fn a_server_that_ignores_a_wish_tells_nothing_by_it() {
+    let (report, _) = run(plan(&["198.51.100.1:3478"]), |asking| Some((asking.transmit.to, asking.answer_with_port())));
+    assert_eq!(report.filtering.known(), None);
+}
+
+#[test]
+fn of_several_servers_the_one_that_can_tell_most_is_asked_most_and_the_silent_ones_delay_little() {
+    let mut last = T0;
+    let servers = ["198.51.100.7:3478", "198.51.100.1:3478", "198.51.100.8:3478"];
+    let (report, sent) = run(plan(&servers), |asking| {
+        last = asking.now;
+        let to = asking.transmit.to;
+        let can_more = to.ip() == server().ip();
+        let answer = if can_more { asking.answer_with_port() } else { asking.answer() };
+        (to != addr(servers[2]) && asking.request.change == Change::NONE).then_some((to, answer))
+    });
+    assert!(sent.iter().filter(|transmit| transmit.to == server()).count() > 10);
+    assert!(last < T0 + Duration::from_secs(4));
+    let answered: Vec<bool> = report.servers.iter().map(|asked| asked.rtt.is_some()).collect();
+    assert_eq!(answered, [true, true, false]);
+    assert_eq!(report.mapping.known().and_then(Bounds::exact), Some(Behaviour::EndpointIndependent));
+}
+
+#[test]
+fn a_server_in_our_own_network_tells_nothing_of_the_way_to_others() {
+    let near = addr("192.168.1.9:3478");
+    let (report, _) = run(plan(&["192.168.1.9:3478"]), |asking| {
+        let mapped = SocketAddr::new(addr("192.168.1.2:0").ip(), 40_000 + 137 * asking.transmit.socket.0);
+        Some((near, Answer::new(asking.request.transaction, mapped)))
+    });
+    assert_eq!((report.udp.known(), report.translates.known()), (Some(&true), None));
+    assert!(report.mapping.why().is_some_and(|why| why.contains("this machine's own network")), "{report:?}");
+}
+
+#[test]
+fn whatever_servers_answer_a_check_comes_to_its_end() {
+    for seed in 0..300 {
+        let mut rng = Seed::from_u64(seed).rng();
+        let plan = Plan { lifetime: seed % 4 == 0, ..plan(&["198.51.100.1:3478", "198.51.100.2:3478"]) };
+        let any = |rng: &mut Rng| {
+            let ip = [198, 51, 100, rng.array::<1>()[0] % 4];
+            SocketAddr::from((ip, 3478 + u16::from(rng.array::<1>()[0] % 3)))
+        };
+        let (_, sent) = run(plan, |asking| {
+            let answer = Answer {
+                transaction: asking.request.transaction,
+                mapped: any(&mut rng),
+                origin: None,
+                other: Some(any(&mut rng)),
+                other_port: Some(3478 + u16::from(rng.array::<1>()[0] % 3)),
+                proof: Some(rng.array()),
+            };
+            (!rng.u32().is_multiple_of(3)).then(|| (any(&mut rng), answer))
+        });
+        assert!(sent.len() < 250, "{} datagrams", sent.len());
+    }
+}
+
+#[test]
+fn without_a_rendezvous_no_lifetime_is_measured_and_no_time_is_lost() {
+    let plan = Plan { lifetime: true, ..plan(&["198.51.100.1:3478"]) };
+    let (report, _) = run(plan, |asking| Some((server(), asking.answer())));
+    assert_eq!(report.lifetime.why(), Some("only a rendezvous of this version can tell, and none answered"));
+}
