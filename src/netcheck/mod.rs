@@ -260,7 +260,7 @@ impl Check {
             self.volley.once(&mut self.rng, at, Question::plain(Purpose::Control, FILTERED, addr));
         }
         let [a, b] = HAIRPIN;
-        if let (true, Some(to_a), Some(to_b)) = (self.translates() == Some(true), self.outside(a), self.outside(b)) {
+        if let (Some(to_a), Some(to_b)) = (self.way_back(a), self.way_back(b)) {
             self.volley.ask(&mut self.rng, now, Question::plain(Purpose::Hairpin, a, to_b));
             self.volley.ask(&mut self.rng, now, Question::plain(Purpose::Hairpin, b, to_a));
         }
@@ -273,6 +273,17 @@ impl Check {
         let purposes = [Purpose::Meet, Purpose::Row, Purpose::Silent];
         let mut shots = self.log.iter().filter(|shot| shot.socket == socket && shot.to == to);
         shots.find_map(|shot| shot.answer().filter(|_| purposes.contains(&shot.purpose))).map(|answer| answer.mapped)
+    }
+
+    /// The same, if it may be written to. A server could name anybody, and itself: it must be public, not ours, and where
+    /// every server saw the first socket.
+    fn way_back(&self, socket: SocketId) -> Option<SocketAddr> {
+        let server = self.server?.addr;
+        let there = self.outside(socket).filter(|there| is_usable_candidate(*there, &[]))?;
+        let ip = Some(there.ip()).filter(|ip| sees_the_world(*ip) && !self.is_own(*ip) && *ip != server.ip())?;
+        let met = self.log.iter().filter(|shot| shot.purpose == Purpose::Meet && shot.socket == MAPPED);
+        let mut seen = met.filter_map(Shot::answer).map(|answer| answer.mapped.ip()).filter(|ip| sees_the_world(*ip));
+        seen.all(|seen| seen == ip).then_some(there)
     }
 
     fn translates(&self) -> Option<bool> {
@@ -393,7 +404,7 @@ impl Check {
     fn hairpin(&self, mapping: &Finding<Bounds>) -> Finding<bool> {
         let mut shots = self.log.iter().filter(|shot| shot.purpose == Purpose::Hairpin).peekable();
         if shots.peek().is_none() {
-            return Finding::unknown("not all sockets were answered");
+            return Finding::unknown("the server did not see two sockets at one address in the internet");
         }
         if shots.any(|shot| shot.heard().is_some_and(|heard| HAIRPIN.contains(&heard.on))) {
             return Finding::Known(true);
@@ -419,6 +430,11 @@ impl Server {
         let other_port = port.map(|port| SocketAddr::new(addr.ip(), port));
         Self { addr, other_port, other, proves: answer.proof.is_some() }
     }
+}
+
+/// Whether a server that sees us there is on the other side of all routers.
+fn sees_the_world(mapped: IpAddr) -> bool {
+    !is_private(mapped) && !mapped.is_loopback()
 }
 
 fn filter_times(now: Instant) -> impl Iterator<Item = Instant> + Clone {

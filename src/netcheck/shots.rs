@@ -149,7 +149,11 @@ impl Volley {
         let ours =
             |shot: &&mut Shot| shot.request.transaction == transaction && shot.was_sent() && shot.heard().is_none();
         let Some(shot) = self.0.iter_mut().find(ours) else { return false };
-        if answer.is_none() && shot.purpose != Purpose::Hairpin {
+        let is_expected = match &answer {
+            Some(answer) => shot.purpose != Purpose::Hairpin && answer.mapped.is_ipv4() == shot.to.is_ipv4(),
+            None => shot.purpose == Purpose::Hairpin,
+        };
+        if !is_expected {
             return false;
         }
         shot.fate = Fate::Heard(Heard { on, from, after: now - shot.at, answer });
@@ -255,7 +259,17 @@ mod tests {
 
         let mut volley = asked(Purpose::Hairpin);
         let question = sent(&mut volley, T0).remove(0);
+        assert!(!volley.hear(T0, SocketId(2), server(), &answer(&question)), "nobody is there who could answer");
         assert!(volley.hear(T0, SocketId(2), server(), &question.payload) && volley.any_heard());
+    }
+
+    #[test]
+    fn an_address_of_the_other_family_is_no_answer() {
+        let mut volley = asked(Purpose::Meet);
+        let question = sent(&mut volley, T0).remove(0);
+        let transaction = BindingRequest::parse(&question.payload).expect("ours").transaction;
+        let six = Answer::new(transaction, "[2001:db8::7]:9".parse().expect("address")).encode(0);
+        assert!(!volley.hear(T0, SOCKET, server(), &six) && !volley.any_heard());
     }
 
     #[test]

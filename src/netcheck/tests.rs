@@ -131,6 +131,36 @@ fn a_server_cannot_have_us_write_to_ourselves_or_into_the_house() {
         assert!(sent.iter().all(is_of_the_play), "{other}");
         assert_eq!(report.filtering.known(), None);
     }
+    // The same by what it says of the sockets that write to each other, or of all.
+    for mapped in [
+        "127.0.0.1:53",
+        "192.168.1.1:80",
+        "192.168.1.2:80",
+        "100.64.0.1:80",
+        "224.0.0.1:5353",
+        "0.0.0.0:9",
+        "[2001:db8::9]:3479",
+        "[fd00::9]:3479",
+        "203.0.113.9:0",
+        "198.51.100.1:3478",
+        "198.51.100.77:53",
+    ] {
+        // Of all sockets, or of all but the first.
+        for first in [0, 1] {
+            let honest = addr("198.51.100.2:3478");
+            let (report, sent) = run(plan(&["198.51.100.1:3478", "198.51.100.2:3478"]), |asking| {
+                let to = asking.transmit.to;
+                let lies = to != honest && asking.transmit.socket.0 >= first;
+                let mapped = if lies { addr(mapped) } else { asking.answer().mapped };
+                let answer = if to == honest { asking.answer() } else { asking.answer_with_port() };
+                Some((to, Answer { mapped, ..answer }))
+            });
+            let asked = [server(), addr("198.51.100.1:3479"), honest];
+            let ours = |to: SocketAddr| to.ip() == addr("203.0.113.9:0").ip() && to.port() != 0;
+            assert!(sent.iter().all(|transmit| asked.contains(&transmit.to) || ours(transmit.to)), "{mapped}");
+            assert_eq!(report.hairpin.known(), None, "{mapped}");
+        }
+    }
 }
 
 #[test]
