@@ -5,7 +5,8 @@
 //!
 //! 1. **Meet**: the first socket asks every server, the IPv6 socket those with IPv6. Who answers nobody has no UDP. The
 //!    server that can do most is asked all that follows: one with two addresses, or two ports (RFC 5780; a rendezvous
-//!    that listens on both), or any.
+//!    that listens on both), or any. One that sees a private address of ours is on this side of the router: it tells
+//!    nothing, and where there are only such this is the end.
 //! 2. **Row**: the other sockets ask that server, one after the other. Which ports they get outside is the *allocation*.
 //! 3. **Map** (RFC 5780 §4.3): the first socket asks the server's other port and other address. If they see another
 //!    address of ours, the *mapping* depends on the destination.
@@ -93,6 +94,8 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Server {
     addr: SocketAddr,
+    /// See [`sees_the_world`]; the others tell nothing of the NAT.
+    sees_the_world: bool,
     /// Its other port, at the same address.
     other_port: Option<SocketAddr>,
     /// Its other address and port.
@@ -233,8 +236,8 @@ impl Check {
     fn after_meeting(&mut self, now: Instant) -> Stage {
         let met = self.log.iter().filter(|shot| shot.to.is_ipv4());
         let servers = met.filter_map(|shot| Some(Server::new(shot.to, shot.answer()?)));
-        self.server = servers.max_by_key(|s| (s.other.is_some(), s.other_port.is_some(), s.proves));
-        let Some(Server { addr, .. }) = self.server else { return Stage::Done };
+        self.server = servers.max_by_key(|s| (s.sees_the_world, s.other.is_some(), s.other_port.is_some(), s.proves));
+        let Some(Server { addr, sees_the_world: true, .. }) = self.server else { return Stage::Done };
         for (place, socket) in (0..).zip((1..SOCKETS).filter_map(|i| u16::try_from(i).ok())) {
             if self.has(SocketId(socket)) {
                 let question = Question::plain(Purpose::Row, SocketId(socket), addr);
@@ -306,8 +309,12 @@ impl Check {
         report.udp = Finding::Known(report.servers.iter().any(|asked| asked.rtt.is_some()));
         report.ipv6 = self.ipv6();
         let (Some(outside), Some(translates)) = (self.outside(MAPPED), self.translates()) else { return report };
-        if !translates && (is_private(outside.ip()) || outside.ip().is_loopback()) {
-            let why = "the server is in this machine's own network, and sees nothing of the way to others";
+        if !sees_the_world(outside.ip()) {
+            let why = if translates {
+                "the server sees us at a private address: it is on this side of the router to the internet"
+            } else {
+                "the server is in this machine's own network, and sees nothing of the way to others"
+            };
             let Report { servers, udp, ipv6, .. } = report;
             return Report { ipv4: Finding::Known(outside), udp, ipv6, ..Report::nothing(servers, why) };
         }
@@ -341,18 +348,21 @@ impl Check {
             return Finding::unknown("this machine has no IPv6");
         }
         let met = self.log.iter().filter(|shot| shot.socket == V6_SOCKET);
-        Finding::Known(match met.filter_map(Shot::answer).map(|answer| answer.mapped.ip()).next() {
-            Some(ip) if self.is_own(ip) => Ipv6::Public(ip),
-            Some(ip) => Ipv6::Translated(ip),
-            None => Ipv6::Silent,
-        })
+        let seen = met.filter_map(Shot::answer).map(|answer| answer.mapped.ip());
+        match seen.max_by_key(|ip| sees_the_world(*ip)) {
+            Some(ip) if !sees_the_world(ip) => Finding::unknown("the server is in this machine's own network"),
+            Some(ip) if self.is_own(ip) => Finding::Known(Ipv6::Public(ip)),
+            Some(ip) => Finding::Known(Ipv6::Translated(ip)),
+            None => Finding::Known(Ipv6::Silent),
+        }
     }
 
     fn mapping(&self) -> Finding<Bounds> {
         // Later it may have had time to become another.
         let early = |shot: &&Shot| shot.socket == MAPPED && [Purpose::Meet, Purpose::Map].contains(&shot.purpose);
         let shots = self.log.iter().filter(early);
-        let seen: Vec<_> = shots.filter_map(|shot| Some((shot.to, shot.answer()?.mapped))).collect();
+        let seen = shots.filter_map(|shot| Some((shot.to, shot.answer()?.mapped)));
+        let seen: Vec<_> = seen.filter(|(_, mapped)| sees_the_world(mapped.ip())).collect();
         match infer::mapping(&seen) {
             Some(bounds) => Finding::Known(bounds),
             None => Finding::unknown(self.without_another()),
@@ -428,7 +438,8 @@ impl Server {
         let other = other.filter(|other| other.port() != addr.port()).filter(believable);
         let port = other.map(|other| other.port()).or(answer.other_port).filter(|port| *port != addr.port());
         let other_port = port.map(|port| SocketAddr::new(addr.ip(), port));
-        Self { addr, other_port, other, proves: answer.proof.is_some() }
+        let sees_the_world = sees_the_world(answer.mapped.ip());
+        Self { addr, sees_the_world, other_port, other, proves: answer.proof.is_some() }
     }
 }
 

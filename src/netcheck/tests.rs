@@ -213,6 +213,48 @@ fn a_server_in_our_own_network_tells_nothing_of_the_way_to_others() {
 }
 
 #[test]
+fn a_server_in_the_house_beside_one_on_the_internet_does_not_make_the_nat_strict() {
+    for order in [["192.168.1.9:3478", "198.51.100.1:3478"], ["198.51.100.1:3478", "192.168.1.9:3478"]] {
+        for inside in ["192.168.1.2:7", "192.168.1.1:7", "127.0.0.1:7"] {
+            let (report, sent) = run(plan(&order), |asking| {
+                let near = asking.transmit.to.ip() == addr("192.168.1.9:0").ip();
+                let answer = asking.answer_with_port();
+                let answer = if near { Answer { mapped: addr(inside), ..answer } } else { asking.answer() };
+                Some((asking.transmit.to, answer))
+            });
+            assert_eq!(report.ipv4.known(), Some(&addr("203.0.113.9:40000")), "{order:?} {inside}");
+            assert_eq!(report.mapping.known(), None, "{order:?} {inside}");
+            assert!(sent.iter().filter(|transmit| transmit.to == server()).count() >= SOCKETS);
+        }
+    }
+}
+
+#[test]
+fn a_rendezvous_at_home_that_is_reached_by_way_of_the_router_tells_nothing() {
+    let plan = Plan { lifetime: true, ..plan(&["203.0.113.9:3478"]) };
+    let (report, sent) = run(plan, |asking| {
+        let mapped = SocketAddr::new(addr("192.168.1.1:0").ip(), 40_000 + asking.transmit.socket.0);
+        Some((asking.transmit.to, Answer { mapped, ..asking.answer_with_port() }))
+    });
+    assert_eq!((report.translates.known(), report.hairpin.known(), sent.len()), (None, None, 1));
+    assert!(report.lifetime.why().is_some_and(|why| why.contains("on this side of the router")), "{report:?}");
+}
+
+#[test]
+fn an_ipv6_server_in_the_house_does_not_speak_for_the_world() {
+    let of = |servers: &[&str]| {
+        let plan = Plan { own: vec!["fd00::7".parse().expect("address")], ..plan(servers) };
+        let mapped = |to: SocketAddr| if to == addr("[fd00::1]:3478") { "[fd00::7]:9" } else { "[2001:db8:5::7]:9" };
+        let answer = |asking: Asking<'_>| Answer::new(asking.request.transaction, addr(mapped(asking.transmit.to)));
+        run(plan, |asking| Some((asking.transmit.to, answer(asking)))).0.ipv6
+    };
+    let seen = Ipv6::Translated("2001:db8:5::7".parse().expect("address"));
+    assert_eq!(of(&["[fd00::1]:3478", "[2001:db8::1]:3478"]).known(), Some(&seen));
+    assert_eq!(of(&["[2001:db8::1]:3478", "[fd00::1]:3478"]).known(), Some(&seen));
+    assert_eq!(of(&["[fd00::1]:3478"]).why(), Some("the server is in this machine's own network"));
+}
+
+#[test]
 fn whatever_servers_answer_a_check_comes_to_its_end() {
     for seed in 0..300 {
         let mut rng = Seed::from_u64(seed).rng();
