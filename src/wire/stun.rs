@@ -70,6 +70,14 @@ pub mod attribute {
     pub(super) const PUNCHLAN: u16 = 0xE0E7;
 }
 
+/// Which Binding request this error response refuses, for whatever reason.
+pub fn refused(datagram: &[u8]) -> Result<[u8; 12], Malformed> {
+    match read_header(&mut Reader::new(datagram), datagram)? {
+        (method::BINDING_ERROR, transaction) => Ok(transaction),
+        _ => Err(Malformed::Bad("STUN type")),
+    }
+}
+
 /// What precedes the attributes: the type and the transaction.
 fn read_header(r: &mut Reader<'_>, datagram: &[u8]) -> Result<(u16, [u8; 12]), Malformed> {
     let (kind, len) = (r.u16()?, usize::from(r.u16()?));
@@ -87,6 +95,14 @@ fn read_attribute<'a>(r: &mut Reader<'a>) -> Result<Option<(u16, &'a [u8])>, Mal
     let (kind, len) = (r.u16()?, usize::from(r.u16()?));
     let padded = r.bytes(len.next_multiple_of(4))?;
     Ok(Some((kind, &padded[..len])))
+}
+
+/// The port and the proof of our attribute; one that is too short for them is somebody else's.
+fn read_ours(value: &[u8]) -> Option<(u16, Proof)> {
+    let mut r = Reader::new(value);
+    let port = r.u16().ok()?;
+    r.u16().ok()?;
+    Some((port, r.array().ok()?))
 }
 
 /// A message around these attributes.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     HEADER, MAX_GROWTH, Mask, OURS_LEN, Proof, attribute, message, method, read_address, read_attribute, read_header,
-    write_address,
+    read_ours, write_address,
 };
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -71,12 +71,7 @@ impl Answer {
                 attribute::MAPPED_ADDRESS => first(&mut plain, read_address(value, Mask::NONE)?),
                 attribute::RESPONSE_ORIGIN => first(&mut origin, read_address(value, Mask::NONE)?),
                 attribute::OTHER_ADDRESS => first(&mut other, read_address(value, Mask::NONE)?),
-                attribute::PUNCHLAN => {
-                    let mut value = Reader::new(value);
-                    let port = value.u16()?;
-                    value.u16()?;
-                    first(&mut ours, (port, value.array()?));
-                }
+                attribute::PUNCHLAN => ours = ours.or_else(|| read_ours(value)),
                 _ => {}
             }
         }
@@ -152,6 +147,8 @@ mod tests {
         let hidden = [0, 0x20, 0, 8, 0, 1, 0x21, 0x12 ^ 9, 192 ^ 0x21, 0x12, 2 ^ 0xA4, 2 ^ 0x42];
         assert_eq!(answer(&plain).map(|a| a.mapped), Ok(addr("192.0.2.1:7")));
         assert_eq!(answer(&[plain, hidden].concat()).map(|a| a.mapped), Ok(addr("192.0.2.2:9")));
+        let short = [0xE0, 0xE7, 0, 4, 1, 2, 3, 4];
+        assert_eq!(answer(&[&plain[..], &short].concat()).map(|a| (a.other_port, a.proof)), Ok((None, None)));
         assert_eq!(answer(&[]), Err(Malformed::Bad("answer without an address")));
         assert_eq!(answer(&[0, 1, 0, 4, 0, 1, 0, 7]), Err(Malformed::Truncated));
         assert_eq!(Answer::parse(&stock()), Err(Malformed::Bad("STUN type")));

@@ -1,6 +1,6 @@
 //! The question.
 
-use super::{HEADER, OURS_LEN, Proof, attribute, message, method, read_attribute, read_header};
+use super::{HEADER, OURS_LEN, Proof, attribute, message, method, read_attribute, read_header, read_ours};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// Bytes of the questions that we ask: of the longest answer, over IPv6.
@@ -49,17 +49,13 @@ impl BindingRequest {
         }
         let mut request = Self { transaction, ..Self::default() };
         while let Some((kind, value)) = read_attribute(&mut r)? {
-            let mut value = Reader::new(value);
             match kind {
                 attribute::CHANGE_REQUEST => {
-                    let flags = value.u32()?;
+                    let flags = Reader::new(value).u32()?;
                     request.change = Change { address: flags & 4 != 0, port: flags & 2 != 0 };
                 }
-                attribute::RESPONSE_PORT => request.response_port = Some(value.u16()?),
-                attribute::PUNCHLAN => {
-                    value.u32()?;
-                    request.proof = Some(value.array()?);
-                }
+                attribute::RESPONSE_PORT => request.response_port = Some(Reader::new(value).u16()?),
+                attribute::PUNCHLAN => request.proof = read_ours(value).map(|(_, proof)| proof).or(request.proof),
                 kind if kind < 0x8000 && !is_ignorable(kind) => {
                     request.not_understood = request.not_understood.or(Some(kind));
                 }
@@ -156,6 +152,19 @@ pub(super) mod tests {
         let refusal = request.refuse(0x26);
         assert_eq!(refusal[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 2, 0, 0x26, 0, 0]);
         assert_eq!(refusal[..2], [1, 0x11]);
+        assert_eq!(super::super::refused(&refusal), Ok(request.transaction));
+        assert!(super::super::refused(&stock()).is_err());
+    }
+
+    #[test]
+    fn our_attribute_is_ignored_where_somebody_else_means_something_by_it() {
+        let mut bytes = stock();
+        bytes[3] = 8;
+        bytes.extend([0xE0, 0xE7, 0, 4, 1, 2, 3, 4]);
+        assert_eq!(
+            BindingRequest::parse(&bytes).map(|request| (request.proof, request.not_understood)),
+            Ok((None, None))
+        );
     }
 
     #[test]
