@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::SOCKETS;
 use crate::nat::{Allocation, Behaviour, Bounds};
 
 /// Blocks of ports that providers give to a customer are no wider (RFC 6431, RFC 7753: usually 512 to 4,096). Of eight
@@ -47,26 +48,32 @@ pub(super) fn filtering(from_other_address: Option<bool>, from_other_port: Optio
     }
 }
 
-/// How ports are allocated, from {ours, outside} of sockets in the order in which they sent first.
+/// How ports are allocated, from {place, ours, outside} of sockets: the place is that among all in the order in which
+/// they sent first, for some may be missing.
 ///
 /// # Errors
-/// How many there were: too few to tell.
-pub(super) fn allocation(ports: &[(u16, u16)]) -> Result<Allocation, usize> {
+/// Why it cannot be told.
+pub(super) fn allocation(ports: &[(i32, u16, u16)]) -> Result<Allocation, String> {
     if ports.len() < ENOUGH {
-        return Err(ports.len());
+        return Err(format!("only {} of {SOCKETS} sockets were answered", ports.len()));
     }
     // Somebody else in the house may hold one of the ports, or open a connection between two of ours.
     let tolerated = ports.len() / 4;
-    if ports.iter().filter(|(own, outside)| own != outside).count() <= tolerated {
+    if ports.iter().filter(|(_, own, outside)| own != outside).count() <= tolerated {
         return Ok(Allocation::Preserved);
     }
-    let steps: Vec<i32> = ports.windows(2).map(|pair| i32::from(pair[1].1) - i32::from(pair[0].1)).collect();
+    if ports.iter().all(|(_, _, outside)| *outside == ports[0].2) {
+        return Err("all sockets were seen at one port".to_owned());
+    }
+    // Who is missing took a port, or was lost before the router.
+    let steps = ports.windows(2).map(|pair| (i32::from(pair[1].2) - i32::from(pair[0].2), pair[1].0 - pair[0].0));
+    let steps: Vec<i32> = steps.map(|(up, places)| if up % places == 0 { up / places } else { up }).collect();
     let count = |step: i32| steps.iter().filter(|other| **other == step).count();
     let step = steps.iter().copied().max_by_key(|step| (count(*step), std::cmp::Reverse(step.abs()))).unwrap_or(0);
     if step != 0 && step.abs() <= LARGEST_STEP && count(step) + tolerated >= steps.len() {
         return Ok(Allocation::Sequential { step });
     }
-    let outside = || ports.iter().map(|(_, outside)| *outside);
+    let outside = || ports.iter().map(|(_, _, outside)| *outside);
     let (first, last) = (outside().min().unwrap_or(0), outside().max().unwrap_or(u16::MAX));
     Ok(if last - first < BLOCK { Allocation::Block { first, last } } else { Allocation::Random })
 }
@@ -110,8 +117,9 @@ mod tests {
         assert_eq!(filtering(None, None), None);
     }
 
-    fn allocated(outside: [u16; 8]) -> Result<Allocation, usize> {
-        let ports = [41_003, 58_120, 33_017, 49_999, 37_204, 52_811, 60_002, 44_444].into_iter().zip(outside);
+    fn allocated(outside: [u16; 8]) -> Result<Allocation, String> {
+        let own = [41_003, 58_120, 33_017, 49_999, 37_204, 52_811, 60_002, 44_444];
+        let ports = (0..).zip(own).zip(outside).map(|((place, own), outside)| (place, own, outside));
         allocation(&ports.collect::<Vec<_>>())
     }
 
@@ -133,11 +141,21 @@ mod tests {
         assert_eq!(allocated(block), Ok(Allocation::Block { first: 5_120, last: 6_143 }));
         let random = [5_120, 46_001, 15_500, 25_121, 36_143, 55_900, 65_000, 1_333];
         assert_eq!(allocated(random), Ok(Allocation::Random));
-        assert_eq!(allocation(&[(1, 2); 4]), Err(4));
+        assert_eq!(allocation(&[(0, 1, 2); 4]), Err("only 4 of 8 sockets were answered".to_owned()));
     }
 
     #[test]
-    fn one_port_for_all_is_no_counting() {
-        assert_eq!(allocated([2_000; 8]), Ok(Allocation::Block { first: 2_000, last: 2_000 }));
+    fn one_port_for_all_is_neither_counting_nor_a_block() {
+        assert_eq!(allocated([2_000; 8]), Err("all sockets were seen at one port".to_owned()));
+    }
+
+    #[test]
+    fn sockets_that_are_missing_do_not_hide_the_counting() {
+        let seen = |places: &[i32], outside: fn(i32) -> i32| {
+            let outside = |place| u16::try_from(outside(place)).expect("a port");
+            allocation(&places.iter().map(|place| (*place, 41_003, outside(*place))).collect::<Vec<_>>())
+        };
+        assert_eq!(seen(&[0, 2, 3, 5, 7], |place| 2_000 + 3 * place), Ok(Allocation::Sequential { step: 3 }));
+        assert_eq!(seen(&[0, 2, 4, 5, 7], |place| 2_000 - place), Ok(Allocation::Sequential { step: -1 }));
     }
 }

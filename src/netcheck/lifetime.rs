@@ -76,6 +76,9 @@ fn arrived(shots: &[Shot], socket: Option<SocketId>, port: u16) -> Option<bool> 
     if knocks().filter_map(Shot::heard).any(|heard| socket.is_none_or(|socket| heard.on == socket)) {
         return Some(true);
     }
+    if knocks().any(Shot::was_refused) || knocks().next().is_some_and(Shot::was_late) {
+        return None;
+    }
     let (first, last) = (knocks().map(|shot| shot.at).min()?, knocks().map(|shot| shot.at).max()?);
     let beside = |shot: &&Shot| shot.purpose == Purpose::Control && (first..=last).contains(&shot.at);
     let served = shots.iter().filter(beside).filter(|shot| shot.heard().is_some()).count();
@@ -155,8 +158,13 @@ impl Check {
                 (None, _) => {}
             }
         }
+        let mut knocks = self.log.iter().filter(|shot| shot.purpose == Purpose::Knock);
         match least {
             Some(least) => Finding::Known(Lifetime { least, most: None }),
+            None if knocks.clone().any(Shot::was_refused) => {
+                Finding::unknown(format!("{} refuses to answer to another port", server.addr))
+            }
+            None if knocks.any(Shot::was_late) => Finding::unknown("this machine slept meanwhile"),
             None => Finding::unknown(format!("what {} sends to a socket that is silent does not arrive", server.addr)),
         }
     }

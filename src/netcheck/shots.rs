@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crate::id::SocketId;
 use crate::sans::{Instant, Rng, Transmit};
-use crate::wire::stun::{Answer, BindingRequest, Change, Proof};
+use crate::wire::stun::{Answer, BindingRequest, Change, Proof, refused};
 
 /// When a question leaves, and leaves again while nothing was heard of it: milliseconds.
 const TRIES: [u64; 5] = [0, 250, 500, 1000, 1500];
 /// How long an answer is waited for after the last try.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// Who sends later than this was not awake.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What a question is to find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,10 @@ pub(super) struct Shot {
     pub(super) socket: SocketId,
     pub(super) to: SocketAddr,
     pub(super) request: BindingRequest,
+    /// When it leaves, or left.
     pub(super) at: Instant,
+    /// When it was to leave.
+    planned: Instant,
     fate: Fate,
 }
 
@@ -53,6 +58,8 @@ enum Fate {
     /// Nothing was heard of it in time; what comes late still counts.
     Silent,
     Heard(Heard),
+    /// The server will not answer it.
+    Refused,
 }
 
 /// What was heard of a question.
@@ -72,7 +79,7 @@ impl Shot {
     pub(super) const fn heard(&self) -> Option<&Heard> {
         match &self.fate {
             Fate::Heard(heard) => Some(heard),
-            Fate::Waiting | Fate::Needless | Fate::Sent | Fate::Silent => None,
+            Fate::Waiting | Fate::Needless | Fate::Sent | Fate::Silent | Fate::Refused => None,
         }
     }
 
@@ -81,8 +88,22 @@ impl Shot {
         self.heard()?.answer.as_ref()
     }
 
+    /// Whether it left so late that this machine must have slept.
+    pub(super) fn was_late(&self) -> bool {
+        self.was_sent() && self.at > self.planned + LATE
+    }
+
+    pub(super) const fn was_refused(&self) -> bool {
+        matches!(self.fate, Fate::Refused)
+    }
+
+    /// Whether anything came, if only a refusal.
+    pub(super) const fn is_settled(&self) -> bool {
+        matches!(self.fate, Fate::Heard(_) | Fate::Refused)
+    }
+
     pub(super) const fn was_sent(&self) -> bool {
-        matches!(self.fate, Fate::Sent | Fate::Silent | Fate::Heard(_))
+        matches!(self.fate, Fate::Sent | Fate::Silent | Fate::Heard(_) | Fate::Refused)
     }
 
     /// Whether both ask the same.
@@ -114,7 +135,7 @@ impl Volley {
             proof: there.map(|(_, proof)| proof),
             not_understood: None,
         };
-        self.0.push(Shot { purpose, socket, to, request, at, fate: Fate::Waiting });
+        self.0.push(Shot { purpose, socket, to, request, at, planned: at, fate: Fate::Waiting });
     }
 
     /// What leaves now.
@@ -128,7 +149,7 @@ impl Volley {
             if !matches!(shot.fate, Fate::Waiting) || shot.at > now {
                 continue;
             }
-            let needless = self.0.iter().any(|other| other.heard().is_some() && other.repeats(shot));
+            let needless = self.0.iter().any(|other| other.is_settled() && other.repeats(shot));
             let shot = &mut self.0[i];
             shot.fate = if needless { Fate::Needless } else { Fate::Sent };
             if !needless {
@@ -139,16 +160,17 @@ impl Volley {
         }
     }
 
-    /// Whether a datagram is the answer to one of these, or one of these itself.
+    /// Whether a datagram is the answer to one of these, or its refusal, or one of these itself.
     pub(super) fn hear(&mut self, now: Instant, on: SocketId, from: SocketAddr, payload: &[u8]) -> bool {
+        if let Ok(transaction) = refused(payload) {
+            return self.refuse(transaction);
+        }
         let (transaction, answer) = match (Answer::parse(payload), BindingRequest::parse(payload)) {
             (Ok(answer), _) => (answer.transaction, Some(answer)),
             (_, Ok(request)) => (request.transaction, None),
             _ => return false,
         };
-        let ours =
-            |shot: &&mut Shot| shot.request.transaction == transaction && shot.was_sent() && shot.heard().is_none();
-        let Some(shot) = self.0.iter_mut().find(ours) else { return false };
+        let Some(shot) = self.open(transaction) else { return false };
         let is_expected = match &answer {
             Some(answer) => shot.purpose != Purpose::Hairpin && answer.mapped.is_ipv4() == shot.to.is_ipv4(),
             None => shot.purpose == Purpose::Hairpin,
@@ -160,14 +182,22 @@ impl Volley {
         true
     }
 
-    /// Whether something was heard of all.
-    pub(super) fn all_heard(&self) -> bool {
-        let one_was = |shot: &Shot| self.0.iter().any(|other| other.heard().is_some() && other.repeats(shot));
-        self.0.iter().all(|shot| shot.heard().is_some() || one_was(shot))
+    fn refuse(&mut self, transaction: [u8; 12]) -> bool {
+        let Some(shot) = self.open(transaction) else { return false };
+        shot.fate = Fate::Refused;
+        true
     }
 
-    pub(super) fn any_heard(&self) -> bool {
-        self.0.iter().any(|shot| shot.heard().is_some())
+    /// That of which something may still be heard.
+    fn open(&mut self, transaction: [u8; 12]) -> Option<&mut Shot> {
+        let open = |shot: &&mut Shot| shot.request.transaction == transaction && shot.was_sent() && !shot.is_settled();
+        self.0.iter_mut().find(open)
+    }
+
+    /// Whether something was heard of all.
+    pub(super) fn all_heard(&self) -> bool {
+        let one_was = |shot: &Shot| self.0.iter().any(|other| other.is_settled() && other.repeats(shot));
+        self.0.iter().all(|shot| shot.is_settled() || one_was(shot))
     }
 
     /// When waiting has no sense any more.
@@ -180,7 +210,7 @@ impl Volley {
         let next = self.0.iter().filter_map(|shot| match shot.fate {
             Fate::Waiting => Some(shot.at),
             Fate::Sent => Some(shot.at + PATIENCE),
-            Fate::Needless | Fate::Silent | Fate::Heard(_) => None,
+            Fate::Needless | Fate::Silent | Fate::Heard(_) | Fate::Refused => None,
         });
         next.min()
     }
@@ -255,12 +285,23 @@ mod tests {
         assert!(!volley.hear(T0, SOCKET, server(), &question.payload));
         assert!(!volley.hear(T0, SOCKET, server(), b"rubbish"));
         let forged = Answer::new([0; 12], server()).encode(100);
-        assert!(!volley.hear(T0, SOCKET, server(), &forged) && !volley.any_heard());
+        assert!(!volley.hear(T0, SOCKET, server(), &forged) && !volley.0[0].is_settled());
 
         let mut volley = asked(Purpose::Hairpin);
         let question = sent(&mut volley, T0).remove(0);
         assert!(!volley.hear(T0, SocketId(2), server(), &answer(&question)), "nobody is there who could answer");
-        assert!(volley.hear(T0, SocketId(2), server(), &question.payload) && volley.any_heard());
+        assert!(volley.hear(T0, SocketId(2), server(), &question.payload) && volley.0[0].is_settled());
+    }
+
+    #[test]
+    fn a_refusal_is_no_silence_and_ends_the_asking() {
+        let mut volley = asked(Purpose::Meet);
+        let question = sent(&mut volley, T0).remove(0);
+        let refusal = BindingRequest::parse(&question.payload).expect("ours").refuse(3);
+        assert!(volley.hear(T0, SOCKET, server(), &refusal) && volley.all_heard() && volley.0[0].is_settled());
+        assert!(volley.0[0].was_refused() && volley.0[0].heard().is_none());
+        assert!(!volley.hear(T0, SOCKET, server(), &refusal), "once");
+        assert_eq!(sent(&mut volley, T0 + Duration::from_secs(9)).len(), 0);
     }
 
     #[test]
@@ -269,7 +310,7 @@ mod tests {
         let question = sent(&mut volley, T0).remove(0);
         let transaction = BindingRequest::parse(&question.payload).expect("ours").transaction;
         let six = Answer::new(transaction, "[2001:db8::7]:9".parse().expect("address")).encode(0);
-        assert!(!volley.hear(T0, SOCKET, server(), &six) && !volley.any_heard());
+        assert!(!volley.hear(T0, SOCKET, server(), &six) && !volley.0[0].is_settled());
     }
 
     #[test]

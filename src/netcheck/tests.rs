@@ -51,6 +51,11 @@ fn is_of_the_play(transmit: &Transmit) -> bool {
 
 /// Runs a check against whatever `play` answers, and from where.
 fn run(plan: Plan, mut play: impl FnMut(Asking<'_>) -> Option<(SocketAddr, Answer)>) -> (Report, Vec<Transmit>) {
+    run_raw(plan, |asking| play(asking).map(|(from, answer)| (from, answer.encode(usize::MAX))))
+}
+
+/// The same with the bytes of the answers.
+fn run_raw(plan: Plan, mut play: impl FnMut(Asking<'_>) -> Option<(SocketAddr, Vec<u8>)>) -> (Report, Vec<Transmit>) {
     let (mut now, mut sent, mut wire) = (T0, Vec::new(), Vec::new());
     let mut check = Check::new(plan, &Seed::from_u64(1), now);
     loop {
@@ -67,11 +72,10 @@ fn run(plan: Plan, mut play: impl FnMut(Asking<'_>) -> Option<(SocketAddr, Answe
         wire.sort_by_key(|(at, ..)| *at);
         let timeout = check.poll_timeout().expect("it goes on").at;
         assert!(timeout > now, "a timer that never rests");
-        match wire.first().filter(|(at, ..)| *at < timeout).copied() {
-            Some((at, socket, from, answer)) => {
+        match wire.first().filter(|(at, ..)| *at < timeout).cloned() {
+            Some((at, socket, from, mut payload)) => {
                 wire.remove(0);
                 now = at;
-                let mut payload = answer.encode(usize::MAX);
                 check.handle_datagram(now, Datagram { socket, local: None, from, payload: &mut payload });
             }
             None => {
@@ -255,10 +259,119 @@ fn an_ipv6_server_in_the_house_does_not_speak_for_the_world() {
 }
 
 #[test]
+fn a_refusal_is_no_silence() {
+    // Of all; of answers from elsewhere; of answers to another port.
+    let refusing = |refuses: fn(&BindingRequest) -> bool| {
+        let plan = Plan { lifetime: true, ..plan(&["198.51.100.1:3478"]) };
+        let play = |asking: Asking<'_>| {
+            let answer = asking.answer_with_port().encode(usize::MAX);
+            Some((asking.transmit.to, if refuses(&asking.request) { asking.request.refuse(3) } else { answer }))
+        };
+        run_raw(plan, play).0
+    };
+    let all = refusing(|_| true);
+    assert_eq!(
+        (all.udp.known(), all.mapping.why()),
+        (Some(&true), Some("no server answered over IPv4, but by a refusal"))
+    );
+    let elsewhere = refusing(|request| request.change != Change::NONE);
+    assert_eq!(elsewhere.filtering.why(), Some("198.51.100.1:3478 refuses to answer from elsewhere"));
+    let port = refusing(|request| request.response_port.is_some());
+    assert_eq!(port.lifetime.why(), Some("198.51.100.1:3478 refuses to answer to another port"));
+}
+
+#[test]
+fn whom_nobody_could_be_asked_by_is_not_said_to_have_no_udp() {
+    let (report, sent) = run(Plan { ipv6: false, ..plan(&["[2001:db8::1]:3478"]) }, |_| None);
+    assert_eq!((report.udp.why(), sent.len()), (Some("no server could be asked: this machine has no IPv6"), 0));
+    assert_eq!(report.mapping.why(), Some("no server with an IPv4 address was asked"));
+    let (report, _) = run(Plan { sockets: Vec::new(), ..plan(&["198.51.100.1:3478"]) }, |_| None);
+    assert_eq!(report.udp.why(), Some("no server could be asked: this machine has no IPv4"));
+    assert_eq!(report.ipv4.why(), Some("this machine has no IPv4"));
+}
+
+#[test]
+fn why_the_hairpin_is_unknown_depends_on_what_is_known_of_the_mapping() {
+    let of = |strict: bool| {
+        let (report, _) = run(plan(&["198.51.100.1:3478"]), |asking| {
+            let answer = asking.answer_with_port();
+            let mapped = SocketAddr::new(
+                answer.mapped.ip(),
+                answer.mapped.port() + u16::from(strict) * asking.transmit.to.port() % 7,
+            );
+            let passes = is_of_the_play(asking.transmit) || asking.transmit.to.ip() == server().ip();
+            (passes && asking.request.change == Change::NONE)
+                .then_some((asking.transmit.to, Answer { mapped, ..answer }))
+        });
+        report.hairpin.why().expect("nothing came back").to_owned()
+    };
+    assert!(of(false).starts_with("nothing came back"), "a second port alone leaves it open: {}", of(false));
+    assert!(of(true).starts_with("two sockets cannot know"), "{}", of(true));
+}
+
+#[test]
+fn an_answer_from_the_same_address_is_none_from_another() {
+    // It has two addresses, and answers from its other port alone, whatever is wished.
+    let (report, _) = run(plan(&["198.51.100.1:3478"]), |asking| {
+        let to = asking.transmit.to;
+        let from = if asking.request.change == Change::NONE { to } else { SocketAddr::new(to.ip(), 3479) };
+        Some((from, Answer { other: Some(addr("198.51.100.2:3479")), ..asking.answer_with_port() }))
+    });
+    let weak = Bounds { most: Behaviour::AddressDependent, ..Bounds::ANY };
+    assert_eq!(report.filtering.known(), Some(&weak));
+}
+
+#[test]
+fn an_answer_over_ipv6_does_not_end_the_patience_with_ipv4() {
+    let (report, _) = run(plan(&["[2001:db8::1]:3478", "198.51.100.1:3478"]), |asking| {
+        let to = asking.transmit.to;
+        if to.is_ipv6() {
+            return Some((to, Answer::new(asking.request.transaction, addr("[2001:db8:5::7]:9"))));
+        }
+        // The first tries are lost.
+        (asking.now > T0 + Duration::from_millis(1_300)).then(|| (to, asking.answer()))
+    });
+    assert_eq!(report.ipv4.known(), Some(&addr("203.0.113.9:40000")));
+}
+
+#[test]
+fn a_machine_that_slept_does_not_take_it_for_a_short_lifetime() {
+    let mut check = Check::new(Plan { lifetime: true, ..plan(&["198.51.100.1:3478"]) }, &Seed::from_u64(1), T0);
+    let (mut now, mut slept) = (T0, false);
+    let report = loop {
+        while let Some(transmit) = check.poll_transmit() {
+            let request = BindingRequest::parse(&transmit.payload).expect("ours");
+            let asking = Asking { now, transmit: &transmit, request };
+            let (to, mut payload) = (transmit.to, asking.answer_with_port().encode(usize::MAX));
+            // Nothing reaches the silent ones after the sleep.
+            let silent = asking.request.response_port.is_some();
+            if asking.request.change != Change::NONE || to.ip() != server().ip() || silent && slept {
+                continue;
+            }
+            let socket = asking.request.response_port.map_or(transmit.socket, |port| SocketId((port - 40_000) / 137));
+            check.handle_datagram(now, Datagram { socket, local: None, from: to, payload: &mut payload });
+        }
+        if let Some(report) = check.poll_report() {
+            break report;
+        }
+        now = check.poll_timeout().expect("it goes on").at;
+        // In the middle of the silence, for ten minutes.
+        if !slept && now > T0 + Duration::from_secs(25) {
+            (now, slept) = (now + Duration::from_mins(10), true);
+        }
+        check.handle_timeout(now);
+    };
+    assert!(slept);
+    let found = report.lifetime.known().expect("the first silences were measured");
+    assert!(found.least >= Duration::from_secs(14) && found.most.is_none(), "{found}");
+}
+
+#[test]
 fn whatever_servers_answer_a_check_comes_to_its_end() {
     for seed in 0..300 {
         let mut rng = Seed::from_u64(seed).rng();
-        let plan = Plan { lifetime: seed % 4 == 0, ..plan(&["198.51.100.1:3478", "198.51.100.2:3478"]) };
+        let lifetime = seed % 4 == 0;
+        let plan = Plan { lifetime, ..plan(&["198.51.100.1:3478", "198.51.100.2:3478"]) };
         let any = |rng: &mut Rng| {
             let ip = [198, 51, 100, rng.array::<1>()[0] % 4];
             SocketAddr::from((ip, 3478 + u16::from(rng.array::<1>()[0] % 3)))
@@ -274,7 +387,7 @@ fn whatever_servers_answer_a_check_comes_to_its_end() {
             };
             (!rng.u32().is_multiple_of(3)).then(|| (any(&mut rng), answer))
         });
-        assert!(sent.len() < 250, "{} datagrams", sent.len());
+        assert!(sent.len() <= if lifetime { 310 } else { 155 }, "{} datagrams", sent.len());
     }
 }
 
