@@ -38,7 +38,7 @@ pub(super) struct NatWatch {
 impl NatWatch {
     /// There is a rendezvous to ask.
     pub(super) fn registered(&mut self, now: Instant, rng: &mut Rng) {
-        if self.found == Traits::default() && self.due.is_none() && !self.asking {
+        if !is_complete(self.found) && self.due.is_none() && !self.asking {
             self.look(now, rng);
         }
     }
@@ -57,18 +57,19 @@ impl NatWatch {
         self.due = Some(self.last.map_or(settled, |last| settled.max(last + PAUSE)));
     }
 
-    /// The number of the look that is due.
-    fn take_due(&mut self, now: Instant) -> Option<u64> {
-        self.due.take_if(|due| *due <= now)?;
-        self.last = Some(now);
-        self.attempt += 1;
-        self.asking = true;
-        Some(self.attempt)
+    /// Whether it is to be looked at now. If that cannot be, the next registration says when.
+    fn take_due(&mut self, now: Instant) -> bool {
+        let due = self.due.take_if(|due| *due <= now).is_some();
+        self.asking &= !due;
+        due
     }
 
-    /// It cannot be looked at now.
-    const fn give_up(&mut self) {
-        self.asking = false;
+    /// It is looked at; the look's number. Should its answer never come, that is no reason to wait for ever.
+    fn begin(&mut self, now: Instant) -> u64 {
+        (self.last, self.due) = (Some(now), Some(now + AGAIN));
+        self.attempt += 1;
+        self.asking = true;
+        self.attempt
     }
 
     pub(super) fn checked(&mut self, now: Instant, attempt: u64, found: Traits) {
@@ -77,6 +78,7 @@ impl NatWatch {
         }
         self.asking = false;
         self.found = newer(found, self.found);
+        self.due = None;
         if !is_complete(self.found) {
             self.due = Some(now + (AGAIN * 2_u32.saturating_pow(self.incomplete.min(16))).min(SELDOM));
             self.incomplete += 1;
@@ -121,12 +123,13 @@ fn is_complete(found: Traits) -> bool {
 impl Node {
     /// Has the NAT looked at, if that is due and somebody is there to ask.
     pub(super) fn look_at_nat(&mut self, now: Instant) {
-        let Some(attempt) = self.nat.take_due(now) else { return };
+        if !self.nat.take_due(now) {
+            return;
+        }
         let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
         let servers: Vec<_> = registered.filter_map(|server| server.client.server_addr()).collect();
-        if servers.is_empty() {
-            self.nat.give_up();
-        } else {
+        if !servers.is_empty() {
+            let attempt = self.nat.begin(now);
             self.actions.push_back(Action::CheckNat { attempt, servers });
         }
     }
@@ -145,6 +148,11 @@ mod tests {
         Traits { translates: Some(true), mapping, filtering, ..Traits::default() }
     }
 
+    /// The look that is due.
+    fn begin(watch: &mut NatWatch, now: Instant) -> Option<u64> {
+        watch.take_due(now).then(|| watch.begin(now))
+    }
+
     fn due(watch: &NatWatch) -> Option<Duration> {
         watch.poll_timeout().map(|wakeup| wakeup.at - T0)
     }
@@ -157,8 +165,8 @@ mod tests {
         let first = due(&watch).expect("soon");
         assert!((SETTLE[0]..SETTLE[1]).contains(&first));
         watch.registered(T0 + PAUSE, &mut rng);
-        assert_eq!((due(&watch), watch.take_due(T0)), (Some(first), None));
-        let attempt = watch.take_due(T0 + first).expect("due");
+        assert_eq!((due(&watch), begin(&mut watch, T0)), (Some(first), None));
+        let attempt = begin(&mut watch, T0 + first).expect("due");
         watch.registered(T0 + first, &mut rng);
         watch.checked(T0 + first, attempt, cone());
         watch.registered(T0 + first + PAUSE, &mut rng);
@@ -170,12 +178,12 @@ mod tests {
     fn elsewhere_nothing_is_known_until_it_was_looked_at_and_late_answers_are_of_the_past() {
         let (mut watch, mut rng) = (NatWatch::default(), Seed::from_u64(1).rng());
         watch.registered(T0, &mut rng);
-        let old = watch.take_due(T0 + SETTLE[1]).expect("due");
+        let old = begin(&mut watch, T0 + SETTLE[1]).expect("due");
         watch.moved(T0 + SETTLE[1], &mut rng);
         watch.checked(T0 + SETTLE[1], old, cone());
         assert_eq!(watch.report(), Nat::default());
         assert!(due(&watch).is_some_and(|due| due >= PAUSE), "not more than once a minute");
-        let new = watch.take_due(T0 + PAUSE * 2).expect("due");
+        let new = begin(&mut watch, T0 + PAUSE * 2).expect("due");
         watch.checked(T0 + PAUSE * 2, new, Traits { translates: Some(false), ..Traits::default() });
         assert_eq!(watch.report().mapping.as_deref(), Some("none"));
     }
@@ -187,7 +195,7 @@ mod tests {
         let (mut now, mut pauses) = (T0 + SETTLE[1], Vec::new());
         let some = Traits { filtering: None, ..cone() };
         for found in [Traits::default(), some].into_iter().chain([Traits::default(); 20]) {
-            let attempt = watch.take_due(now).expect("due");
+            let attempt = begin(&mut watch, now).expect("due");
             watch.checked(now, attempt, found);
             let next = watch.poll_timeout().expect("again").at;
             pauses.push(next - now);
@@ -195,19 +203,31 @@ mod tests {
         }
         assert_eq!((pauses[0], pauses[1], pauses[21]), (AGAIN, AGAIN * 2, SELDOM));
         assert_eq!(watch.report().mapping.as_deref(), Some("endpoint-independent"));
-        let attempt = watch.take_due(now).expect("due");
+        let attempt = begin(&mut watch, now).expect("due");
         watch.checked(now, attempt, cone());
         assert_eq!(watch.poll_timeout(), None);
     }
 
     #[test]
-    fn while_nobody_is_there_to_ask_it_waits_for_a_rendezvous() {
+    fn while_nobody_is_there_to_ask_it_waits_for_a_rendezvous_whatever_is_known_already() {
+        for known in [Traits::default(), Traits { filtering: None, ..cone() }] {
+            let (mut watch, mut rng) = (NatWatch { found: known, ..NatWatch::default() }, Seed::from_u64(1).rng());
+            watch.look(T0, &mut rng);
+            assert!(watch.take_due(T0 + SETTLE[1]), "and nobody is asked");
+            assert_eq!(due(&watch), None);
+            watch.registered(T0 + SETTLE[1], &mut rng);
+            assert!(due(&watch).is_some_and(|due| due < PAUSE), "nobody was asked a minute ago");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_not_waited_for_for_ever() {
         let (mut watch, mut rng) = (NatWatch::default(), Seed::from_u64(1).rng());
-        watch.moved(T0, &mut rng);
-        watch.take_due(T0 + SETTLE[1]).expect("due");
-        watch.give_up();
-        assert_eq!(due(&watch), None);
-        watch.registered(T0 + AGAIN, &mut rng);
-        assert!(due(&watch).is_some(), "there is somebody to ask again");
+        watch.registered(T0, &mut rng);
+        begin(&mut watch, T0 + SETTLE[1]).expect("due");
+        assert_eq!(due(&watch), Some(SETTLE[1] + AGAIN));
+        let again = begin(&mut watch, T0 + SETTLE[1] + AGAIN).expect("due");
+        watch.checked(T0 + SETTLE[1] + AGAIN, again, cone());
+        assert_eq!(due(&watch), None, "what answered is not looked at again");
     }
 }
