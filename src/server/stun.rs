@@ -8,7 +8,8 @@
 //! RESPONSE-PORT has the answer go to another port of the asker, which a forged question could make anybody's. So it is
 //! served only with a *proof*: a cookie over that address, which whoever is there was sent with an earlier answer, from
 //! the very address and port that is asked now. With it `punchlan netcheck` learns how long a silent socket can still
-//! be reached, and the proof holds a little longer than that takes.
+//! be reached, and the proof holds for at least as long as that takes. No
+//! answer that goes elsewhere carries a proof.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -20,10 +21,11 @@ use crate::crypto::CookieJar;
 use crate::id::SocketId;
 use crate::rendezvous::server::{RateTable, Route};
 use crate::sans::{Instant, RateLimit, Rng, Transmit};
+use crate::wire::Writer;
 use crate::wire::stun::{Answer, BindingRequest, Change, attribute};
 
-/// A proof is good for so long at least.
-const PROOF_LIFETIME: Duration = Duration::from_mins(10);
+/// A proof is good for so long at least, and at most twice as long: `punchlan netcheck --lifetime` needs 305 s.
+const PROOF_LIFETIME: Duration = Duration::from_secs(330);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +68,16 @@ impl Stun {
         question: &[u8],
     ) -> Result<Transmit, Silence> {
         let request = BindingRequest::parse(question).map_err(|_| Silence::Odd)?;
+        if !self.limit_of.allow(now, prefix) || !self.limit.allow(now) {
+            return Err(Silence::Rate);
+        }
         let (from, to, payload) = match self.understand(now, route, &request) {
-            Ok((from, to)) => (from, to, self.success(now, route, from, &request, question.len())),
+            Ok((from, to)) => (from, to, self.success(now, route, (from, to), &request, question.len())),
             Err(kind) => (route, route.remote, request.refuse(kind)),
         };
         // Only the stock request may be answered with more bytes than it has; others are padded or go without.
         if payload.len() > question.len() && !BindingRequest::is_stock(question) {
             return Err(Silence::Odd);
-        }
-        if !self.limit_of.allow(now, prefix) || !self.limit.allow(now) {
-            return Err(Silence::Rate);
         }
         Ok(Transmit { socket: from.socket, src: from.local, to, ttl: None, payload })
     }
@@ -92,11 +94,20 @@ impl Stun {
         if as_asked { Ok((from, to)) } else { Err(attribute::RESPONSE_PORT) }
     }
 
-    fn success(&self, now: Instant, route: Route, from: Route, request: &BindingRequest, room: usize) -> Vec<u8> {
+    fn success(
+        &self,
+        now: Instant,
+        route: Route,
+        (from, to): (Route, SocketAddr),
+        request: &BindingRequest,
+        room: usize,
+    ) -> Vec<u8> {
         let port = |route: Route| self.sockets.get(usize::from(route.socket.0)).map(SocketAddr::port);
         let address = |route: Route| Some(SocketAddr::new(route.local?, port(route)?));
         let other = self.elsewhere(route, Change::BOTH).and_then(address);
-        let proof = request.proof.map(|_| self.proofs.cookie(now, &proven_bytes(route, route.remote)));
+        // Whoever is there gets none that is somebody else's.
+        let proof = request.proof.filter(|_| to == route.remote);
+        let proof = proof.map(|_| self.proofs.cookie(now, &proven_bytes(route, route.remote)));
         Answer {
             origin: address(from),
             other,
@@ -113,24 +124,33 @@ impl Stun {
             return Some(route);
         }
         let own = *self.sockets.get(usize::from(route.socket.0))?;
-        let mut sockets = self.sockets.iter();
-        let ip = match change.address {
-            true => self.sockets.iter().find(|other| is_other_address(own, **other))?.ip(),
-            false => own.ip(),
-        };
-        let port = match change.port {
-            true => self.sockets.iter().find(|other| other.ip() == own.ip() && other.port() != own.port())?.port(),
-            false => own.port(),
-        };
-        let socket = sockets.position(|socket| *socket == SocketAddr::new(ip, port))?;
-        let local = if change.address { Some(ip) } else { route.local.or(specified(ip)) };
+        let there = match change {
+            Change { address: true, port: false } => self.other_addresses(own).next(),
+            Change { address: false, .. } => self.other_ports(own).next(),
+            // Not every other address has every other port.
+            Change { address: true, port: true } => self
+                .other_addresses(own)
+                .flat_map(|other| self.other_ports(own).map(move |port| SocketAddr::new(other.ip(), port.port())))
+                .find(|there| self.sockets.contains(there)),
+        }?;
+        let socket = self.sockets.iter().position(|socket| *socket == there)?;
+        let local = if change.address { Some(there.ip()) } else { route.local.or(specified(there.ip())) };
         Some(Route { socket: SocketId(u16::try_from(socket).ok()?), local, remote: route.remote })
+    }
+
+    fn other_ports(&self, own: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().copied().filter(move |other| other.ip() == own.ip() && other.port() != own.port())
+    }
+
+    fn other_addresses(&self, own: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().copied().filter(move |other| is_other_address(own, *other))
     }
 }
 
 /// What a proof is over: who was there, and whom it asked.
 fn proven_bytes(route: Route, there: SocketAddr) -> Vec<u8> {
-    format!("stun {there} {:?} {}", route.local, route.socket.0).into_bytes()
+    let local = route.local.map(|ip| SocketAddr::new(ip, 1));
+    Writer::with_capacity(38).socket_addr(Some(there)).socket_addr(local).u16(route.socket.0).finish()
 }
 
 fn is_other_address(own: SocketAddr, other: SocketAddr) -> bool {

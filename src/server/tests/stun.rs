@@ -98,6 +98,23 @@ fn an_answer_comes_from_where_it_was_wished() {
 }
 
 #[test]
+fn of_several_other_addresses_and_ports_those_are_named_that_are_there_together() {
+    let mut stage = Stage::new(&[
+        "198.51.100.10:3478",
+        "198.51.100.11:3478",
+        "198.51.100.10:3477",
+        "198.51.100.10:3479",
+        "198.51.100.12:3478",
+        "198.51.100.12:3479",
+    ]);
+    assert_eq!(stage.wish(Change::BOTH), Some(addr("198.51.100.12:3479")));
+    assert_eq!(
+        (stage.wish(Change::PORT), stage.wish(ADDRESS)),
+        (Some(addr("198.51.100.10:3477")), Some(addr("198.51.100.11:3478")))
+    );
+}
+
+#[test]
 fn with_a_second_port_alone_the_port_can_change_and_no_other_address_is_named() {
     // As two wildcards are bound; the asker reaches one of the machine's addresses.
     let mut stage = Stage::new(&["0.0.0.0:3478", "[::]:3478", "0.0.0.0:3479", "[::]:3479"]);
@@ -131,8 +148,10 @@ fn an_answer_goes_to_another_port_only_with_the_proof_of_who_was_there() {
     let there = |proof| BindingRequest { response_port: Some(silent.port()), proof, ..BindingRequest::default() };
     let to = |answered: Option<(SocketAddr, SocketAddr, Answer)>| answered.map(|(source, to, _)| (source, to));
     let served = Some((addr("198.51.100.10:3478"), silent));
+    let (.., answer) = stage.ask(asker(), there(Some(proof))).expect("served");
+    assert_eq!(answer.proof, None, "it would prove that the asker was there, to who is elsewhere");
     assert_eq!(to(stage.ask(asker(), there(Some(proof)))), served);
-    stage.now += S * 600;
+    stage.now += S * 310;
     assert_eq!(to(stage.ask(asker(), there(Some(proof)))), served, "it holds for as long as a mapping is watched");
 
     assert_eq!(to(stage.ask(asker(), there(None))), None);
@@ -145,7 +164,7 @@ fn an_answer_goes_to_another_port_only_with_the_proof_of_who_was_there() {
     assert!(refused(stage.all(1, "198.51.100.11", asker(), &there(Some(proof)).encode())));
     let elsewhere = BindingRequest { change: Change::BOTH, ..there(Some(proof)) };
     assert_eq!(to(stage.ask(asker(), elsewhere)), None);
-    stage.now += S * 1200;
+    stage.now += S * 660;
     assert_eq!(to(stage.ask(asker(), there(Some(proof)))), None);
 }
 
