@@ -138,6 +138,12 @@ impl Gather {
         self.observed.iter().map(|seen| seen.addr)
     }
 
+    /// Our IPv4 addresses on the LANs.
+    pub fn v4_hosts(&self) -> Vec<IpAddr> {
+        let usable = |addr: &SocketAddr| addr.is_ipv4() && is_usable_candidate(*addr, &self.overlays);
+        self.hosts().map(|host| host.addr).filter(usable).map(|addr| addr.ip()).collect()
+    }
+
     /// What happened; call until `None` after every call that changed something.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {

@@ -327,10 +327,15 @@ impl Node {
         match done {
             Done::Resolved { server, result } => self.resolved(now, server, result),
             Done::Interfaces(list) => {
+                let before = self.gather.v4_hosts();
                 self.gather.set_interfaces(&list);
                 if self.candidates_may_have_changed(now) {
                     // What the servers saw of us may no longer be so.
                     self.reregister(now);
+                }
+                // One more (a bridge, say) moves nothing: should it be the way out, the servers see us elsewhere.
+                let hosts = self.gather.v4_hosts();
+                if before.is_empty() && !hosts.is_empty() || before.iter().any(|ip| !hosts.contains(ip)) {
                     self.nat.moved(now, &mut self.shared.rng);
                 }
             }

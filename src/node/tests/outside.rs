@@ -143,3 +143,16 @@ fn who_leaves_gives_the_port_back() {
     lan.run(Duration::from_secs(60));
     assert_eq!(lan.unmapped, 1, "nothing was asked for");
 }
+
+#[test]
+fn the_nat_is_another_when_an_ipv4_address_went_away_and_not_when_one_came_or_ipv6_changed() {
+    let mut lan = Lan::new(&[Setup::new(1, "alice")]);
+    lan.run(Duration::from_mins(2));
+    assert_eq!(lan.node(0).nat.poll_timeout(), None, "nobody is there to ask");
+    let (now, own) = (lan.now, ipnet::IpNet::new(lan.hosts[0].0.ip(), 24).expect("prefix"));
+    let more = ["172.17.0.1/16", "2001:db8::17/64"].map(|net| net.parse().expect("prefix"));
+    lan.node(0).handle_done(now, Done::Interfaces([&[own][..], &more].concat()));
+    assert_eq!(lan.node(0).nat.poll_timeout(), None);
+    lan.node(0).handle_done(now, Done::Interfaces(more.to_vec()));
+    assert!(lan.node(0).nat.poll_timeout().is_some(), "this is another LAN");
+}
