@@ -5,9 +5,11 @@
 //! from then on nothing is known of it until it has been looked at again. Never more than once a minute; where all was
 //! found out never again; else, for a rendezvous may be busy or get a second port, with ever longer pauses.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
+use super::servers::Server;
 use super::status::Nat;
 use crate::nat::Traits;
 use crate::rendezvous::client::State;
@@ -127,8 +129,10 @@ impl Node {
             return;
         }
         let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
-        let servers: Vec<_> = registered.filter_map(|server| server.client.server_addr()).collect();
-        if !servers.is_empty() {
+        let both = |server: &Server| [server.client.server_addr(), server.client.server_addr_of_other_family()];
+        let servers: Vec<_> = registered.flat_map(both).flatten().collect();
+        // It is IPv4's NAT that is looked at.
+        if servers.iter().any(SocketAddr::is_ipv4) {
             let attempt = self.nat.begin(now);
             self.actions.push_back(Action::CheckNat { attempt, servers });
         }

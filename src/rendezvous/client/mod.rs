@@ -404,6 +404,12 @@ impl Client {
         self.link.as_ref().map(|link| link.server)
     }
 
+    /// An address of that server of the other family, if it has one.
+    pub fn server_addr_of_other_family(&self) -> Option<SocketAddr> {
+        let server = self.server_addr()?;
+        self.addresses.iter().copied().find(|addr| addr.is_ipv4() != server.is_ipv4())
+    }
+
     /// Whether the server lists `peer` now.
     pub fn lists(&self, peer: &PeerId) -> bool {
         self.link.is_some() && self.members.lists(peer)

@@ -75,8 +75,7 @@ impl Client {
 
     /// The socket of the other family has a mapping to keep and an address to learn as well.
     pub(super) fn hello_other_family(&mut self, now: Instant) {
-        let Some(server) = self.server_addr() else { return };
-        if let Some(other) = self.addresses.iter().copied().find(|a| a.is_ipv4() != server.is_ipv4()) {
+        if let Some(other) = self.server_addr_of_other_family() {
             self.hello(now, other);
         }
     }
