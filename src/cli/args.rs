@@ -76,7 +76,7 @@ pub enum Command {
     Ping(Ping),
     /// Find out what the router here does to UDP, and what that means for play
     #[command(
-        after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells more, and one with two addresses everything:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
+        after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells most strict routers from others, one with two addresses all:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
     )]
     Netcheck(Netcheck),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had

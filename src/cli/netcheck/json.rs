@@ -10,6 +10,7 @@ use super::{Found, table};
 use crate::io::portmap::{Offer, Offers};
 use crate::nat::{Allocation, Bounds};
 use crate::netcheck::{Finding, Ipv6};
+use crate::sans::MappingProtocol;
 
 /// The schema's number.
 const SCHEMA: u32 = 1;
@@ -56,6 +57,8 @@ struct Nat {
 #[derive(Serialize)]
 struct PortMapping {
     router: String,
+    /// The address that it says it has outside. Another than `ipv4`: it is itself behind a NAT.
+    outside: Option<String>,
     offers: BTreeMap<String, bool>,
     /// In the router's words, why it would not.
     refused: BTreeMap<String, String>,
@@ -76,9 +79,9 @@ fn document(found: &Found) -> Document<'_> {
     let (ipv6, ipv6_public) = match report.ipv6.known() {
         Some(Ipv6::Public(ip)) => (Some(ip.to_string()), Some(true)),
         Some(Ipv6::Translated(ip)) => (Some(ip.to_string()), Some(false)),
-        Some(Ipv6::Silent) => (None, Some(false)),
-        None => (None, None),
+        Some(Ipv6::Silent) | None => (None, None),
     };
+    let silent = report.ipv6.known() == Some(&Ipv6::Silent);
     let allocation = report.allocation.known();
     let translates = report.translates.known().copied();
     let nat = Nat {
@@ -102,7 +105,7 @@ fn document(found: &Found) -> Document<'_> {
     let unknown = [
         ("udp", report.udp.why()),
         ("ipv4", report.ipv4.why()),
-        ("ipv6", report.ipv6.why()),
+        ("ipv6", report.ipv6.why().or(silent.then_some("no answer came over IPv6"))),
         ("translates", report.translates.why()),
         ("allocation", report.allocation.why()),
         ("hairpin", report.hairpin.why()),
@@ -131,13 +134,18 @@ fn document(found: &Found) -> Document<'_> {
 fn port_mapping(offers: &Offers) -> PortMapping {
     let refused = offers.protocols.iter().filter_map(|(name, offer)| match offer {
         Offer::No(words) => Some((name.to_string(), words.clone())),
-        Offer::Yes | Offer::Absent => None,
+        Offer::Yes { .. } | Offer::Absent => None,
     });
     PortMapping {
         router: offers.gateway.to_string(),
-        offers: offers.protocols.iter().map(|(name, offer)| (name.to_string(), *offer == Offer::Yes)).collect(),
+        outside: offers.outside().map(|outside| outside.to_string()),
+        offers: offers.protocols.iter().map(offered).collect(),
         refused: refused.collect(),
     }
+}
+
+fn offered((name, offer): &(MappingProtocol, Offer)) -> (String, bool) {
+    (name.to_string(), matches!(offer, Offer::Yes { .. }))
 }
 
 fn exact(finding: &Finding<Bounds>) -> Option<String> {

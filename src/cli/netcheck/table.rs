@@ -1,6 +1,7 @@
 //! The table for people: what was looked at, what was found, what that means; and a verdict.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 use comfy_table::Table;
 use comfy_table::presets;
@@ -8,7 +9,7 @@ use comfy_table::presets;
 use super::super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::super::ping::milliseconds;
 use super::Found;
-use crate::io::portmap::{Offer, Offers};
+use crate::io::portmap::Offer;
 use crate::nat::{Allocation, Behaviour, Bounds};
 use crate::netcheck::{Finding, Ipv6, Report};
 
@@ -38,7 +39,7 @@ pub(super) fn text(found: &Found) -> String {
 }
 
 fn rows(found: &Found) -> Vec<Row> {
-    let Found { report, offers, names, .. } = found;
+    let Found { report, names, .. } = found;
     let mut rows: Vec<Row> = Vec::new();
     for (asked, (_, name)) in report.servers.iter().zip(names) {
         let answered = asked.rtt.map(|rtt| format!("answers, {}", milliseconds(rtt.as_secs_f64() * 1000.0)));
@@ -47,14 +48,14 @@ fn rows(found: &Found) -> Vec<Row> {
     }
     rows.push(row("UDP", &report.udp, |passes| (if *passes { "passes" } else { "no answer" }).to_owned(), udp));
     if report.udp.known() != Some(&true) {
-        rows.push(port_mapping(offers));
+        rows.push(port_mapping(found));
         return rows;
     }
     rows.push(row("IPv4 outside", &report.ipv4, ToString::to_string, |_| translated(report)));
     rows.push(row("IPv6", &report.ipv6, ipv6_found, ipv6));
     if let Finding::Unknown(why) = &report.translates {
         rows.push(["NAT".to_owned(), "not known".to_owned(), harmless(why)]);
-        rows.push(port_mapping(offers));
+        rows.push(port_mapping(found));
         return rows;
     }
     if report.translates.known() != Some(&false) {
@@ -68,7 +69,7 @@ fn rows(found: &Found) -> Vec<Row> {
             "how long a way stays open in silence; it is kept open every 15 s".to_owned()
         }));
     }
-    rows.push(port_mapping(offers));
+    rows.push(port_mapping(found));
     rows
 }
 
@@ -85,7 +86,11 @@ fn yes(yes: bool) -> String {
 }
 
 fn udp(passes: &bool) -> String {
-    let text = if *passes { "punchlan works here" } else { "punchlan does not work in a network that blocks UDP" };
+    let text = if *passes {
+        "punchlan works here"
+    } else {
+        "punchlan does not work in a network that blocks UDP, if this is one"
+    };
     text.to_owned()
 }
 
@@ -155,20 +160,53 @@ fn hairpin(works: &bool) -> String {
     text.to_owned()
 }
 
-fn port_mapping(offers: &Result<Offers, String>) -> Row {
+/// What a router's offer to open ports is worth.
+enum Opens {
+    /// It would not.
+    Nothing,
+    /// It would, and others reach it.
+    ToAll,
+    /// It would, and does not say which address it has outside.
+    Perhaps,
+    /// It would, and has another address outside than others see.
+    BehindAnother { outside: IpAddr, seen: IpAddr },
+}
+
+fn opens(found: &Found) -> Opens {
+    let Some(offers) = found.offers.as_ref().ok().filter(|offers| offers.agreed().next().is_some()) else {
+        return Opens::Nothing;
+    };
+    let seen = found.report.ipv4.known().map(SocketAddr::ip);
+    // What says its address speaks for what does not: it is the same router.
+    match (offers.outside().map(IpAddr::V4), seen) {
+        (Some(outside), Some(seen)) if outside == seen => Opens::ToAll,
+        (Some(outside), Some(seen)) => Opens::BehindAnother { outside, seen },
+        (None, _) | (_, None) => Opens::Perhaps,
+    }
+}
+
+fn port_mapping(found: &Found) -> Row {
     let what = "port mapping".to_owned();
-    let offers = match offers {
+    let offers = match &found.offers {
         Ok(offers) => offers,
         Err(why) => return [what, "not known".to_owned(), harmless(why)],
     };
     let agreed: Vec<String> = offers.agreed().map(|protocol| protocol.to_string()).collect();
-    if !agreed.is_empty() {
-        let means = format!("the router {} opens a port for you: direct with everybody", offers.gateway);
+    let gateway = offers.gateway;
+    let means = match opens(found) {
+        Opens::Nothing => None,
+        Opens::ToAll => Some(format!("the router {gateway} opens a port for you: direct with everybody")),
+        Opens::Perhaps => Some(format!("the router {gateway} opens a port for you, if it is not itself behind a NAT")),
+        Opens::BehindAnother { outside, seen } => Some(format!(
+            "of no use: the router {gateway} is itself behind a NAT (it has {outside} outside, others see {seen})"
+        )),
+    };
+    if let Some(means) = means {
         return [what, list(agreed.iter().map(String::as_str)), means];
     }
     let refused = offers.protocols.iter().find_map(|(protocol, offer)| match offer {
         Offer::No(words) => Some(format!("the router {} says by {protocol}: {}", offers.gateway, harmless(words))),
-        Offer::Yes | Offer::Absent => None,
+        Offer::Yes { .. } | Offer::Absent => None,
     });
     let silent = || format!("switch on UPnP, NAT-PMP or PCP in the router {}, if it is yours", offers.gateway);
     [what, "none".to_owned(), refused.unwrap_or_else(silent)]
@@ -206,22 +244,37 @@ pub(super) fn verdict_text(found: &Found) -> String {
 fn verdict(found: &Found) -> Verdict {
     let report = &found.report;
     if report.udp.known() != Some(&true) {
-        return Verdict::Notable("nobody answers by UDP: no play over punchlan in this network as it is".to_owned());
+        return Verdict::Notable(match &report.udp {
+            Finding::Unknown(why) => harmless(why),
+            Finding::Known(_) => "nobody answered by UDP: no server runs there, or this network blocks UDP".to_owned(),
+        });
     }
     let translates = match (&report.translates, report.ipv4.known()) {
         (Finding::Known(translates), _) => *translates,
         (Finding::Unknown(why), Some(_)) => {
             return Verdict::Notable(format!("what the router does cannot be told: {}", harmless(why)));
         }
-        (Finding::Unknown(_), None) => {
+        (Finding::Unknown(_), None) if report.servers.iter().any(|asked| asked.server.is_ipv4()) => {
             return Verdict::Notable("no IPv4: direct with friends who have IPv6, relayed with others".to_owned());
         }
+        (Finding::Unknown(why), None) => {
+            let why = report.ipv4.why().unwrap_or(why);
+            return Verdict::Notable(format!("what IPv4 is good for here cannot be told: {}", harmless(why)));
+        }
     };
-    if found.offers.as_ref().is_ok_and(|offers| offers.agreed().next().is_some()) {
-        return Verdict::Good("direct with everybody: the router opens a port".to_owned());
+    match opens(found) {
+        Opens::ToAll => return Verdict::Good("direct with everybody: the router opens a port".to_owned()),
+        Opens::Perhaps => {
+            let text = "direct with everybody, if the router, which opens a port, is not itself behind another NAT";
+            return Verdict::Good(text.to_owned());
+        }
+        Opens::Nothing | Opens::BehindAnother { .. } => {}
     }
     let least = report.mapping.known().map(|mapping| mapping.least);
     let most = report.filtering.known().map(|filtering| filtering.most);
+    // Two ports of one address cannot tell a router that shows each friend another port.
+    let is_open = translates && report.mapping.known().is_some_and(|mapping| mapping.exact().is_none());
+    let unless = if is_open { ", if the router shows all friends one port, as most do" } else { "" };
     match (translates, least, most) {
         (true, None, _) => Verdict::Notable(format!(
             "how strict the router is cannot be told: {}",
@@ -232,14 +285,14 @@ fn verdict(found: &Found) -> Verdict {
                 .to_owned(),
         ),
         (_, _, Some(Behaviour::EndpointIndependent | Behaviour::AddressDependent)) => {
-            Verdict::Good("direct with everybody".to_owned())
+            Verdict::Good(format!("direct with everybody{unless}"))
         }
         (_, _, Some(Behaviour::AddressAndPortDependent)) => {
-            Verdict::Good("direct with everybody but friends behind a strict (\"symmetric\") router".to_owned())
+            Verdict::Good(format!("direct with everybody but friends behind a strict (\"symmetric\") router{unless}"))
         }
-        (_, _, None) => Verdict::Good(
-            "direct with most friends; whether with those behind a strict router too cannot be told".to_owned(),
-        ),
+        (_, _, None) => Verdict::Good(format!(
+            "direct with most friends{unless}; whether with those behind a strict router too cannot be told"
+        )),
     }
 }
 
@@ -248,6 +301,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::io::portmap::Offers;
     use crate::netcheck::{Asked, Lifetime};
     use crate::sans::MappingProtocol;
 
@@ -310,10 +364,10 @@ Verdict: direct with everybody but friends behind a strict (\"symmetric\") route
         assert_eq!(with(EndpointIndependent, AddressDependent), "direct with everybody");
         assert!(with(EndpointIndependent, AddressAndPortDependent).contains("but friends behind a strict"));
         assert!(with(AddressAndPortDependent, AddressAndPortDependent).starts_with("a strict router"));
-        let mut open = found();
-        open.offers.as_mut().expect("known").protocols[0].1 = Offer::Yes;
-        assert_eq!(verdict_text(&open), "direct with everybody: the router opens a port");
-        assert!(plain(&open).contains("PCP "), "{}", plain(&open));
+        let mut two_ports = found();
+        two_ports.report.mapping =
+            Finding::Known(Bounds { most: AddressDependent, ..Bounds::exactly(EndpointIndependent) });
+        assert!(verdict_text(&two_ports).ends_with("router, if the router shows all friends one port, as most do"));
         let mut dark = found();
         dark.report.mapping = Finding::Unknown("only one place was asked".to_owned());
         assert!(verdict_text(&dark).ends_with("cannot be told: only one place was asked"));
@@ -321,7 +375,49 @@ Verdict: direct with everybody but friends behind a strict (\"symmetric\") route
         assert_eq!(verdict_text(&dark), "what the router does cannot be told: the server is next door");
         assert!(!plain(&dark).contains("\nmapping ") && plain(&dark).contains("\nNAT "), "{}", plain(&dark));
         dark.report.udp = Finding::Known(false);
-        assert!(verdict_text(&dark).starts_with("nobody answers by UDP") && !plain(&dark).contains("\nmapping "));
+        assert!(
+            verdict_text(&dark).starts_with("nobody answered by UDP: no server runs there, or")
+                && !plain(&dark).contains("\nmapping ")
+        );
+    }
+
+    #[test]
+    fn a_router_that_opens_ports_helps_where_it_is_the_last_one() {
+        let with = |offered: [Option<&str>; 2]| {
+            let mut found = found();
+            let offers = offered.map(|outside| Offer::Yes { outside: outside.map(|ip| ip.parse().expect("address")) });
+            for (slot, offer) in found.offers.as_mut().expect("known").protocols.iter_mut().zip(offers) {
+                slot.1 = offer;
+            }
+            found
+        };
+        // By PCP it does not say its address, by NAT-PMP it does.
+        let open = with([None, Some("203.0.113.9")]);
+        assert_eq!(verdict_text(&open), "direct with everybody: the router opens a port");
+        assert!(
+            plain(&open).contains("PCP and NAT-PMP  ") && plain(&open).contains("for you: direct"),
+            "{}",
+            plain(&open)
+        );
+        let double = with([None, Some("100.64.0.7")]);
+        assert!(verdict_text(&double).starts_with("direct with everybody but friends behind a strict"));
+        let told = "is itself behind a NAT (it has 100.64.0.7 outside, others see 203.0.113.9)";
+        assert!(plain(&double).contains(told), "{}", plain(&double));
+        let unsaid = with([None, None]);
+        assert!(verdict_text(&unsaid).ends_with("is not itself behind another NAT"), "{}", plain(&unsaid));
+    }
+
+    #[test]
+    fn what_was_not_asked_is_not_taken_for_missing() {
+        let mut found = found();
+        found.report.translates = Finding::Unknown("nothing is known of IPv4".to_owned());
+        found.report.ipv4 = Finding::Unknown("no server answered over IPv4".to_owned());
+        assert!(verdict_text(&found).starts_with("no IPv4: direct with friends who have IPv6"));
+        found.report.servers[0].server = "[2001:db8::1]:3478".parse().expect("address");
+        found.report.ipv4 = Finding::Unknown("no server with an IPv4 address was asked".to_owned());
+        assert!(verdict_text(&found).ends_with("cannot be told: no server with an IPv4 address was asked"));
+        found.report.udp = Finding::Unknown("no server could be asked: this machine has no IPv6".to_owned());
+        assert_eq!(verdict_text(&found), "no server could be asked: this machine has no IPv6");
     }
 
     #[test]

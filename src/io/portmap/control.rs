@@ -3,7 +3,7 @@
 //! The crate's own `renew` asks for the time that was granted last, and panics if that was none; so what is renewed is
 //! asked for as it was at first, with what was granted as a suggestion.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -63,20 +63,20 @@ impl Control {
 
     /// Whether the router speaks PCP, by giving back what it never gave: that succeeds, and with a nonce that nobody has
     /// it changes nothing (RFC 6887 §15).
-    pub(super) async fn offers_pcp(place: Place) -> Result<(), Refusal> {
+    pub(super) async fn offers_pcp(place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
         let nonce = [(); 3].map(|()| u32::from_be_bytes(entropy::bytes()));
         let nothing = pcp::DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port: DISCARD };
         let (gateway, client) = (place.gateway.into(), place.local.into());
         match pcp::try_drop_mapping(gateway, client, nonce, nothing, Some(AGAIN)).await {
             // That there is no such mapping some routers (miniupnpd) say in these words.
-            Ok(()) | Err(pcp::Failure::NoResources(_)) => Ok(()),
+            Ok(()) | Err(pcp::Failure::NoResources(_)) => Ok(None),
             Err(error) => Err(pcp_refusal(error)),
         }
     }
 
     /// Whether the router speaks NAT-PMP, by asking for its address outside.
-    pub(super) async fn offers_nat_pmp(place: Place) -> Result<(), Refusal> {
-        natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map(drop).map_err(nat_pmp_refusal)
+    pub(super) async fn offers_nat_pmp(place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
+        natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map(Some).map_err(nat_pmp_refusal)
     }
 
     fn new(mapping: crab_nat::PortMapping, ip: IpAddr) -> Self {

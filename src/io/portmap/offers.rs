@@ -19,7 +19,10 @@ pub struct Offers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offer {
     /// It would map ports.
-    Yes,
+    Yes {
+        /// The address that it says it has outside, where the protocol tells without a mapping.
+        outside: Option<Ipv4Addr>,
+    },
     /// It speaks the protocol, and would not; in its words.
     No(String),
     /// It does not speak it.
@@ -29,7 +32,12 @@ pub enum Offer {
 impl Offers {
     /// The protocols by which it would map ports.
     pub fn agreed(&self) -> impl Iterator<Item = MappingProtocol> {
-        self.protocols.iter().filter(|(_, offer)| *offer == Offer::Yes).map(|(protocol, _)| *protocol)
+        self.protocols.iter().filter(|(_, offer)| matches!(offer, Offer::Yes { .. })).map(|(protocol, _)| *protocol)
+    }
+
+    /// The address that the router says it has outside, by whatever protocol says so.
+    pub fn outside(&self) -> Option<Ipv4Addr> {
+        self.protocols.iter().find_map(|(_, offer)| if let Offer::Yes { outside } = offer { *outside } else { None })
     }
 }
 
@@ -54,19 +62,19 @@ pub async fn offers() -> Result<Offers, String> {
 }
 
 #[cfg(feature = "upnp")]
-async fn offers_upnp(place: Place) -> Result<(), Refusal> {
+async fn offers_upnp(place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
     super::Upnp::offers(place).await
 }
 
 #[cfg(not(feature = "upnp"))]
-async fn offers_upnp(_place: Place) -> Result<(), Refusal> {
+async fn offers_upnp(_place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
     Err(Refusal::Absent)
 }
 
-impl From<Result<(), Refusal>> for Offer {
-    fn from(said: Result<(), Refusal>) -> Self {
+impl From<Result<Option<Ipv4Addr>, Refusal>> for Offer {
+    fn from(said: Result<Option<Ipv4Addr>, Refusal>) -> Self {
         match said {
-            Ok(()) => Self::Yes,
+            Ok(outside) => Self::Yes { outside },
             Err(Refusal::Absent) => Self::Absent,
             Err(Refusal::Said(words)) => Self::No(words),
         }

@@ -42,10 +42,13 @@ impl Upnp {
     }
 
     /// Whether the router speaks UPnP and knows its address outside, as one that would map ports does.
-    pub(super) async fn offers(place: Place) -> Result<(), Refusal> {
+    pub(super) async fn offers(place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
         let gateway = find(place).await?;
         match timeout(PATIENCE, gateway.get_external_ip()).await {
-            Ok(answer) => answer.map(drop).map_err(Refusal::said),
+            Ok(answer) => match answer.map_err(Refusal::said)? {
+                IpAddr::V4(outside) => Ok(Some(outside)),
+                IpAddr::V6(_) => Ok(None),
+            },
             Err(_) => Err(too_late()),
         }
     }

@@ -58,6 +58,9 @@ pub fn all() -> Vec<Contender> {
     if let Some(path) = installed("edge", "N2N_EDGE") {
         all.push(contender("n2n", move |place| n2n(place, &path)));
     }
+    if let Some(path) = installed("vpncloud", "VPNCLOUD") {
+        all.push(contender("vpncloud", move |place| vpncloud(place, &path)));
+    }
     all
 }
 
@@ -67,9 +70,11 @@ fn contender(name: &str, start: impl Fn(&Place) -> Result<Running> + 'static) ->
 
 /// A program by its path in `variable`, or as it is installed.
 fn installed(name: &str, variable: &str) -> Option<PathBuf> {
-    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
-    let places = folders.map(|folder| PathBuf::from(folder).join(name));
-    std::env::var_os(variable).map(PathBuf::from).into_iter().chain(places).find(|path| path.exists())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where Debian has them, whatever the user's path is.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    let mut places = std::env::var_os(variable).map(PathBuf::from).into_iter().chain(folders.map(|f| f.join(name)));
+    places.find(|path| path.is_file())
 }
 
 fn start(namespace: &Namespace, place: &Place, log: &str, program: &str, args: &[&str]) -> Result<Program> {
@@ -144,8 +149,11 @@ relay_mbit_per_prefix = 100_000
 ";
 
 /// Programs that `wg` speaks to: what they are called, their commands, and where else they may be.
-const WIREGUARDS: [(&str, &str, &str); 2] =
-    [("wireguard-go", "wireguard-go", "WIREGUARD_GO"), ("boringtun", "boringtun-cli", "BORINGTUN")];
+const WIREGUARDS: [(&str, &str, &str); 3] = [
+    ("wireguard-go", "wireguard-go", "WIREGUARD_GO"),
+    ("boringtun", "boringtun-cli", "BORINGTUN"),
+    ("gotatun", "gotatun", "GOTATUN"),
+];
 
 fn wireguard(place: &Place, binary: &std::path::Path) -> Result<Running> {
     let name = binary.file_name().context("a program")?.display().to_string();
@@ -298,4 +306,17 @@ fn n2n(place: &Place, binary: &std::path::Path) -> Result<Running> {
         programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
     }
     Ok(Running { programs, relay: None, target: "10.82.0.2".to_owned() })
+}
+
+fn vpncloud(place: &Place, binary: &std::path::Path) -> Result<Running> {
+    let mut programs = Vec::new();
+    for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
+        let (device, address) = (format!("bvpnc{n}"), format!("10.83.0.{}/24", n + 1));
+        let far = format!("{far}:3210");
+        let args =
+            ["-t", "tun", "-m", "router", "-d", &device, "--ip", &address, "-l", "3210", "-c", &far, "-p", "bench"];
+        let args = [&args[..], &["--no-port-forwarding"]].concat();
+        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
+    }
+    Ok(Running { programs, relay: None, target: "10.83.0.2".to_owned() })
 }
