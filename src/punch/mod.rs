@@ -225,12 +225,18 @@ impl Punch {
             let role = self.role(&self.paths[i]);
             let path = &mut self.paths[i];
             died |= path.handle_timeout(now, role) && used == Some(path.via);
-            let doubtful = path.take_relay_doubt(now);
+            let doubted = path.take_doubt(now).then_some(path.via);
             if path.take_keepalive(now, role) {
                 self.keepalives.push_back(path.via);
             }
-            if let Some(server) = doubtful {
-                self.emit(Event::RelayDoubtful { server });
+            match doubted {
+                Some(Via::Relay { server }) => self.emit(Event::RelayDoubtful { server }),
+                // A router that has forgotten this way may have forgotten those to the relays too, which are needed now.
+                Some(direct) if used == Some(direct) => {
+                    let servers: Vec<ServerId> = self.relays().filter_map(|path| path.via.server()).collect();
+                    servers.into_iter().for_each(|server| self.emit(Event::RelayDoubtful { server }));
+                }
+                Some(_) | None => {}
             }
         }
         self.doubt_all(now);

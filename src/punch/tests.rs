@@ -286,6 +286,28 @@ fn a_relay_that_falls_silent_gives_way_to_another_and_its_rendezvous_is_asked_on
 }
 
 #[test]
+fn when_a_direct_path_falls_silent_the_rendezvous_is_asked_once_before_the_path_is_dead() {
+    let there = "203.0.113.9:5000";
+    let (mut punch, mut budget, mut now) = moved(there);
+    punch.data_sent(now, direct(V4, there));
+    let (silent, mut asked, mut lost) = (now, Vec::new(), None);
+    for _ in 0..400 {
+        now += ms(10);
+        drop(drain(&mut punch, now, &mut budget));
+        punch.handle_timeout(now);
+        for event in std::iter::from_fn(|| punch.poll_event()) {
+            match event {
+                Event::RelayDoubtful { server } => asked.push((now - silent, server)),
+                Event::PathLost => lost = Some(now - silent),
+                _ => {}
+            }
+        }
+    }
+    assert!(matches!(asked.as_slice(), [(after, RELAY)] if *after <= ms(1_600)), "{asked:?}");
+    assert!(lost.is_some_and(|after| after > ms(2_500)), "{lost:?}");
+}
+
+#[test]
 fn the_only_relay_stays_in_use_and_is_asked_until_it_answers() {
     let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
     punch.relay_up(now, RELAY);

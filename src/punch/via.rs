@@ -36,6 +36,14 @@ impl Via {
         }
     }
 
+    /// The rendezvous in between; `None`: there is none.
+    pub const fn server(self) -> Option<ServerId> {
+        match self {
+            Self::Direct { .. } => None,
+            Self::Relay { server } => Some(server),
+        }
+    }
+
     /// Whether no server is in between.
     pub const fn is_direct(self) -> bool {
         matches!(self, Self::Direct { .. })
@@ -147,8 +155,8 @@ pub enum Event {
     /// The direct path died and no other is proven: data is relayed, if there is a relay, and the search has
     /// started again. Ask the rendezvous to introduce both sides anew.
     PathLost,
-    /// The relay that data goes through does not answer; data goes through another, if there is one. Ask its
-    /// rendezvous whether it is still there.
+    /// The relay that data goes through does not answer, and data goes through another, if there is one; or the direct
+    /// path does not, and data goes through relays too. Ask the rendezvous whether it is still there, and knows us.
     RelayDoubtful {
         /// The rendezvous.
         server: ServerId,

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::super::ladder::{DOUBT, FULL, Ladder};
 use super::{Ask, DOUBT_COUNTS, Path, Role, UNSURE};
-use crate::id::ServerId;
-use crate::punch::Via;
 use crate::sans::Instant;
 
 /// Data sent and nothing authenticated received for so long puts a path in doubt.
@@ -112,12 +110,11 @@ impl Path {
         }
     }
 
-    /// Whether a relay's doubt begins to count; says so once.
-    pub(in crate::punch) fn take_relay_doubt(&mut self, now: Instant) -> Option<ServerId> {
-        let Via::Relay { server } = self.via else { return None };
+    /// Whether its doubt begins to count; says so once.
+    pub(in crate::punch) fn take_doubt(&mut self, now: Instant) -> bool {
         let news = !self.doubt_told && self.is_doubtful(now);
         self.doubt_told |= news;
-        news.then_some(server)
+        news
     }
 
     fn die(&mut self) {
