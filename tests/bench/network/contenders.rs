@@ -308,15 +308,18 @@ fn n2n(place: &Place, binary: &std::path::Path) -> Result<Running> {
     Ok(Running { programs, relay: None, target: "10.82.0.2".to_owned() })
 }
 
+/// Its own `--ip` gives the interface a wrong address when it is built by a current compiler, and without a default
+/// route it does not start.
 fn vpncloud(place: &Place, binary: &std::path::Path) -> Result<Running> {
     let mut programs = Vec::new();
     for (n, (namespace, far)) in [(&place.a, B), (&place.b, A)].into_iter().enumerate() {
-        let (device, address) = (format!("bvpnc{n}"), format!("10.83.0.{}/24", n + 1));
-        let far = format!("{far}:3210");
-        let args =
-            ["-t", "tun", "-m", "router", "-d", &device, "--ip", &address, "-l", "3210", "-c", &far, "-p", "bench"];
-        let args = [&args[..], &["--no-port-forwarding"]].concat();
-        programs.push(start(namespace, place, &device, &binary.display().to_string(), &args)?);
+        namespace.ip(&format!("route replace default via {far}"))?;
+        let (device, address) = (format!("bvpnc{n}"), format!("10.83.0.{}", n + 1));
+        let (claim, far) = (format!("{address}/32"), format!("{far}:3210"));
+        let up = format!("ip addr add {address}/24 dev {device} && ip link set {device} up");
+        let args = ["-t", "tun", "-m", "router", "-d", &device, "-l", "3210", "-c", &far, "-p", "bench"];
+        let own = ["--ifup", &up, "--no-auto-claim", "--claim", &claim, "--no-port-forwarding"];
+        programs.push(start(namespace, place, &device, &binary.display().to_string(), &[&args[..], &own].concat())?);
     }
     Ok(Running { programs, relay: None, target: "10.83.0.2".to_owned() })
 }
