@@ -284,6 +284,16 @@ pub enum Action {
         /// Where they are.
         servers: Vec<SocketAddr>,
     },
+    /// Open more IPv4 sockets, each on a port of its own that nothing of this machine used lately, all with ids that no
+    /// other open socket has: each can carry everything that the first one carries.
+    OpenSockets {
+        /// To tell the answers apart.
+        attempt: u64,
+        /// How many; fewer will do where the system has no more.
+        count: usize,
+    },
+    /// Close these of them. Not answered.
+    CloseSockets(Vec<SocketId>),
 }
 
 /// A protocol by which routers map ports.
@@ -354,6 +364,13 @@ pub enum Done {
         attempt: u64,
         /// What was found.
         found: Traits,
+    },
+    /// Answer to [`Action::OpenSockets`].
+    SocketsOpened {
+        /// Its number.
+        attempt: u64,
+        /// Each with the port it is bound to, in the order in which they were opened.
+        sockets: Vec<(SocketId, u16)>,
     },
     /// Unasked: the router announced something, or the way to it may be another. What it gave may be gone.
     RouterChanged,
