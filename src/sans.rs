@@ -193,6 +193,16 @@ impl RateLimit {
         Self { period, tolerance: Duration::ZERO, due: Instant::ZERO }
     }
 
+    /// One event in every `period` on average, `burst` at once.
+    pub fn slow(period: Duration, burst: u32) -> Self {
+        Self { period, tolerance: period * burst.saturating_sub(1), due: Instant::ZERO }
+    }
+
+    /// Whether it may let its whole burst through again.
+    pub fn is_rested(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+
     /// Takes one event if it is within the rate.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.allow_n(now, 1)

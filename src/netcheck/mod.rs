@@ -452,7 +452,7 @@ impl Check {
             Some((i32::from(id), own.port(), outside.port()))
         };
         let ports: Vec<_> = sockets.filter_map(seen).collect();
-        infer::allocation(&ports).map_or_else(Finding::Unknown, Finding::Known)
+        Allocation::infer(SOCKETS, &ports).map_or_else(Finding::Unknown, Finding::Known)
     }
 
     fn hairpin(&self, mapping: &Finding<Bounds>) -> Finding<bool> {

@@ -29,6 +29,9 @@ pub(super) struct Known {
     /// The highest number of its announcements, probes and initiations that was taken: what is no higher is old.
     #[serde(default)]
     pub(super) newest: u64,
+    /// The way to it was found by a search over ports.
+    #[serde(default)]
+    pub(super) found_by_search: bool,
     /// Its signed announcement.
     #[serde(with = "hex")]
     pub(super) announcement: Vec<u8>,
@@ -70,6 +73,7 @@ impl Node {
         let known = |peer: &Peer| Known {
             seen_ms: if peer.is_live(now) { seen_now(peer.seen_ms, wall_ms) } else { peer.seen_ms },
             newest: peer.newest(),
+            found_by_search: peer.searched_ports.worked,
             announcement: peer.signed.bytes().to_vec(),
         };
         let peers = self.peers.values().filter(|peer| peer.met).map(known).collect();

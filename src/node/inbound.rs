@@ -58,6 +58,10 @@ impl Node {
             },
             Class::Rendezvous => self.handle_from_server(now, from, payload),
             Class::Keepalive => Inbound::Taken,
+            Class::Stun if self.is_stun_of_search(now, socket, from, payload) => {
+                self.search_ports(now);
+                Inbound::Taken
+            }
             // Nobody asked: gathering asks the rendezvous.
             Class::Stun => self.dropped_as("unexpected-stun"),
             _ => {
@@ -109,6 +113,7 @@ impl Node {
             Channel::Control => {
                 let inner = bytes[opened.body].to_vec();
                 self.handle_control(now, arrival, &id, &inner);
+                self.search_ports(now);
                 self.drain_peer(now, &id);
                 Inbound::Taken
             }
@@ -139,6 +144,9 @@ impl Node {
             Ok(Control::Stranger(bytes)) => self.told_of(now, id, bytes),
             Ok(Control::Goodbye) => self.peer_left(now, id),
             Ok(Control::AddressTaken { what, holder }) => self.told_taken(now, what, holder),
+            Ok(Control::Ports { next, asks }) => self.told_ports(now, id, next, asks),
+            Ok(Control::LookForMe { ports, open }) => self.told_to_look(now, id, ports, open),
+            Ok(Control::Looked) => self.told_looked(now, id),
             Err(_) => self.drops.count("malformed"),
         }
     }

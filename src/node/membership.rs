@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::naming::Naming;
 use super::peer::{Peer, SILENCE};
+use super::ports::Searched;
 use super::{FORGET_AFTER, Node};
 use crate::crypto::announcement::{self, AnnouncementError};
 use crate::crypto::probe::ProbeKeys;
@@ -78,6 +79,7 @@ impl Node {
             self.learn(now, signed);
             if let Some(peer) = self.peers.get_mut(&id) {
                 (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
+                peer.searched_ports.worked = known.found_by_search;
                 peer.remember(known.newest.max(peer.signed.seq));
                 self.grant_seniority(&id);
             }
@@ -197,6 +199,7 @@ impl Node {
         let unheard = peer.offline.is_some();
         self.forget_hearsay(id);
         if news || unheard {
+            self.introduced(id);
             self.appeared(now, id);
         }
         self.admit_candidates(now, id);
@@ -301,6 +304,7 @@ impl Node {
             taken_over: Default::default(),
             watch: None,
             arrives: None,
+            searched_ports: Searched::default(),
             note: Default::default(),
             signed,
         };

@@ -39,6 +39,7 @@ mod outbound;
 mod peer;
 mod peers;
 mod port_mapping;
+mod ports;
 mod reconfigure;
 mod report;
 mod servers;
@@ -75,6 +76,7 @@ use naming::Naming;
 use nat::NatWatch;
 use peer::Peer;
 use peers::Peers;
+use ports::PortSearch;
 use servers::Server;
 use warnings::Warnings;
 
@@ -197,6 +199,7 @@ pub struct Node {
     gather: Gather,
     lease: Lease,
     nat: NatWatch,
+    ports: PortSearch,
     budget: Budget,
     initiations: RateLimit,
     /// The same for those that come through relays: from others, and from those who were met first.
@@ -296,6 +299,7 @@ impl Node {
             gather,
             lease: Lease::new(now, config.port_mapping),
             nat: NatWatch::default(),
+            ports: PortSearch::default(),
             budget: Budget::default(),
             cookies,
             proven_initiations,
@@ -336,7 +340,7 @@ impl Node {
                 // One more (a bridge, say) moves nothing: should it be the way out, the servers see us elsewhere.
                 let hosts = self.gather.v4_hosts();
                 if before.is_empty() && !hosts.is_empty() || before.iter().any(|ip| !hosts.contains(ip)) {
-                    self.nat.moved(now, &mut self.shared.rng);
+                    self.nat_moved(now);
                 }
             }
             Done::Overlays(prefixes) => {
@@ -356,6 +360,7 @@ impl Node {
             }
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
             Done::NatChecked { attempt, found } => self.nat.checked(now, attempt, found),
+            Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
             Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);
@@ -439,7 +444,8 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let router = [self.lease.poll_timeout(), self.nat.poll_timeout()].into_iter().flatten();
+        let router =
+            [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten();
         own.into_iter().chain(announce).chain(reserve).chain(router).chain(peers).chain(servers.flatten()).min()
     }
 
@@ -503,6 +509,7 @@ impl Node {
             self.drain_peer(now, &id);
             drained += 1;
         }
+        self.search_ports(now);
         self.peers.settle();
     }
 

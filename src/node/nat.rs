@@ -92,6 +92,11 @@ impl NatWatch {
         self.due.map(|at| Wakeup::new(at, "NAT"))
     }
 
+    /// What is known.
+    pub(super) const fn found(&self) -> Traits {
+        self.found
+    }
+
     /// For `status`; the port mapping is told elsewhere.
     pub(super) fn report(&self) -> Nat {
         let Traits { translates, mapping, filtering, hairpin, allocation } = self.found;
@@ -123,6 +128,12 @@ fn is_complete(found: Traits) -> bool {
 }
 
 impl Node {
+    /// This machine, or its router, is elsewhere.
+    pub(super) fn nat_moved(&mut self, now: Instant) {
+        self.nat.moved(now, &mut self.shared.rng);
+        self.ports.moved();
+    }
+
     /// Has the NAT looked at, if that is due and somebody is there to ask.
     pub(super) fn look_at_nat(&mut self, now: Instant) {
         if !self.nat.take_due(now) {

@@ -123,6 +123,7 @@ impl Node {
         while let Some(probe) = self.peers.get_mut(id).and_then(|p| p.punch.poll_probe(now, &mut self.budget)) {
             self.send_probe(id, &probe);
         }
+        self.look_for_ports(now, id);
         while let Some(via) = self.peers.get_mut(id).and_then(|p| p.punch.poll_keepalive()) {
             self.send_plain(via, vec![kind::KEEPALIVE]);
         }
@@ -150,6 +151,7 @@ impl Node {
         self.grant_seniority(id);
         self.forget_hearsay(id);
         self.bind(now, id);
+        self.search_ports_as_before(now, id);
         self.tell_announcement(now, id);
         self.introduce_strangers(now, Some(id));
         self.flush_waiting(now, id);
@@ -170,7 +172,10 @@ impl Node {
 
     fn handle_path_event(&mut self, now: Instant, id: &PeerId, event: &punch::Event) {
         match event {
-            punch::Event::Chosen { via, .. } => {
+            punch::Event::Chosen { via, kind } => {
+                if via.is_direct() {
+                    self.way_is_found(now, id, *via, *kind);
+                }
                 if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
                     let heard = *peer.heard.get_or_insert(now);
                     let after = *peer.direct_after.get_or_insert(now - heard);
@@ -188,8 +193,12 @@ impl Node {
                     server.client.check(now);
                 }
             }
+            punch::Event::Stuck => self.punching_is_stuck(now, id),
             // The search goes on there by itself.
-            punch::Event::PeerReflexive { addr } => tracing::debug!(peer = ?id, %addr, "peer-reflexive"),
+            punch::Event::PeerReflexive { addr } => {
+                tracing::debug!(peer = ?id, %addr, "peer-reflexive");
+                self.is_peer_reflexive(now, id, *addr);
+            }
         }
     }
 
@@ -206,7 +215,7 @@ impl Node {
         }
     }
 
-    fn send_probe(&mut self, id: &PeerId, out: &punch::ProbeOut) {
+    pub(super) fn send_probe(&mut self, id: &PeerId, out: &punch::ProbeOut) {
         // Without a number there is no probe; the next one is asked for when the block is reserved.
         let Some(counter) = self.shared.numbers.take() else { return };
         let Some(peer) = self.peers.get(id) else { return };
@@ -274,11 +283,12 @@ impl Node {
                 (PathKind::Relay, addr, socket_for(addr), Some(server.config.text()))
             }
         };
+        let local = self.sockets.iter().find(|s| s.id == socket);
         Some(Path {
             kind,
             transport: "udp".to_owned(),
             family: if remote.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned(),
-            local: self.sockets.iter().find(|s| s.id == socket).map(|s| s.addr),
+            local: local.map(|s| s.addr).or_else(|| self.ports.local(socket)),
             remote,
             relay,
         })

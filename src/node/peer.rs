@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::matchmaking::Hearsay;
 use super::peers::Note;
+use super::ports::Searched;
 use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
@@ -16,6 +17,7 @@ use crate::id::{PeerId, ServerId};
 use crate::punch::{Punch, Via};
 use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
+use crate::symmetric::Look;
 
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
 pub(super) const PROBE_WINDOW: usize = 8_192;
@@ -100,6 +102,8 @@ pub(super) struct Peer {
     pub(super) watch: Option<Instant>,
     /// The way by which its packets come.
     pub(super) arrives: Option<Via>,
+    /// What searches over ports have to do with it.
+    pub(super) searched_ports: Searched,
     /// What the list of peers notes of it.
     pub(super) note: Note,
 }
@@ -109,7 +113,8 @@ impl Peer {
     pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
         let waiting = self.waiting.due().map(|at| Wakeup::new(at, "packets wait"));
         let watch = self.watch.map(|at| Wakeup::new(at, "traffic"));
-        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch].into_iter().flatten().min()
+        let look = self.searched_ports.look.as_ref().and_then(Look::poll_timeout);
+        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch, look].into_iter().flatten().min()
     }
 
     /// Its id.

@@ -149,7 +149,7 @@ impl Node {
             Event::Observed { socket, addr } => {
                 if self.gather.has_moved(id, socket, addr) {
                     self.lease.look(now);
-                    self.nat.moved(now, &mut self.shared.rng);
+                    self.nat_moved(now);
                 }
                 self.gather.observed(id, socket, addr);
                 self.candidates_may_have_changed(now);
@@ -189,6 +189,7 @@ impl Node {
             Event::Member { peer, observed, sealed } => self.member(now, id, &peer, observed, &sealed),
             Event::Left { peer } => self.unlisted(now, id, &peer),
             Event::Introduced { peer } => {
+                self.introduced(&peer);
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.punch.introduce(now);
                 }

@@ -7,6 +7,9 @@
 //! asks for itself counts too: an echo to an address that never answered may go to somebody who was named as its
 //! sender.
 //!
+//! A search over ports sends more, and only to an address that a rendezvous observed for its member: 3,000 *shots* in any
+//! ten minutes, whoever asks for them, and no more than 500 a second together with all else.
+//!
 //! No member can use up what the others need: each has a pace of its own, and a part of everything is left for
 //! those who were met long before ([`Standing`]).
 
@@ -33,6 +36,19 @@ const PEER_BURST: u32 = 240;
 const SLOT: Duration = Duration::from_secs(5);
 /// Slots that any 60 seconds can touch.
 const SLOTS: usize = 13;
+/// Shots of searches over ports to one IP address, at once: one search and a half…
+const SHOTS_BURST: u32 = 1_500;
+/// …and how long each of them counts: any ten minutes hold 3,000.
+const SHOT_COUNTS: Duration = Duration::from_millis(400);
+/// Shots a second and at once, of all searches; there is room for as many other probes.
+const SHOT_RATE: u32 = 400;
+const SHOT_BURST: u32 = 8;
+/// Shots and all else in any second.
+const IN_SECOND: u32 = 500;
+/// A second is counted in slots of this length.
+const TICK: Duration = Duration::from_millis(50);
+/// Slots that any second can touch.
+const TICKS: usize = 21;
 /// How long an answer keeps its address free: addresses change hands.
 const ANSWER_HOLDS: Duration = Duration::from_secs(600);
 /// Targets remembered at once. When all are in use a new one is refused: the limit holds, the search waits.
@@ -75,7 +91,7 @@ pub(super) enum Urgency {
 
 /// Whether a probe may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It may, and is counted.
     Granted,
     /// The node as a whole is at its limit: again in some milliseconds.
@@ -89,6 +105,8 @@ pub(super) enum Verdict {
 pub struct Budget {
     node: RateLimit,
     strangers: RateLimit,
+    shots: RateLimit,
+    second: Slots<TICKS>,
     targets: BTreeMap<IpAddr, Target>,
     swept: u64,
     refused: u64,
@@ -97,9 +115,16 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct Target {
     answered: Option<Instant>,
-    /// Number of the newest slot; `sent[n % SLOTS]` counts slot n.
-    slot: u64,
-    sent: [u8; SLOTS],
+    sent: Slots<SLOTS>,
+    shots: Option<RateLimit>,
+}
+
+/// What was counted lately, in slots; `sent[n % N]` counts slot n.
+#[derive(Debug)]
+struct Slots<const N: usize> {
+    /// Number of the newest.
+    newest: u64,
+    sent: [u16; N],
 }
 
 impl Default for Budget {
@@ -114,6 +139,8 @@ impl Budget {
         Self {
             node: RateLimit::new(NODE_RATE, NODE_BURST),
             strangers: RateLimit::new(STRANGERS_RATE, STRANGERS_RATE),
+            shots: RateLimit::new(SHOT_RATE, SHOT_BURST),
+            second: Slots::default(),
             targets: BTreeMap::new(),
             swept: 0,
             refused: 0,
@@ -130,6 +157,21 @@ impl Budget {
         let verdict = self.decide(now, ip, urgency, payer);
         self.refused += u64::from(verdict != Verdict::Granted);
         verdict
+    }
+
+    /// Asks to send one shot of a search over ports to `ip`, an address that a rendezvous observed for its member.
+    pub fn take_shot(&mut self, now: Instant, ip: IpAddr) -> Verdict {
+        let limit = || RateLimit::slow(SHOT_COUNTS, SHOTS_BURST);
+        let Some(target) = self.target(now, ip, Standing::Known) else { return Verdict::TargetFull };
+        if !target.shots.get_or_insert_with(limit).would_allow(now) {
+            return Verdict::TargetFull;
+        }
+        if self.second.count(tick(now)) >= IN_SECOND || !self.shots.allow(now) {
+            return Verdict::NodeFull;
+        }
+        self.second.add(tick(now));
+        self.targets.get_mut(&ip).and_then(|target| target.shots.as_mut()).map(|shots| shots.allow(now));
+        Verdict::Granted
     }
 
     /// `ip` echoed a fresh nonce of ours.
@@ -152,9 +194,11 @@ impl Budget {
             return Verdict::TargetFull;
         }
         let is_stranger = payer.standing == Standing::Stranger;
-        if is_stranger && !self.strangers.would_allow(now) || !self.node.allow(now) {
+        let is_full = self.second.count(tick(now)) >= IN_SECOND || is_stranger && !self.strangers.would_allow(now);
+        if is_full || !self.node.allow(now) {
             return Verdict::NodeFull;
         }
+        self.second.add(tick(now));
         payer.pace.allow(now);
         if is_stranger {
             self.strangers.allow(now);
@@ -184,7 +228,7 @@ impl Budget {
     fn make_room(&mut self, now: Instant, most: usize) {
         if self.targets.len() >= most && self.swept != slot(now) {
             self.swept = slot(now);
-            self.targets.retain(|_, target| target.is_free(now) || target.count(now) > 0);
+            self.targets.retain(|_, target| !target.is_forgettable(now));
         }
     }
 }
@@ -196,32 +240,63 @@ impl Target {
 
     /// Probes in the last 60 to 65 seconds.
     fn count(&mut self, now: Instant) -> u32 {
+        self.sent.count(slot(now))
+    }
+
+    fn add(&mut self, now: Instant) {
+        self.sent.add(slot(now));
+    }
+
+    fn is_forgettable(&mut self, now: Instant) -> bool {
+        let has_shot = self.shots.is_some_and(|shots| !shots.is_rested(now));
+        !self.is_free(now) && self.count(now) == 0 && !has_shot
+    }
+}
+
+impl<const N: usize> Slots<N> {
+    /// In the slot of now and those before it.
+    fn count(&mut self, now: u64) -> u32 {
         self.turn(now);
         self.sent.iter().map(|n| u32::from(*n)).sum()
     }
 
-    fn add(&mut self, now: Instant) {
+    fn add(&mut self, now: u64) {
         self.turn(now);
-        let i = index(self.slot);
-        self.sent[i] = self.sent[i].saturating_add(1);
+        let sent = &mut self.sent[Self::place(self.newest)];
+        *sent = sent.saturating_add(1);
     }
 
     /// Empties the slots that came round.
-    fn turn(&mut self, now: Instant) {
-        let current = slot(now).max(self.slot);
-        for n in (self.slot + 1..=current).rev().take(SLOTS) {
-            self.sent[index(n)] = 0;
+    fn turn(&mut self, now: u64) {
+        let now = now.max(self.newest);
+        for n in (self.newest + 1..=now).rev().take(N) {
+            self.sent[Self::place(n)] = 0;
         }
-        self.slot = current;
+        self.newest = now;
+    }
+
+    fn place(slot: u64) -> usize {
+        usize::try_from(slot % N as u64).expect("below N")
+    }
+}
+
+impl<const N: usize> Default for Slots<N> {
+    fn default() -> Self {
+        Self { newest: 0, sent: [0; N] }
     }
 }
 
 fn slot(now: Instant) -> u64 {
-    now.as_nanos() / u64::try_from(SLOT.as_nanos()).expect("five seconds in nanoseconds fit 64 bits")
+    number(now, SLOT)
 }
 
-fn index(slot: u64) -> usize {
-    usize::try_from(slot % SLOTS as u64).expect("below 13")
+fn tick(now: Instant) -> u64 {
+    number(now, TICK)
+}
+
+/// Of the slot that `now` is in.
+fn number(now: Instant, slot: Duration) -> u64 {
+    now.as_nanos() / u64::try_from(slot.as_nanos()).expect("seconds in nanoseconds fit 64 bits")
 }
 
 #[cfg(test)]
@@ -357,5 +432,44 @@ mod tests {
         let sent =
             (0..100).filter(|_| budget.take(at(0), VICTIM, Urgency::Echo, &mut anybody()) == Verdict::Granted).count();
         assert_eq!(sent, 60);
+    }
+
+    fn shots(budget: &mut Budget, ip: IpAddr, times: impl Iterator<Item = u64>) -> Vec<u64> {
+        times.filter(|ms| budget.take_shot(at(*ms), ip) == Verdict::Granted).collect()
+    }
+
+    #[test]
+    fn a_target_gets_one_search_and_a_half_at_once_and_two_more_in_ten_minutes() {
+        let mut budget = Budget::new();
+        let granted = shots(&mut budget, VICTIM, (0..1_200_000).step_by(2));
+        for first in granted.iter().step_by(50) {
+            let lately = granted.iter().filter(|ms| (*first..first + 600_000).contains(ms)).count();
+            assert!(lately <= 3_000, "{lately} from {first} ms");
+        }
+        let at_once = granted.iter().filter(|ms| **ms < 4_000).count();
+        assert!((1_490..=1_515).contains(&at_once), "{at_once}");
+        assert!((4_400..=4_510).contains(&granted.len()), "in twenty minutes: {}", granted.len());
+    }
+
+    #[test]
+    fn shots_are_paced_and_with_all_else_stay_below_five_hundred_a_second() {
+        let mut budget = Budget::new();
+        let other = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+        let mut sent = Vec::new();
+        for ms in 0..3_000 {
+            let others = (0..2).filter(|n| {
+                let ip = IpAddr::V4(Ipv4Addr::from(ms * 2 + n));
+                budget.take(at(ms.into()), ip, Urgency::Search, &mut anybody()) == Verdict::Granted
+            });
+            sent.extend(vec![ms; others.count()]);
+            sent.extend(shots(&mut budget, other, [ms.into()].into_iter()).iter().map(|_| ms));
+        }
+        for first in &sent {
+            let second = sent.iter().filter(|ms| (*first..first + 1_000).contains(ms)).count();
+            assert!(second <= 500, "{second}");
+        }
+        let mut budget = Budget::new();
+        let alone = shots(&mut budget, other, 0..1_000).len();
+        assert!((400..=410).contains(&alone), "{alone}");
     }
 }

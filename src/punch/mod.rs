@@ -39,10 +39,10 @@ mod window;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-pub use budget::{Budget, PER_TARGET, Standing};
-use budget::{Payer, Urgency, Verdict};
+pub use budget::{Budget, PER_TARGET, Standing, Verdict};
+use budget::{Payer, Urgency};
 use path::{Ask, Path};
 use search::{Search, Step};
 pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
@@ -200,6 +200,13 @@ impl Punch {
         }
     }
 
+    /// That somebody is at this address was guessed.
+    pub fn was_predicted(&mut self, now: Instant, remote: SocketAddr) {
+        let there = |path: &&mut Path| !path.announced && path.via.remote() == Some(remote);
+        self.paths.iter_mut().filter(there).for_each(|path| path.kind = PathKind::Predicted);
+        self.refresh(now);
+    }
+
     /// Authenticated traffic of the session came this way.
     pub fn received(&mut self, now: Instant, via: Via) {
         if let Some(path) = self.path_mut(via) {
@@ -240,6 +247,10 @@ impl Punch {
             }
         }
         self.doubt_all(now);
+        let comes = |path: &Path| path.via.is_direct() && (path.is_proven() || path.was_heard(now));
+        if self.search.take_stuck(now) && !self.paths.iter().any(comes) {
+            self.emit(Event::Stuck);
+        }
         if died && !self.has_direct() {
             self.emit(Event::PathLost);
             let step = self.search.on_lost(now, self.has_relay());
@@ -290,6 +301,12 @@ impl Punch {
     }
 
     // ---- what it can tell ----
+
+    /// Whether a way that leads somewhere, or may, begins at this socket.
+    pub fn uses(&self, now: Instant, socket: SocketId) -> bool {
+        let is_there = |via| matches!(via, Via::Direct { socket: own, .. } if own == socket);
+        self.paths.iter().any(|path| is_there(path.via) && !path.is_spent(now))
+    }
 
     /// The path in use over the last 60 seconds.
     pub fn stats(&self, now: Instant) -> Option<PathStats> {

@@ -55,7 +55,10 @@ impl Punch {
             let Some(oldest) = oldest else { return };
             self.paths.remove(oldest);
         }
-        self.paths.push(Path::new(via, PathKind::PeerReflexive, false));
+        // On another socket than those for which it was announced it is no less what it was announced as.
+        let announced = self.candidates.iter().find(|candidate| candidate.addr == addr);
+        let kind = announced.map_or(PathKind::PeerReflexive, |candidate| candidate.kind.into());
+        self.paths.push(Path::new(via, kind, false));
         self.now = self.now.max(now);
         self.emit(Event::PeerReflexive { addr });
     }

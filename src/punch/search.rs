@@ -29,6 +29,8 @@ const FIRST_GAP: Duration = Duration::from_secs(10);
 const ROUND_GAPS: [u64; 5] = [5, 10, 35, 100, 300];
 /// …and the pairs of one node out of step: their gaps are longer by up to this share, per cent.
 const STRETCH: u32 = 25;
+/// Both sides have probed for so long: where ordinary punching leads anywhere, something has come by now.
+const STUCK: Duration = Duration::from_millis(350);
 /// Answers to the other's primed in one round.
 const MAX_ANSWERS: u32 = 3;
 /// The peer's primed holds for so long: then NATs may have closed again.
@@ -69,6 +71,8 @@ pub(super) struct Search {
     answers: u32,
     peer_primed: Option<Instant>,
     long: Option<Instant>,
+    /// When this round is stuck, unless something comes.
+    stuck: Option<Instant>,
     /// How much longer than written the gaps are, per cent.
     stretch: u32,
 }
@@ -94,6 +98,7 @@ impl Search {
             answers: 0,
             peer_primed: None,
             long: None,
+            stuck: None,
             stretch,
         }
     }
@@ -194,6 +199,11 @@ impl Search {
         }
     }
 
+    /// Whether this round has just turned out to be stuck, if nothing came; says so once.
+    pub(super) fn take_stuck(&mut self, now: Instant) -> bool {
+        self.stuck.take_if(|at| *at <= now).is_some()
+    }
+
     /// Whether primed is to be said now; then it counts as said.
     pub(super) fn take_primed(&mut self, now: Instant) -> bool {
         let due = self.say.due().is_some_and(|at| at <= now);
@@ -212,7 +222,7 @@ impl Search {
         let say = self.say.due().filter(|_| relay);
         // A round that waits ends before the next one begins.
         let next = self.next_round.filter(|_| until.is_none());
-        [(until, "search"), (say, "say primed"), (next, "search again")]
+        [(until, "search"), (say, "say primed"), (next, "search again"), (self.stuck, "search stuck")]
             .into_iter()
             .filter_map(|(at, why)| at.map(|at| (at, why)))
     }
@@ -238,6 +248,7 @@ impl Search {
     /// The wait is over.
     fn probe(&mut self, now: Instant) -> Rungs {
         self.phase = Phase::Probing;
+        self.stuck = Some(now + STUCK);
         // Woken late (suspend): this round comes before the next one.
         self.next_round = self.next_round.map(|at| at.max(now + ROUND));
         // What was never said is still said once; what the other side missed it asks for again.

@@ -161,6 +161,8 @@ pub enum Event {
         /// The rendezvous.
         server: ServerId,
     },
+    /// Both sides have probed each other's candidates, and nothing came.
+    Stuck,
     /// The peer's probes come from an address that nobody announced.
     PeerReflexive {
         /// The address.

@@ -187,7 +187,9 @@ impl Lan {
                         | Action::SetOverlayV4(_)
                         | Action::MapPort { .. }
                         | Action::UnmapPort
-                        | Action::CheckNat { .. } => {}
+                        | Action::CheckNat { .. }
+                        | Action::OpenSockets { .. }
+                        | Action::CloseSockets(_) => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {

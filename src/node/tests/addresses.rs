@@ -105,7 +105,7 @@ fn two_that_kept_one_address(devices: [u8; 2], choice: AddressChoice, addr: Ipv4
     let mine = |id: PeerId| Stored { key: addr, claim: Claim { strength: Strength::Auto, peer: id }, seen_ms: WALL_MS };
     for (i, setup) in setups.iter().enumerate() {
         let other = setups[1 - i].signed();
-        let known = cache::Known { seen_ms: WALL_MS, newest: 0, announcement: other };
+        let known = cache::Known { seen_ms: WALL_MS, newest: 0, found_by_search: false, announcement: other };
         let id = lan.node(i).my_id();
         let cache = cache::Cache { addresses: vec![mine(id)], names: Vec::new(), peers: vec![known] };
         let cache = serde_json::to_vec(&cache).expect("plain data");

@@ -83,7 +83,12 @@ impl Setup {
     }
 
     fn node_at(&self, met: &[Vec<u8>], rendezvous: Vec<RendezvousConfig>) -> Node {
-        let known = |bytes: &Vec<u8>| cache::Known { seen_ms: WALL_MS, newest: 0, announcement: bytes.clone() };
+        let known = |bytes: &Vec<u8>| cache::Known {
+            seen_ms: WALL_MS,
+            newest: 0,
+            found_by_search: false,
+            announcement: bytes.clone(),
+        };
         let cache = cache::Cache { peers: met.iter().map(known).collect(), ..Default::default() };
         let cache = serde_json::to_vec(&cache).expect("plain data");
         self.node_of((T0, WALL_MS), cache, 0, rendezvous)
@@ -210,7 +215,7 @@ impl Lan {
                             node.handle_done(now, Done::PortMapped { attempt, result: self.router.clone() });
                         }
                         Action::UnmapPort => self.unmapped += 1,
-                        Action::CheckNat { .. } => {}
+                        Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
                         Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
                     }
                 }

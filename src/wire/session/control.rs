@@ -1,6 +1,7 @@
 //! Messages between two nodes, on the control channel.
 
 use super::{put_announcement, take_announcement};
+use crate::nat::{NextPorts, PORTS};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// A message on the control channel: the sealed inner kind and body.
@@ -26,6 +27,22 @@ pub enum Control<'a> {
     /// The signed announcement of a member that shares no rendezvous with the receiver, who was told of the receiver just
     /// now.
     Stranger(&'a [u8]),
+    /// At which ports whoever the sender has not written to will see it.
+    Ports {
+        /// That.
+        next: NextPorts,
+        /// The receiver is to say the same of itself.
+        asks: bool,
+    },
+    /// The sender's NAT lets the receiver in at some ports: the receiver is to find one of them.
+    LookForMe {
+        /// Where they are.
+        ports: NextPorts,
+        /// How many there are.
+        open: u16,
+    },
+    /// The receiver's ports were looked for, and none was found.
+    Looked,
 }
 
 /// What an [`Control::AddressTaken`] is about.
@@ -61,6 +78,9 @@ impl<'a> Control<'a> {
                 put_announcement(w.u8(6), signed);
                 &mut w
             }
+            Self::Ports { next, asks } => put_ports(w.u8(7), next).u8(asks.into()),
+            Self::LookForMe { ports, open } => put_ports(w.u8(8), ports).u16(open),
+            Self::Looked => w.u8(9),
         };
         w.finish()
     }
@@ -83,9 +103,30 @@ impl<'a> Control<'a> {
                 Self::AddressTaken { what, holder: take_announcement(&mut r)? }
             }
             6 => Self::Stranger(take_announcement(&mut r)?),
+            7 => Self::Ports { next: take_ports(&mut r)?, asks: r.u8()? != 0 },
+            8 => Self::LookForMe { ports: take_ports(&mut r)?, open: r.u16()? },
+            9 => Self::Looked,
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
+}
+
+/// A kind and two numbers.
+fn put_ports(w: &mut Writer, ports: NextPorts) -> &mut Writer {
+    match ports {
+        NextPorts::Same => w.u8(0).u32(0),
+        NextPorts::Counted { first, step } => w.u8(1).u16(first).u16(step.cast_unsigned()),
+        NextPorts::Within { first, last } => w.u8(2).u16(first).u16(last),
+    }
+}
+
+fn take_ports(r: &mut Reader<'_>) -> Result<NextPorts, Malformed> {
+    Ok(match (r.u8()?, r.u16()?, r.u16()?) {
+        (0, _, _) => NextPorts::Same,
+        (1, first, step) if PORTS.contains(&first) => NextPorts::Counted { first, step: step.cast_signed() },
+        (2, first, last) if PORTS.contains(&first) && first <= last => NextPorts::Within { first, last },
+        _ => return Err(Malformed::Bad("ports")),
+    })
 }
 
 #[cfg(test)]
@@ -94,7 +135,9 @@ mod tests {
 
     #[test]
     fn control_messages_hold_in_both_directions() {
-        let vectors: [(Control<'_>, &[u8]); 8] = [
+        let (counted, within) =
+            (NextPorts::Counted { first: 0x0506, step: -2 }, NextPorts::Within { first: 0x0506, last: 0x0708 });
+        let vectors: [(Control<'_>, &[u8]); 12] = [
             (Control::Nothing, &[0]),
             (Control::Ping(0x0102), &[1, 0, 0, 0, 0, 0, 0, 1, 2]),
             (Control::Pong(0x0102), &[2, 0, 0, 0, 0, 0, 0, 1, 2]),
@@ -103,6 +146,10 @@ mod tests {
             (Control::AddressTaken { what: Taken::V4, holder: b"ab" }, &[5, 1, 0, 2, b'a', b'b']),
             (Control::AddressTaken { what: Taken::Name, holder: b"" }, &[5, 2, 0, 0]),
             (Control::Stranger(b"ab"), &[6, 0, 2, b'a', b'b']),
+            (Control::Ports { next: NextPorts::Same, asks: true }, &[7, 0, 0, 0, 0, 0, 1]),
+            (Control::Ports { next: within, asks: false }, &[7, 2, 5, 6, 7, 8, 0]),
+            (Control::LookForMe { ports: counted, open: 0x0102 }, &[8, 1, 5, 6, 0xff, 0xfe, 1, 2]),
+            (Control::Looked, &[9]),
         ];
         for (message, bytes) in vectors {
             assert_eq!(message.encode(), bytes);
@@ -110,7 +157,11 @@ mod tests {
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[7]), Err(Malformed::UnknownKind(7)));
+        assert_eq!(Control::decode(&[10]), Err(Malformed::UnknownKind(10)));
+        for odd in [[2, 7, 8, 5, 6], [1, 3, 255, 0, 1], [2, 3, 255, 5, 6], [3, 5, 6, 7, 8]] {
+            let message = [&[7][..], &odd, &[0]].concat();
+            assert_eq!(Control::decode(&message), Err(Malformed::Bad("ports")), "{odd:?}");
+        }
         assert_eq!(Control::decode(&[5, 3, 0, 0]), Err(Malformed::Bad("what is taken")));
     }
 }

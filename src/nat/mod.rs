@@ -1,6 +1,10 @@
 //! L0: what NATs do, in the words of RFC 4787.
 
+mod allocation;
+
 use std::fmt;
+
+pub use allocation::{Allocation, NextPorts, PORTS};
 
 /// What a NAT's mapping or filtering depends on (RFC 4787 §4.1, §5): the stricter, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,38 +60,6 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// Which port new mappings get outside (RFC 4787 §4.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allocation {
-    /// That of the socket.
-    Preserved,
-    /// Each so many above the one before.
-    Sequential {
-        /// How many; below, if negative.
-        step: i32,
-    },
-    /// Any within a block.
-    Block {
-        /// The lowest that was seen.
-        first: u16,
-        /// The highest that was seen.
-        last: u16,
-    },
-    /// Any.
-    Random,
-}
-
-impl fmt::Display for Allocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Preserved => f.write_str("preserved"),
-            Self::Sequential { step } => write!(f, "sequential, step {step}"),
-            Self::Block { first, last } => write!(f, "within a block, {first}-{last}"),
-            Self::Random => f.write_str("random"),
-        }
-    }
-}
-
 /// What is known of a NAT, and certain; `None`: it is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
@@ -113,7 +85,5 @@ mod tests {
         assert_eq!(Bounds::exactly(strict).to_string(), "address-and-port-dependent");
         assert_eq!(Bounds { most: Behaviour::AddressDependent, ..Bounds::ANY }.exact(), None);
         assert_eq!(Bounds::ANY.to_string(), "endpoint-independent or address-and-port-dependent");
-        assert_eq!(Allocation::Sequential { step: -2 }.to_string(), "sequential, step -2");
-        assert_eq!(Allocation::Block { first: 1024, last: 2047 }.to_string(), "within a block, 1024-2047");
     }
 }

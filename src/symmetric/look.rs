@@ -1,0 +1,81 @@
+//! The side whose port is the same for all: it looks for the other's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Shot, aim};
+use crate::id::SocketId;
+use crate::nat::NextPorts;
+use crate::sans::{Instant, Rng, Wakeup};
+
+/// A shot that the budget had no room for waits so long.
+pub(super) const HOLD: Duration = Duration::from_millis(20);
+/// That all was tried is said at the end, and again, for words get lost.
+const SAID: [Duration; 3] = [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(450)];
+
+/// A search for one of the ports that a peer has open to us.
+#[derive(Debug)]
+pub struct Look {
+    socket: SocketId,
+    ip: IpAddr,
+    ports: Vec<u16>,
+    sent: usize,
+    held: Instant,
+    ended: Option<Instant>,
+    said: usize,
+}
+
+impl Look {
+    /// From `socket`, at `ip`, where `open` ports of these let us in.
+    pub fn new(socket: SocketId, ip: IpAddr, ports: NextPorts, open: u16, rng: &mut Rng) -> Self {
+        let ports = aim::look(ports, open, rng);
+        Self { socket, ip, ports, sent: 0, held: Instant::ZERO, ended: None, said: 0 }
+    }
+
+    /// The shot that is due. Tell what became of it: [`Look::sent`], [`Look::hold`] or [`Look::end`].
+    pub fn due(&self, now: Instant) -> Option<Shot> {
+        let port = self.ports.get(self.sent).filter(|_| self.held <= now)?;
+        Some(Shot { socket: self.socket, to: SocketAddr::new(self.ip, *port), primes: false })
+    }
+
+    /// It left.
+    pub fn sent(&mut self, now: Instant) {
+        self.sent += 1;
+        if self.sent == self.ports.len() {
+            self.end(now);
+        }
+    }
+
+    /// It waits a moment.
+    pub fn hold(&mut self, now: Instant) {
+        self.held = now + HOLD;
+    }
+
+    /// No more is sent.
+    pub fn end(&mut self, now: Instant) {
+        self.ports.truncate(self.sent);
+        self.ended.get_or_insert(now);
+    }
+
+    /// Whether the peer is to be told now that all was tried; then it counts as told.
+    pub fn take_word(&mut self, now: Instant) -> bool {
+        let due = self.word_due().is_some_and(|at| at <= now);
+        self.said += usize::from(due);
+        due
+    }
+
+    /// Whether `addr` is one of those that were tried.
+    pub fn has_tried(&self, addr: SocketAddr) -> bool {
+        addr.ip() == self.ip && self.ports[..self.sent].contains(&addr.port())
+    }
+
+    /// When it has something to do.
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        let shot = (self.sent < self.ports.len()).then_some(self.held);
+        shot.or_else(|| self.word_due()).map(|at| Wakeup::new(at, "look for ports"))
+    }
+
+    fn word_due(&self) -> Option<Instant> {
+        Some(self.ended? + *SAID.get(self.said)?)
+    }
+}
