@@ -3,10 +3,11 @@
 #[path = "common/nat.rs"]
 mod nat;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use nat::{Allocation, Behaviour, Nat, NatConfig};
+use nat::{Nat, NatConfig};
 use proptest::prelude::*;
 use punchlan::sans::{Instant, Seed};
 
@@ -26,8 +27,7 @@ fn an_endpoint_independent_mapping_is_reused_for_every_remote() {
 
 #[test]
 fn a_dependent_mapping_is_reused_for_as_much_of_the_remote_as_it_depends_on() {
-    let config = NatConfig { mapping: Behaviour::AddressDependent, ..NatConfig::symmetric() };
-    let mut nat = nat(config);
+    let mut nat = nat(NatConfig::address_dependent());
     let first = nat.outbound(T0, inside(2, 5000), remote(1, 1)).unwrap();
     assert_eq!(nat.outbound(T0, inside(2, 5000), remote(1, 2)), Some(first));
     assert_ne!(nat.outbound(T0, inside(2, 5000), remote(2, 1)), Some(first));
@@ -53,6 +53,9 @@ fn each_filter_admits_whom_its_kind_admits_and_nobody_else() {
         (NatConfig::address_restricted(), true, false),
         (NatConfig::port_restricted(), false, false),
         (NatConfig::symmetric(), false, false),
+        (NatConfig::symmetric_sequential(), false, false),
+        (NatConfig::symmetric_block(), false, false),
+        (NatConfig::address_dependent(), false, false),
         (NatConfig::linux_masquerade(), false, false),
     ] {
         let mut nat = nat(config);
@@ -75,11 +78,68 @@ fn two_inside_sockets_never_share_an_external_port_of_a_cone() {
 }
 
 #[test]
-fn sequential_ports_follow_each_other() {
-    let mut nat = nat(NatConfig { allocation: Allocation::Sequential, ..NatConfig::symmetric() });
+fn sequential_ports_follow_each_other_whoever_opens_them() {
+    let mut nat = nat(NatConfig::symmetric_sequential());
     let first = nat.outbound(T0, inside(2, 5000), remote(1, 1)).unwrap().port();
     let second = nat.outbound(T0, inside(2, 5000), remote(1, 2)).unwrap().port();
+    let third = nat.outbound(T0, inside(3, 7000), remote(9, 9)).unwrap().port();
     assert_eq!(second, first.checked_add(1).unwrap_or(1024));
+    assert_eq!(third, second.checked_add(1).unwrap_or(1024));
+}
+
+#[test]
+fn sequential_ports_begin_again_after_the_last() {
+    let mut nat = nat(NatConfig::symmetric_sequential());
+    let mut now = T0;
+    let mut port = || {
+        // Everything before is forgotten.
+        now += LIFETIME;
+        nat.outbound(now, inside(2, 5000), remote(1, 1)).unwrap().port()
+    };
+    assert!((0..70_000).any(|_| port() == u16::MAX));
+    assert_eq!([port(), port()], [1024, 1025]);
+}
+
+#[test]
+fn a_block_gives_each_of_its_ports_once_and_then_no_more() {
+    let mut nat = nat(NatConfig::symmetric_block());
+    let given: Vec<u16> =
+        (1..=1024).map(|port| nat.outbound(T0, inside(2, 5000), remote(1, port)).unwrap().port()).collect();
+    let in_order: BTreeSet<u16> = given.iter().copied().collect();
+    assert!(in_order.iter().copied().eq(20_480..21_504));
+    assert!(!given.is_sorted(), "they cannot be guessed in order");
+    assert_eq!(nat.outbound(T0, inside(2, 5000), remote(1, 1025)), None, "the customer has no more");
+    assert!(nat.outbound(T0 + LIFETIME, inside(2, 5000), remote(1, 1025)).is_some(), "in time it has again");
+}
+
+/// As many as a search through ports makes.
+#[test]
+fn a_thousand_mappings_are_kept_apart_and_end_one_by_one() {
+    let kinds = [
+        NatConfig::port_restricted(),
+        NatConfig::symmetric(),
+        NatConfig::symmetric_sequential(),
+        NatConfig::symmetric_block(),
+        NatConfig::address_dependent(),
+        NatConfig::linux_masquerade(),
+    ];
+    for config in kinds {
+        let mut nat = nat(config);
+        let at = |n: u16| T0 + Duration::from_millis(n.into());
+        let flows = |n: u16| (inside(2, 5000 + n % 256), remote(1, 1 + n));
+        let external: Vec<_> = (0..1000).map(|n| nat.outbound(at(n), flows(n).0, flows(n).1).unwrap()).collect();
+        let reached = |nat: &mut Nat, now, n: u16| nat.inbound(now, external[usize::from(n)], flows(n).1);
+        for n in 0..1000 {
+            assert_eq!(reached(&mut nat, at(1000), n), Some(flows(n).0), "{n}: {config:?}");
+        }
+        // None of them was written through since it was answered.
+        let lifetime = config.lifetime.min(config.lifetime_unanswered);
+        for n in 0..1000 {
+            let end = at(n) + lifetime;
+            assert!(reached(&mut nat, end - Duration::from_nanos(1), n).is_some(), "{n}: {config:?}");
+            assert_eq!(reached(&mut nat, end, n), None, "{n}: {config:?}");
+        }
+    }
 }
 
 #[test]
@@ -210,17 +270,18 @@ proptest! {
     /// address that it saw, reaches the socket that wrote, and only that one.
     #[test]
     fn an_answer_always_finds_the_socket_that_asked(
-        kind in 0..6_usize,
+        kind in 0..8_usize,
         hosts in proptest::collection::vec((2..5_u8, 5000..5004_u16, 1..4_u8, 1..4_u16, 0..100_u64), 1..60),
     ) {
-        let sequential = NatConfig { allocation: Allocation::Sequential, ..NatConfig::symmetric() };
         let mut nat = nat([
             NatConfig::full_cone(),
             NatConfig::address_restricted(),
             NatConfig::port_restricted(),
-            NatConfig::symmetric(),
             NatConfig::linux_masquerade(),
-            sequential,
+            NatConfig::symmetric(),
+            NatConfig::symmetric_sequential(),
+            NatConfig::symmetric_block(),
+            NatConfig::address_dependent(),
         ][kind]);
         let mut now = T0;
         for (host, port, remote_host, remote_port, seconds) in hosts {

@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use punchlan::sans::{Instant, Rng, Seed};
@@ -98,6 +99,21 @@ impl NatConfig {
         }
     }
 
+    /// APDM + APDF with one port after the other: whoever has just seen one knows where about the next ones are.
+    pub const fn symmetric_sequential() -> Self {
+        Self { allocation: Allocation::Sequential, ..Self::symmetric() }
+    }
+
+    /// APDM + APDF with random ports of one block, as where a provider shares an address among its customers.
+    pub const fn symmetric_block() -> Self {
+        Self { allocation: Allocation::Block { first: 20_480, size: 1_024 }, ..Self::symmetric() }
+    }
+
+    /// ADM + APDF with random ports: as a symmetric one, only that all ports of one remote address see the same port.
+    pub const fn address_dependent() -> Self {
+        Self { mapping: Behaviour::AddressDependent, ..Self::symmetric() }
+    }
+
     /// Linux masquerade that accepts input: the port is preserved flow by flow, unless the peer's probe came
     /// first.
     pub const fn linux_masquerade() -> Self {
@@ -138,8 +154,12 @@ pub struct Nat {
     next_port: u16,
     made: u64,
     mappings: BTreeMap<Key, Mapping>,
+    /// The same by their external ends: {external, remote} and the internal socket.
+    ends: BTreeMap<SocketAddr, BTreeMap<Scope, SocketAddr>>,
     /// Unsolicited packets that are remembered, {port, remote}, and until when.
     foreign: BTreeMap<(u16, SocketAddr), Instant>,
+    /// Nothing of all this ends before, so that not every packet costs a look at every mapping.
+    calm_until: Instant,
 }
 
 /// Which packets share a mapping: those of one internal socket, and as much of the remote as the mapping
@@ -178,25 +198,17 @@ impl Behaviour {
     }
 }
 
-impl Scope {
-    fn covers(self, remote: SocketAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Address(ip) => ip == remote.ip(),
-            Self::Endpoint(endpoint) => endpoint == remote,
-        }
-    }
-}
-
 /// External ports are taken from here on; lower ones are preserved only.
 const FIRST_PORT: u16 = 1024;
+const PORTS: RangeInclusive<u16> = FIRST_PORT..=u16::MAX;
 
 impl Nat {
     /// A NAT with this external address (of no meaning for a firewall). The seed decides its random ports.
     pub fn new(config: NatConfig, external: IpAddr, seed: &Seed) -> Self {
         let mut rng = seed.rng();
-        let next_port = random_port(&mut rng);
-        Self { config, external, rng, next_port, made: 0, mappings: BTreeMap::new(), foreign: BTreeMap::new() }
+        let next_port = random_port(&mut rng, &PORTS);
+        let (mappings, ends, foreign) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { config, external, rng, next_port, made: 0, mappings, ends, foreign, calm_until: Instant::ZERO }
     }
 
     /// What it is.
@@ -223,7 +235,11 @@ impl Nat {
         let key = Key { internal, remote: self.config.mapping.scope(remote) };
         let external = match self.mappings.get(&key) {
             Some(mapping) => mapping.external,
-            None => self.allocate(internal, remote)?,
+            None => {
+                let external = self.allocate(internal, remote)?;
+                self.ends.entry(external).or_default().insert(key.remote, internal);
+                external
+            }
         };
         let NatConfig { lifetime, lifetime_unanswered, .. } = self.config;
         self.made += 1;
@@ -233,17 +249,15 @@ impl Nat {
         let expires = now + if mapping.answered { lifetime } else { lifetime.min(lifetime_unanswered) };
         mapping.expires = mapping.expires.max(expires);
         mapping.permits.insert(remote, expires);
+        self.calm_until = self.calm_until.min(expires);
         Some(external)
     }
 
     /// A packet from `remote` to `to`: the internal socket that gets it, or `None` if it is filtered.
     pub fn inbound(&mut self, now: Instant, to: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
         self.expire(now);
-        let filtering = self.config.filtering;
-        let mut mappings = self.mappings.iter_mut();
-        if let Some((key, mapping)) =
-            mappings.find(|(_, mapping)| mapping.external == to && mapping.admits(filtering, remote))
-        {
+        let admitting = self.admitting(to, remote);
+        if let Some((key, mapping)) = admitting.and_then(|key| Some((key, self.mappings.get_mut(&key)?))) {
             mapping.answered = true;
             return Some(key.internal);
         }
@@ -251,13 +265,27 @@ impl Nat {
             && to.ip() == self.external
         {
             self.foreign.insert((to.port(), remote), now + memory);
+            self.calm_until = self.calm_until.min(now + memory);
         }
         None
+    }
+
+    /// Which of the mappings that end there lets the remote in.
+    fn admitting(&self, to: SocketAddr, remote: SocketAddr) -> Option<Key> {
+        let ends = self.ends.get(&to)?;
+        let filtering = self.config.filtering;
+        let towards_remote = ends.get_key_value(&self.config.mapping.scope(remote));
+        // Where only who was written to may answer, no other mapping can have been used for that.
+        let others = (filtering != Behaviour::AddressAndPortDependent).then_some(ends);
+        let candidates = towards_remote.into_iter().chain(others.into_iter().flatten());
+        let mut keys = candidates.map(|(&remote, &internal)| Key { internal, remote });
+        keys.find(|key| self.mappings.get(key).is_some_and(|mapping| mapping.admits(filtering, remote)))
     }
 
     /// Loses all mappings, as a router that was restarted.
     pub fn forget(&mut self) {
         self.mappings.clear();
+        self.ends.clear();
         self.foreign.clear();
     }
 
@@ -268,11 +296,22 @@ impl Nat {
     }
 
     fn expire(&mut self, now: Instant) {
-        self.mappings.retain(|_, mapping| {
+        if now < self.calm_until {
+            return;
+        }
+        let Self { mappings, ends, foreign, .. } = self;
+        mappings.retain(|key, mapping| {
             mapping.permits.retain(|_, until| *until > now);
-            mapping.expires > now
+            let lives = mapping.expires > now;
+            if !lives && let Some(remotes) = ends.get_mut(&mapping.external) {
+                remotes.remove(&key.remote);
+            }
+            lives
         });
-        self.foreign.retain(|_, until| *until > now);
+        ends.retain(|_, remotes| !remotes.is_empty());
+        foreign.retain(|_, until| *until > now);
+        let times = mappings.values().flat_map(|mapping| mapping.permits.values().chain([&mapping.expires]));
+        self.calm_until = times.chain(foreign.values()).copied().min().unwrap_or(now + Duration::MAX);
     }
 
     /// The external end of a new mapping; `None` when every port is taken.
@@ -280,62 +319,58 @@ impl Nat {
         if !self.config.translates {
             return Some(internal);
         }
-        let preserved = [self.newest_port(internal), Some(internal.port())];
-        let preserved = preserved.into_iter().flatten().find(|port| self.is_free(*port, remote));
-        let port = match (self.config.allocation, preserved) {
-            (Allocation::Preserving, Some(port)) => port,
-            (Allocation::Sequential, _) => {
-                let port = self.free_port_from(self.next_port, remote)?;
-                self.next_port = port_after(port);
+        let port = match self.config.allocation {
+            Allocation::Preserving => self.preserved_port(internal, remote).or_else(|| self.draw_port(PORTS, remote)),
+            Allocation::Sequential => {
+                let port = self.free_port(PORTS, self.next_port, remote);
+                self.next_port = port.and_then(|port| port.checked_add(1)).unwrap_or(FIRST_PORT);
                 port
             }
-            (Allocation::Block { first, size }, _) => {
-                let ports = first..first.saturating_add(size);
-                let free: Vec<u16> = ports.filter(|port| self.is_free(*port, remote)).collect();
-                let drawn = usize::try_from(self.rng.u32()).ok()?;
-                *free.get(drawn.checked_rem(free.len())?)?
-            }
-            (Allocation::Preserving | Allocation::Random, _) => {
-                let start = random_port(&mut self.rng);
-                self.free_port_from(start, remote)?
-            }
+            Allocation::Random => self.draw_port(PORTS, remote),
+            Allocation::Block { first, size } => self.draw_port(first..=first.saturating_add(size - 1), remote),
         };
-        Some(SocketAddr::new(self.external, port))
+        Some(SocketAddr::new(self.external, port?))
     }
 
-    /// What the youngest mapping of the socket has (Linux: `find_appropriate_src`).
-    fn newest_port(&self, internal: SocketAddr) -> Option<u16> {
-        let own = self.mappings.iter().filter(|(key, _)| key.internal == internal);
-        own.max_by_key(|(_, mapping)| mapping.number).map(|(_, mapping)| mapping.external.port())
+    /// That of the youngest mapping of the socket (Linux: `find_appropriate_src`), else the socket's own.
+    fn preserved_port(&self, internal: SocketAddr, remote: SocketAddr) -> Option<u16> {
+        let first = Key { internal, remote: Scope::Any };
+        let own = self.mappings.range(first..).take_while(|(key, _)| key.internal == internal);
+        let youngest = own.max_by_key(|(_, mapping)| mapping.number).map(|(_, mapping)| mapping.external.port());
+        [youngest, Some(internal.port())].into_iter().flatten().find(|port| self.is_free(*port, remote))
     }
 
-    fn free_port_from(&self, start: u16, remote: SocketAddr) -> Option<u16> {
-        let ports = std::iter::successors(Some(start), |&port| Some(port_after(port)));
-        ports.take(usize::from(u16::MAX - FIRST_PORT) + 1).find(|&port| self.is_free(port, remote))
+    fn draw_port(&mut self, ports: RangeInclusive<u16>, remote: SocketAddr) -> Option<u16> {
+        let start = random_port(&mut self.rng, &ports);
+        self.free_port(ports, start, remote)
+    }
+
+    /// The first from `start` on, going round.
+    fn free_port(&self, ports: RangeInclusive<u16>, start: u16, remote: SocketAddr) -> Option<u16> {
+        (start..=*ports.end()).chain(*ports.start()..start).find(|&port| self.is_free(port, remote))
     }
 
     fn is_free(&self, port: u16, remote: SocketAddr) -> bool {
         let overloads = self.config.allocation == Allocation::Preserving;
-        let taken = self
-            .mappings
-            .iter()
-            .any(|(key, mapping)| mapping.external.port() == port && (!overloads || key.remote.covers(remote)));
+        let towards_remote = self.config.mapping.scope(remote);
+        let ends = self.ends.get(&SocketAddr::new(self.external, port));
+        let taken = ends.is_some_and(|remotes| !overloads || remotes.contains_key(&towards_remote));
         !taken && !self.foreign.contains_key(&(port, remote))
     }
 }
 
 impl Mapping {
     fn admits(&self, filtering: Behaviour, remote: SocketAddr) -> bool {
-        let wanted = filtering.scope(remote);
-        self.permits.keys().any(|&permitted| wanted.covers(permitted))
+        let any_port = || SocketAddr::new(remote.ip(), 0)..=SocketAddr::new(remote.ip(), u16::MAX);
+        match filtering {
+            Behaviour::EndpointIndependent => !self.permits.is_empty(),
+            Behaviour::AddressDependent => self.permits.range(any_port()).next().is_some(),
+            Behaviour::AddressAndPortDependent => self.permits.contains_key(&remote),
+        }
     }
 }
 
-fn port_after(port: u16) -> u16 {
-    port.checked_add(1).unwrap_or(FIRST_PORT)
-}
-
-fn random_port(rng: &mut Rng) -> u16 {
-    let span = u32::from(u16::MAX - FIRST_PORT) + 1;
-    FIRST_PORT + u16::try_from(rng.u32() % span).expect("the span is below 2^16")
+fn random_port(rng: &mut Rng, ports: &RangeInclusive<u16>) -> u16 {
+    let span = u32::from(ports.end() - ports.start()) + 1;
+    ports.start() + u16::try_from(rng.u32() % span).expect("the span is at most 2^16 and the start is in it")
 }
