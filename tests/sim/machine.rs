@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Instant, Transmit, Wakeup};
 
 /// A machine under the loop contract. The world mutates once, then drains, then sleeps.
@@ -14,4 +15,8 @@ pub trait Machine: Any {
     fn poll_transmit(&mut self) -> Option<Transmit>;
     /// When to call `handle_timeout`.
     fn poll_timeout(&self) -> Option<Wakeup>;
+    /// The IPv4 sockets that it has open now beside those that its host bound for it, each with its port.
+    fn opened(&self) -> &[(SocketId, u16)] {
+        &[]
+    }
 }

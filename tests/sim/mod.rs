@@ -8,9 +8,9 @@
 //!            (tests/common/nat.rs)            TTL 2 opens its own NAT and dies in the core
 //! ```
 //!
-//! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real peer
-//! ([`peer`]), a real rendezvous ([`server`]), a check of the NAT ([`checker`]), or whatever a test writes. [`scene`] puts them together and asks
-//! the questions that tests ask. [`ledger`] knows every inner packet ([`packet`]) and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
+//! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real
+//! peer ([`peer`], with the [`sockets`] that it opens as it runs), a real rendezvous ([`server`]), a check of the NAT
+//! ([`checker`]), or whatever a test writes. [`scene`] puts them together and asks the questions that tests ask. [`ledger`] knows every inner packet ([`packet`]) and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
 //! error such a failure; [`oracle`] says which pairs must become direct.
 
 #![allow(dead_code, unreachable_pub, reason = "a laboratory has more tools than each experiment uses")]
@@ -26,5 +26,6 @@ pub mod peer;
 pub mod recorder;
 pub mod scene;
 pub mod server;
+pub mod sockets;
 pub mod topology;
 pub mod world;

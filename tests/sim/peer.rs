@@ -23,6 +23,7 @@ use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
 use super::ledger;
 use super::machine::Machine;
 use super::packet::{self, Inner, Kind};
+use super::sockets::Sockets;
 use super::world::HostId;
 
 /// What host names mean, for all hosts.
@@ -80,6 +81,8 @@ pub struct Peer {
     pending: VecDeque<(Instant, Done)>,
     flows: Vec<Flow>,
     out: VecDeque<Transmit>,
+    /// What `Action::OpenSockets` opened.
+    pub opened: Sockets,
     /// What `Action::SetOverlayV4` said, in order.
     pub overlay_v4: Vec<Option<Ipv4Addr>>,
     /// What a look at the NAT finds: whoever looks is a machine of its own here.
@@ -117,6 +120,7 @@ impl Peer {
             pending: VecDeque::new(),
             flows: Vec::new(),
             out: VecDeque::new(),
+            opened: Sockets::default(),
             overlay_v4: Vec::new(),
             nat: Traits::default(),
             nat_checks: Vec::new(),
@@ -193,6 +197,7 @@ impl Peer {
         self.node = None;
         self.pending.clear();
         self.out.clear();
+        self.opened.close_all();
     }
 
     /// Whether it runs.
@@ -304,6 +309,11 @@ impl Peer {
                 let found = self.nat;
                 self.pending.push_back((now + NAT_CHECK_TIME, Done::NatChecked { attempt, found }));
             }
+            Action::OpenSockets { attempt, count } => {
+                let sockets = self.opened.open(count);
+                self.pending.push_back((now + DISK_TIME, Done::SocketsOpened { attempt, sockets }));
+            }
+            Action::CloseSockets(sockets) => self.opened.close(&sockets),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }
@@ -370,4 +380,30 @@ impl Machine for Peer {
         let flows = self.flows.iter().map(|f| Wakeup::new(f.next, "a program"));
         pending.chain(flows).chain(node.poll_timeout()).min()
     }
+
+    fn opened(&self) -> &[(SocketId, u16)] {
+        self.opened.all()
+    }
+}
+
+#[test]
+fn sockets_that_were_asked_for_are_there_at_once_and_told_of_a_little_later() {
+    let profile = Profile {
+        name: "alice".to_owned(),
+        network_key: 1,
+        device: 1,
+        address: AddressChoice::Auto,
+        rendezvous: Vec::new(),
+        deny: Vec::new(),
+    };
+    let now = Instant::from_nanos(1);
+    let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());
+    peer.perform(now, Action::OpenSockets { attempt: 7, count: 3 });
+    let sockets = peer.opened().to_vec();
+    assert_eq!(sockets.len(), 3);
+    assert_eq!(peer.pending.pop_back(), Some((now + DISK_TIME, Done::SocketsOpened { attempt: 7, sockets })));
+    peer.perform(now, Action::CloseSockets(vec![SocketId(3)]));
+    assert_eq!(peer.opened().len(), 2);
+    peer.kill();
+    assert_eq!((peer.opened(), peer.pending.len()), (&[][..], 0));
 }

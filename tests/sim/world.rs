@@ -50,6 +50,30 @@ struct Host {
     woken: (Instant, u32),
 }
 
+impl Host {
+    /// What a socket is bound to.
+    fn bound(&self, socket: SocketId) -> Option<SocketAddr> {
+        let own = self.sockets.get(&socket).copied();
+        own.or_else(|| self.opened().find(|(id, _)| *id == socket).map(|(_, bound)| bound))
+    }
+
+    /// The socket that takes what is for this address.
+    fn socket_at(&self, to: SocketAddr) -> Option<SocketId> {
+        let takes = |bound: SocketAddr| {
+            let everything = bound.ip().is_unspecified() && bound.is_ipv4() == to.is_ipv4();
+            bound.port() == to.port() && (everything || bound.ip() == to.ip())
+        };
+        let sockets = self.sockets.iter().map(|(id, bound)| (*id, *bound));
+        let socket = sockets.chain(self.opened()).find(|(_, bound)| takes(*bound)).map(|(id, _)| id);
+        socket.filter(|_| self.addresses.contains(&to.ip()))
+    }
+
+    /// What its machine has opened itself.
+    fn opened(&self) -> impl Iterator<Item = (SocketId, SocketAddr)> {
+        self.machine.opened().iter().map(|(id, port)| (*id, SocketAddr::from(([0; 4], *port))))
+    }
+}
+
 pub(super) enum Stage {
     /// At a gateway, from inside.
     Leaving(usize),
@@ -171,7 +195,8 @@ impl World {
         self.note(host, format!("moved to {addresses:?}"));
     }
 
-    /// Binds the IPv4 socket (0) and the IPv6 socket (1) to `port`; none: the process is gone.
+    /// Binds the IPv4 socket (0) and the IPv6 socket (1) to `port`; none: the process is gone. What a machine opens
+    /// itself ([`Machine::opened`]) is bound for as long as it says so.
     pub fn bind(&mut self, host: HostId, port: Option<u16>) {
         let wildcards = |port| [SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))];
         self.bind_all(host, &port.map(wildcards).into_iter().flatten().collect::<Vec<_>>());
@@ -291,7 +316,7 @@ impl World {
 
     fn send(&mut self, index: usize, transmit: Transmit) {
         let host = &self.hosts[index];
-        let Some(&bound) = host.sockets.get(&transmit.socket) else { return };
+        let Some(bound) = host.bound(transmit.socket) else { return };
         let same_family = |ip: &&IpAddr| ip.is_ipv4() == transmit.to.is_ipv4();
         let own = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
         let wanted = transmit.src.or(own).filter(|src| host.addresses.contains(src));
@@ -337,13 +362,7 @@ impl World {
 
     fn arrive(&mut self, host: usize, flight: Flight) {
         let there = &mut self.hosts[host];
-        let to = flight.destination;
-        let takes = |bound: &SocketAddr| {
-            let everything = bound.ip().is_unspecified() && bound.is_ipv4() == to.is_ipv4();
-            bound.port() == to.port() && (everything || bound.ip() == to.ip())
-        };
-        let socket = there.sockets.iter().find(|(_, bound)| takes(bound)).map(|(id, _)| *id);
-        let Some(socket) = socket.filter(|_| there.addresses.contains(&to.ip())) else {
+        let Some(socket) = there.socket_at(flight.destination) else {
             return self.lose(&flight, "nobody listens there");
         };
         match &mut there.stopped {
