@@ -17,6 +17,8 @@ mod lines;
 mod members;
 #[path = "simulation/netcheck.rs"]
 mod netcheck;
+#[path = "simulation/oracle.rs"]
+mod oracle;
 #[path = "simulation/paths.rs"]
 mod paths;
 #[path = "simulation/reload.rs"]
