@@ -45,10 +45,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lab::Gateway;
 
-/// The oracle: direct in all but port-restricted × symmetric and symmetric × symmetric.
+/// The oracle: of the five kinds, direct in all but port-restricted × symmetric and symmetric × symmetric. A port that
+/// changes cannot be named to the other, who is reached all the same where that does not matter.
 fn direct_is_possible(a: Gateway, b: Gateway) -> bool {
-    let strict = |gateway| matches!(gateway, Gateway::PortRestricted | Gateway::Symmetric);
-    !(strict(a) && strict(b) && (a == Gateway::Symmetric || b == Gateway::Symmetric))
+    let changes = |gateway| {
+        matches!(
+            gateway,
+            Gateway::Symmetric
+                | Gateway::SymmetricSequential
+                | Gateway::SymmetricBlock
+                | Gateway::AddressDependent
+                | Gateway::MasqueradeRandom
+                | Gateway::CarrierSymmetric
+        )
+    };
+    let strict = |gateway| !matches!(gateway, Gateway::Public | Gateway::FullCone | Gateway::AddressRestricted);
+    !(changes(a) && strict(b) || changes(b) && strict(a))
 }
 
 /// Every unordered pair of the five kinds.

@@ -17,6 +17,12 @@ pub enum Gateway {
     PortRestricted,
     /// User space, APDM + APDF, random ports.
     Symmetric,
+    /// User space, APDM + APDF, one port after the other.
+    SymmetricSequential,
+    /// User space, APDM + APDF, random ports of one block.
+    SymmetricBlock,
+    /// User space, ADM + APDF, random ports.
+    AddressDependent,
     /// Linux masquerade that accepts input, as most do: a probe that comes first is remembered as a flow of
     /// the router itself and costs the host its preserved port.
     Masquerade,
@@ -24,6 +30,11 @@ pub enum Gateway {
     MasqueradeDroppingInput,
     /// Linux masquerade with `fully-random`.
     MasqueradeRandom,
+    /// Two routers in a row: Linux masquerade as [`Self::Masquerade`], whose public address is none but one of a
+    /// carrier's network, behind a carrier's NAT as [`Self::PortRestricted`].
+    CarrierCone,
+    /// The same, behind a carrier's NAT as [`Self::Symmetric`].
+    CarrierSymmetric,
     /// No IPv4 at all.
     Ipv6Firewall,
 }
@@ -34,16 +45,21 @@ impl Gateway {
         [Self::Public, Self::FullCone, Self::AddressRestricted, Self::PortRestricted, Self::Symmetric];
 
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Public,
         Self::PublicFirewall,
         Self::FullCone,
         Self::AddressRestricted,
         Self::PortRestricted,
         Self::Symmetric,
+        Self::SymmetricSequential,
+        Self::SymmetricBlock,
+        Self::AddressDependent,
         Self::Masquerade,
         Self::MasqueradeDroppingInput,
         Self::MasqueradeRandom,
+        Self::CarrierCone,
+        Self::CarrierSymmetric,
         Self::Ipv6Firewall,
     ];
 
@@ -56,9 +72,14 @@ impl Gateway {
             Self::AddressRestricted => "address-restricted",
             Self::PortRestricted => "port-restricted",
             Self::Symmetric => "symmetric",
+            Self::SymmetricSequential => "symmetric, sequential",
+            Self::SymmetricBlock => "symmetric, of a block",
+            Self::AddressDependent => "address-dependent",
             Self::Masquerade => "masquerade",
             Self::MasqueradeDroppingInput => "masquerade, input dropped",
             Self::MasqueradeRandom => "masquerade fully-random",
+            Self::CarrierCone => "carrier, cone",
+            Self::CarrierSymmetric => "carrier, symmetric",
             Self::Ipv6Firewall => "IPv6 firewall",
         }
     }
@@ -73,23 +94,33 @@ impl Gateway {
         !matches!(self, Self::Public | Self::PublicFirewall | Self::Ipv6Firewall)
     }
 
-    /// The user-space NAT that it is, if it is one.
+    /// Whether a carrier's NAT stands between its site's router and the internet.
+    pub const fn has_carrier(self) -> bool {
+        matches!(self, Self::CarrierCone | Self::CarrierSymmetric)
+    }
+
+    /// The user-space NAT that it is, or that its carrier's is.
     pub const fn nat_config(self) -> Option<NatConfig> {
         match self {
             Self::FullCone => Some(NatConfig::full_cone()),
             Self::AddressRestricted => Some(NatConfig::address_restricted()),
-            Self::PortRestricted => Some(NatConfig::port_restricted()),
-            Self::Symmetric => Some(NatConfig::symmetric()),
+            Self::PortRestricted | Self::CarrierCone => Some(NatConfig::port_restricted()),
+            Self::Symmetric | Self::CarrierSymmetric => Some(NatConfig::symmetric()),
+            Self::SymmetricSequential => Some(NatConfig::symmetric_sequential()),
+            Self::SymmetricBlock => Some(NatConfig::symmetric_block()),
+            Self::AddressDependent => Some(NatConfig::address_dependent()),
             _ => None,
         }
     }
 
-    /// Its nft ruleset.
+    /// The nft ruleset of its site's router.
     pub fn rules(self) -> String {
         let firewall = FIREWALL.replace("FAMILY", "ip6");
         match self {
             Self::PublicFirewall => firewall + &FIREWALL.replace("FAMILY", "ip"),
-            Self::Masquerade => firewall + &MASQUERADE.replace("FLAGS", ""),
+            Self::Masquerade | Self::CarrierCone | Self::CarrierSymmetric => {
+                firewall + &MASQUERADE.replace("FLAGS", "")
+            }
             Self::MasqueradeDroppingInput => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT,
             Self::MasqueradeRandom => firewall + &MASQUERADE.replace("FLAGS", "fully-random"),
             _ => firewall,

@@ -7,12 +7,15 @@
 //!                        gateway 0                  core ── 203.0.113.8/29 ── router (gateway 1)
 //!                                                    │
 //!                                          198.51.100.0/24 ── rendezvous 198.51.100.10, .11
+//!
+//!   host ── router ── 100.64.n.0/29 ── carrier ── 203.0.113.8n/29 ── core       a site behind a carrier's NAT
 //! ```
 //!
 //! The core only routes; a [`Gateway`] decides what a site's router does. Between two hosts are three
-//! routers, so that a probe with a TTL of 2 opens its own NAT and dies in the core. IPv6 exists only at
-//! sites that ask for it. Everything has addresses of the documentation ranges (or, at sites that are to look
-//! public, of 11.0.0.0/8) and stays in namespaces of this lab, which vanish with it.
+//! routers, so that a probe with a TTL of 2 opens its own NAT and dies in the core; each carrier is one more.
+//! IPv6 exists only at sites that ask for it. Everything has addresses of the documentation ranges (between homes
+//! and carriers of 100.64.0.0/10, and at sites that are to look public of 11.0.0.0/8) and stays in namespaces of
+//! this lab, which vanish with it.
 //!
 //! - [`cable`]: a link that does nothing for the kernel.
 //! - [`netns`]: namespaces, entered by threads and programs.
@@ -139,10 +142,12 @@ pub struct Site {
     pub gateway: Gateway,
     /// The machines.
     pub hosts: Vec<Host>,
-    /// The user-space NAT, where the gateway is one.
+    /// The user-space NAT, where the gateway or its carrier's is one.
     pub nat: Option<NatRouter>,
     /// The router.
     pub router: Namespace,
+    /// The carrier's router, where it is another.
+    pub carrier: Option<Namespace>,
     plan: Plan,
 }
 
@@ -274,6 +279,7 @@ fn attach_rendezvous(lab: &str, core: &Namespace) -> Result<Namespace> {
 /// ```text
 ///   core .1 ── 203.0.113.8n/29 ── router .2 (kernel NATs: public address)
 ///                                        .3 (user-space NATs: public address, routed through .2)
+///   core .1 ── 203.0.113.8n/29 ── carrier .2, .3 ── 100.64.n.1/29 ── router .2
 ///   core ::1 ── 2001:db8:200:n::/64 ── router ::2 ── 2001:db8:n+1::/64 ── host ::10, ::11 …
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -286,6 +292,10 @@ impl Plan {
     fn wan(self, last: u8) -> Ipv4Addr {
         let [a, b, c] = if self.site.looks_public { [11, 0, 0] } else { [203, 0, 113] };
         Ipv4Addr::new(a, b, c, self.number * 8 + last)
+    }
+
+    fn behind_carrier(self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(100, 64, self.number, last)
     }
 
     fn wan_v6(self, last: u16) -> Ipv6Addr {
@@ -322,14 +332,20 @@ impl Plan {
 impl Site {
     fn new(lab: &str, core: &Namespace, number: u8, site: SitePlan) -> Result<Self> {
         assert!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
+        assert!(!(site.gateway.has_carrier() && site.ipv6), "a carrier here routes no IPv6");
         let plan = Plan { number, site };
         let router = Namespace::new(lab, &format!("r{number}"))?;
         router.forward()?;
-        core.ip(&format!("link add site{number} type veth peer name wan netns {}", router.name()))?;
-        router.ip("link set wan up\nlink add lan type bridge\nlink set lan up")?;
+        router.ip("link add lan type bridge\nlink set lan up")?;
+        let has_carrier = site.gateway.has_carrier();
+        let carrier = has_carrier.then(|| attach_carrier(lab, &router, plan)).transpose()?;
+        let edge = carrier.as_ref().unwrap_or(&router);
+        core.ip(&format!("link add site{number} type veth peer name wan netns {}", edge.name()))?;
+        edge.ip("link set wan up")?;
         core.ip(&format!("link set site{number} up"))?;
         if site.gateway.has_ipv4() {
-            wire_ipv4(core, &router, plan)?;
+            router.ip(&format!("addr add {}/{} dev lan", plan.lan(1), plan.lan_prefix()))?;
+            wire_ipv4(core, edge, plan)?;
         }
         if site.ipv6 {
             wire_ipv6(core, &router, plan)?;
@@ -345,29 +361,31 @@ impl Site {
             Some(config) => {
                 let lifetime = site.mappings.unwrap_or(config.lifetime);
                 let config = nat::NatConfig { lifetime, ..config };
-                Some(NatRouter::start(&router, config, plan.wan(3))?)
+                Some(NatRouter::start(edge, config, plan.wan(3))?)
             }
             None => None,
         };
-        Ok(Self { gateway: site.gateway, hosts, nat, router, plan })
+        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, plan })
     }
 
-    /// The router loses all mappings, as one that was restarted.
+    /// The router loses all mappings, as one that was restarted; and the carrier's, where there is one.
     pub fn forget(&self) -> Result<()> {
-        match &self.nat {
-            Some(nat) => nat.forget(),
-            None => drop(netns::run(self.router.command("conntrack").arg("-F"))?),
+        if let Some(nat) = &self.nat {
+            nat.forget();
+        }
+        if self.nat.is_none() || self.carrier.is_some() {
+            netns::run(self.router.command("conntrack").arg("-F"))?;
         }
         Ok(())
     }
 
-    /// The provider gives the router another public address.
+    /// The provider gives the router, or the carrier its own, another public address.
     pub fn redial(&self, core: &Namespace) -> Result<()> {
         let (old, new) = (self.plan.wan(2), self.plan.wan(4));
         match &self.nat {
             Some(nat) => {
                 core.ip(&format!("route add {new}/32 via {old}"))?;
-                nat.set_public(&self.router, new)
+                nat.set_public(self.carrier.as_ref().unwrap_or(&self.router), new)
             }
             None => self.router.ip(&format!(
                 "addr del {old}/29 dev wan
@@ -397,15 +415,32 @@ impl Site {
     }
 }
 
-fn wire_ipv4(core: &Namespace, router: &Namespace, plan: Plan) -> Result<()> {
+/// The carrier's router, before that of the site.
+fn attach_carrier(lab: &str, router: &Namespace, plan: Plan) -> Result<Namespace> {
+    let carrier = Namespace::new(lab, &format!("c{}", plan.number))?;
+    carrier.forward()?;
+    let (carrier_end, router_end) = (plan.behind_carrier(1), plan.behind_carrier(2));
+    carrier.ip(&format!(
+        "link add lan type veth peer name wan netns {}
+         addr add {carrier_end}/29 dev lan
+         link set lan up",
+        router.name()
+    ))?;
+    router.ip(&format!(
+        "link set wan up
+         addr add {router_end}/29 dev wan
+         route add default via {carrier_end}"
+    ))?;
+    Ok(carrier)
+}
+
+/// From the core to the last router before it.
+fn wire_ipv4(core: &Namespace, edge: &Namespace, plan: Plan) -> Result<()> {
     let (core_end, router_end, number) = (plan.wan(1), plan.wan(2), plan.number);
     core.ip(&format!("addr add {core_end}/29 dev site{number}"))?;
-    router.ip(&format!(
+    edge.ip(&format!(
         "addr add {router_end}/29 dev wan
-         addr add {}/{} dev lan
-         route add default via {core_end}",
-        plan.lan(1),
-        plan.lan_prefix()
+         route add default via {core_end}"
     ))?;
     let routed = match plan.site.gateway.nat_config() {
         Some(_) => format!("{}/32", plan.wan(3)),

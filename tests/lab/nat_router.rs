@@ -8,7 +8,9 @@
 //!
 //! The public address is not the router's own, so the kernel never answers for it. UDP is translated by
 //! ports, ICMP echo by identifiers; everything else, and fragments, are dropped. A packet crosses the kernel
-//! twice but counts one hop, as in any other router: its TTL is given back.
+//! twice but counts one hop, as in any other router: its TTL is given back. Where it is a carrier's NAT it stands behind
+//! the router of a home, and hosts there have one hop more than others: a TTL of 2 ends before it, unseen, and one of 3
+//! dies in the core.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,11 +19,15 @@ use std::thread::JoinHandle;
 
 use anyhow::Result;
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, UdpHeader};
+use ipnet::Ipv4Net;
 use nix::time::{ClockId, clock_gettime};
 use punchlan::sans::{Instant, Seed};
 
 use super::nat::{Nat, NatConfig};
 use super::netns::Namespace;
+
+/// What carriers number homes from (RFC 6598).
+const CARRIER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// A user-space NAT at work. Dropped, it stops.
 #[derive(Debug)]
@@ -167,7 +173,7 @@ impl Flow {
     /// Out, in, or (hairpin) out and in again.
     fn translate(mut self, now: Instant, nat: &mut Nat, public: Ipv4Addr) -> Option<Self> {
         let comes_in = self.destination.ip() == IpAddr::V4(public);
-        if is_private(self.source) {
+        if is_inside(self.source) {
             self.source = nat.outbound(now, self.source, self.destination)?;
         }
         if comes_in {
@@ -188,8 +194,9 @@ impl Flow {
     }
 }
 
-fn is_private(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V4(ip) if ip.is_private())
+/// Whether it is of a home's network, or of a carrier's between itself and homes.
+fn is_inside(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if ip.is_private() || CARRIER.contains(&ip))
 }
 
 fn monotonic() -> Instant {

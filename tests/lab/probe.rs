@@ -15,6 +15,10 @@ use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_2, RENDEZVOUS_2_V6, RENDEZVOUS_V6}
 /// How long no answer means no answer. Nothing is far away here.
 const PATIENCE: Duration = Duration::from_millis(300);
 const PORTS: [u16; 2] = [34_780, 34_781];
+/// So many sockets show how ports are allocated: that many random ones are not within a block by chance.
+const SOCKETS: usize = 8;
+/// What carriers give to one customer is no wider.
+const BLOCK: u16 = 1_024;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +27,23 @@ pub struct Findings {
     pub mapping: Option<Behaviour>,
     /// Who may answer.
     pub filtering: Behaviour,
-    /// Whether the first mapping kept the internal port.
-    pub preserves_port: bool,
+    /// Which ports the sockets of a host get outside.
+    pub allocation: Allocated,
     /// Whether a packet that came unsolicited changes the port that its sender sees afterwards.
     pub remembers_unsolicited: bool,
+}
+
+/// How external ports look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocated {
+    /// As the internal ones.
+    Preserved,
+    /// Each after the one before.
+    Sequential,
+    /// Close to each other.
+    Block,
+    /// Anything else.
+    Random,
 }
 
 /// Four sockets on the internet that tell what they see: {first, second address} × {first, second port}.
@@ -84,8 +101,26 @@ impl Reflectors {
         } else {
             Behaviour::AddressAndPortDependent
         };
-        let preserves_port = seen.port() == local.port();
-        Ok(Findings { mapping, filtering, preserves_port, remembers_unsolicited: self.remembers_unsolicited(host)? })
+        let allocation = self.allocation(host)?;
+        Ok(Findings { mapping, filtering, allocation, remembers_unsolicited: self.remembers_unsolicited(host)? })
+    }
+
+    fn allocation(&self, host: &Host) -> Result<Allocated> {
+        let sockets: Vec<_> = (0..SOCKETS).map(|_| self.socket(host)).collect::<Result<_>>()?;
+        let port_of =
+            |socket: &UdpSocket| -> Result<_> { Ok((socket.local_addr()?.port(), self.see(socket, 0)?.port())) };
+        let ports: Vec<_> = sockets.iter().map(port_of).collect::<Result<_>>()?;
+        let outside = || ports.iter().map(|(_, outside)| *outside);
+        let (lowest, highest) = (outside().min().context("no sockets")?, outside().max().context("no sockets")?);
+        Ok(if ports.iter().all(|(inside, outside)| inside == outside) {
+            Allocated::Preserved
+        } else if ports.is_sorted_by(|a, b| a.1.checked_add(1) == Some(b.1)) {
+            Allocated::Sequential
+        } else if highest - lowest < BLOCK {
+            Allocated::Block
+        } else {
+            Allocated::Random
+        })
     }
 
     fn remembers_unsolicited(&self, host: &Host) -> Result<bool> {

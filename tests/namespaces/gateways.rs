@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::lab::nat::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
-use crate::lab::probe::{self, Findings, Reflectors};
+use crate::lab::probe::{self, Allocated, Findings, Reflectors};
 use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
 use crate::{direct_is_possible, pairs, turn};
 
@@ -33,17 +33,26 @@ fn expected(gateway: Gateway) -> Findings {
         Gateway::PublicFirewall | Gateway::Ipv6Firewall => (None, AddressAndPortDependent),
         Gateway::FullCone => (Some(EndpointIndependent), EndpointIndependent),
         Gateway::AddressRestricted => (Some(EndpointIndependent), AddressDependent),
-        Gateway::PortRestricted | Gateway::Masquerade | Gateway::MasqueradeDroppingInput => {
+        Gateway::PortRestricted | Gateway::Masquerade | Gateway::MasqueradeDroppingInput | Gateway::CarrierCone => {
             (Some(EndpointIndependent), AddressAndPortDependent)
         }
-        Gateway::Symmetric | Gateway::MasqueradeRandom => (Some(AddressAndPortDependent), AddressAndPortDependent),
+        Gateway::AddressDependent => (Some(AddressDependent), AddressAndPortDependent),
+        Gateway::Symmetric
+        | Gateway::SymmetricSequential
+        | Gateway::SymmetricBlock
+        | Gateway::MasqueradeRandom
+        | Gateway::CarrierSymmetric => (Some(AddressAndPortDependent), AddressAndPortDependent),
     };
-    Findings {
-        mapping,
-        filtering,
-        preserves_port: !matches!(gateway, Gateway::Symmetric | Gateway::MasqueradeRandom),
-        remembers_unsolicited: gateway == Gateway::Masquerade,
-    }
+    let allocation = match gateway {
+        Gateway::Symmetric | Gateway::AddressDependent | Gateway::MasqueradeRandom | Gateway::CarrierSymmetric => {
+            Allocated::Random
+        }
+        Gateway::SymmetricSequential => Allocated::Sequential,
+        Gateway::SymmetricBlock => Allocated::Block,
+        _ => Allocated::Preserved,
+    };
+    // What a carrier's NAT filters never reaches the router behind it.
+    Findings { mapping, filtering, allocation, remembers_unsolicited: gateway == Gateway::Masquerade }
 }
 
 #[test]
@@ -51,12 +60,35 @@ fn plain_sockets_meet_wherever_the_table_says_direct() {
     let _turn = turn();
     let linux = [Gateway::Masquerade, Gateway::MasqueradeDroppingInput];
     let linux_pairs = linux.into_iter().flat_map(|a| linux.into_iter().map(move |b| (a, b)));
-    for (a, b) in pairs().chain(linux_pairs) {
+    let carriers = [Gateway::CarrierCone, Gateway::CarrierSymmetric];
+    let others = [Gateway::AddressRestricted, Gateway::Masquerade, Gateway::CarrierCone];
+    let carrier_pairs = carriers.into_iter().flat_map(|a| others.into_iter().map(move |b| (a, b)));
+    for (a, b) in pairs().chain(linux_pairs).chain(carrier_pairs) {
         let lab = Lab::new(&[a, b]).unwrap();
         let reflectors = Reflectors::start(&lab).unwrap();
         let met = probe::punch(&reflectors, lab.host(0), lab.host(1)).unwrap();
         assert_eq!(met, direct_is_possible(a, b), "{} × {}", a.name(), b.name());
     }
+}
+
+#[test]
+fn behind_a_carrier_there_are_two_routers_each_with_a_hop_of_its_own() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::CarrierSymmetric, Gateway::Symmetric, Gateway::Masquerade]).unwrap();
+    let ping = |site: usize, ttl: &str| {
+        let mut ping = lab.host(site).netns.command("ping");
+        netns::run(ping.args(["-n", "-c", "1", "-W", "1", "-t", ttl, &RENDEZVOUS.to_string()]))
+    };
+    for (site, enough, too_few) in [(0, "4", "3"), (1, "3", "2"), (2, "3", "2")] {
+        assert!(ping(site, enough).is_ok() && ping(site, too_few).is_err(), "{:?}", lab.sites[site].gateway);
+    }
+    let addresses = lab.sites[0].router.command("ip").args(["-4", "-brief", "address", "show", "wan"]).output();
+    let addresses = String::from_utf8(addresses.unwrap().stdout).unwrap();
+    assert!(addresses.contains("100.64.0.2/29"), "{addresses}");
+    lab.sites[0].forget().unwrap();
+    assert!(ping(0, "4").is_ok(), "as before, by other mappings");
+    lab.sites[0].redial(&lab.core).unwrap();
+    assert!(ping(0, "4").is_ok(), "from the carrier's other address");
 }
 
 #[test]
@@ -91,8 +123,9 @@ fn a_lab_leaves_nothing_behind() {
             std::fs::read_dir("/run/netns").map(|names| names.flatten().collect::<Vec<_>>()).unwrap_or_default();
         names.iter().filter(|name| name.file_name().to_string_lossy().starts_with(&prefix)).count()
     };
-    let lab = Lab::new(&[SitePlan::new(Gateway::Symmetric).hosts(2), Gateway::Public.into()]).unwrap();
-    assert_eq!(mine(), 7);
+    let sites = [SitePlan::new(Gateway::Symmetric).hosts(2), Gateway::Public.into(), Gateway::CarrierCone.into()];
+    let lab = Lab::new(&sites).unwrap();
+    assert_eq!(mine(), 10);
     drop(lab);
     assert_eq!(mine(), 0);
     let panicked = std::panic::catch_unwind(|| {

@@ -64,6 +64,11 @@ fn every_router_is_told_as_what_it_is() {
         (Gateway::Masquerade, true, [some(ENDPOINT), some(PORT), some("preserved"), false.into()]),
         (Gateway::MasqueradeDroppingInput, true, [some(ENDPOINT), some(PORT), some("preserved"), false.into()]),
         (Gateway::MasqueradeRandom, true, [some(PORT), some(PORT), some("random"), none()]),
+        (Gateway::SymmetricSequential, true, [some(PORT), some(PORT), some("sequential"), none()]),
+        (Gateway::SymmetricBlock, true, [some(PORT), some(PORT), some("block"), none()]),
+        (Gateway::AddressDependent, true, [some(ADDRESS), some(PORT), some("random"), none()]),
+        (Gateway::CarrierCone, true, [some(ENDPOINT), some(PORT), some("preserved"), false.into()]),
+        (Gateway::CarrierSymmetric, true, [some(PORT), some(PORT), some("random"), none()]),
     ] {
         let lab = Lab::new(&[gateway]).unwrap();
         let _rendezvous = rendezvous(&lab, &SQUARE);
@@ -73,6 +78,20 @@ fn every_router_is_told_as_what_it_is() {
         let public = lab.host(0).public_v4.unwrap().to_string();
         assert!(json["ipv4"].as_str().is_some_and(|seen| seen.starts_with(&public)), "{gateway:?}: {json:#}");
     }
+}
+
+#[test]
+fn of_ports_that_follow_a_rule_the_rule_is_told() {
+    let _turn = turn();
+    let told = |gateway| {
+        let lab = Lab::new(&[gateway]).unwrap();
+        let _rendezvous = rendezvous(&lab, &SQUARE);
+        json(lab.host(0), &["--rendezvous", SQUARE[0]]).0["nat"].clone()
+    };
+    assert_eq!(told(Gateway::SymmetricSequential)["allocation_step"], 1);
+    let nat = told(Gateway::SymmetricBlock);
+    let [first, last] = [0, 1].map(|end| nat["allocation_block"][end].as_u64().unwrap());
+    assert!(20_480 <= first && first < last && last < 21_504, "{nat:#}");
 }
 
 #[test]
