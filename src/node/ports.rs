@@ -277,6 +277,22 @@ impl Node {
 
     fn drain_hunt(&mut self, now: Instant) {
         let Some(id) = self.ports.hunt.as_ref().map(|(id, _)| *id) else { return };
+        self.say_and_ask(now, &id);
+        while let Some(shot) = self.ports.hunt.as_ref().and_then(|(_, hunt)| hunt.due(now)) {
+            let verdict = self.take_shot(now, &id, shot);
+            let Some((_, hunt)) = &mut self.ports.hunt else { return };
+            match verdict {
+                Verdict::Granted => hunt.sent(now),
+                Verdict::NodeFull => hunt.hold(now),
+                Verdict::TargetFull => hunt.end(now),
+            }
+        }
+        // The last shot may have brought it on.
+        self.say_and_ask(now, &id);
+    }
+
+    /// Does what the search needs besides shots.
+    fn say_and_ask(&mut self, now: Instant, id: &PeerId) {
         while let Some(want) = self.ports.hunt.as_mut().and_then(|(_, hunt)| hunt.poll_want()) {
             match want {
                 Want::Sockets(count) => {
@@ -285,20 +301,11 @@ impl Node {
                 }
                 Want::Ask { socket, to, question } => self.transmit(socket, to, question, None),
                 Want::Say(Word::Ports(next)) => {
-                    self.send_control(now, &id, &Control::Ports { next, asks: true });
+                    self.send_control(now, id, &Control::Ports { next, asks: true });
                 }
                 Want::Say(Word::LookForMe(ports, open)) => {
-                    self.send_control(now, &id, &Control::LookForMe { ports, open });
+                    self.send_control(now, id, &Control::LookForMe { ports, open });
                 }
-            }
-        }
-        while let Some(shot) = self.ports.hunt.as_ref().and_then(|(_, hunt)| hunt.due(now)) {
-            let verdict = self.take_shot(now, &id, shot);
-            let Some((_, hunt)) = &mut self.ports.hunt else { return };
-            match verdict {
-                Verdict::Granted => hunt.sent(now),
-                Verdict::NodeFull => hunt.hold(now),
-                Verdict::TargetFull => hunt.end(now),
             }
         }
     }

@@ -11,7 +11,7 @@ use punchlan::node::Command;
 use punchlan::node::status::PeerState;
 
 use crate::nat::NatConfig;
-use crate::sim::oracle::{Place, direct_is_possible};
+use crate::sim::oracle::{Place, direct_by_search_is_possible, direct_is_possible};
 use crate::sim::peer::Peer;
 use crate::sim::scene::{House, Scene, ip};
 use crate::sim::topology::Line;
@@ -180,7 +180,8 @@ impl Evening {
         let mark = self.scene.mark();
         self.scene.run(SECOND * 10);
         for &(a, b) in &pairs {
-            let direct = direct_is_possible(nat(self.places[a]), nat(self.places[b]));
+            let (nat_a, nat_b) = (nat(self.places[a]), nat(self.places[b]));
+            let direct = direct_is_possible(nat_a, nat_b) || direct_by_search_is_possible(nat_a, nat_b);
             let expected = if direct { PeerState::Direct } else { PeerState::Relayed };
             let (x, y) = (self.peers[a], self.peers[b]);
             assert_eq!(self.scene.state(x, y), Some(expected), "peer{a} to peer{b}");
