@@ -92,6 +92,12 @@ impl NatWatch {
         self.due.map(|at| Wakeup::new(at, "NAT"))
     }
 
+    /// As if it had been looked at.
+    #[cfg(test)]
+    pub(super) fn that_found(found: Traits) -> Self {
+        Self { found, ..Self::default() }
+    }
+
     /// What is known.
     pub(super) const fn found(&self) -> Traits {
         self.found

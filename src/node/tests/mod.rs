@@ -7,6 +7,7 @@ mod forgeries;
 mod names;
 mod outside;
 mod packets;
+mod ports;
 mod presence;
 
 use std::net::Ipv4Addr;
