@@ -77,6 +77,11 @@ pub struct SitePlan {
 }
 
 impl SitePlan {
+    /// What its router is.
+    pub const fn gateway(&self) -> Gateway {
+        self.gateway
+    }
+
     /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
     pub const fn new(gateway: Gateway) -> Self {
         let ipv6 = matches!(gateway, Gateway::Ipv6Firewall);

@@ -198,7 +198,7 @@ fn run(event: &Event, gaps: &mut Gaps) -> Result<()> {
 }
 
 fn build(setting: Setting) -> Result<Lab> {
-    let gateways = [Gateway::PortRestricted, Gateway::Masquerade, Gateway::PortRestricted, Gateway::Symmetric];
+    let gateways = [Gateway::PortRestricted, Gateway::Masquerade, Gateway::Symmetric, Gateway::Symmetric];
     let plan = |gateway| {
         let plan = SitePlan::new(gateway);
         let plan = if setting.ipv6 { plan.with_ipv6() } else { plan };

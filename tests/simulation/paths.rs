@@ -31,7 +31,7 @@ fn three_peers_that_start_at_once_all_meet() {
     let [alice, bob, carol] = peers;
     assert_eq!(scene.state(alice, bob), Some(PeerState::Direct));
     assert_eq!(scene.state(bob, carol), Some(PeerState::Direct));
-    assert_eq!(scene.state(alice, carol), Some(PeerState::Relayed));
+    assert_eq!(scene.state(alice, carol), Some(PeerState::Direct));
     scene.hush();
     for (a, b) in pairs(&peers) {
         assert_eq!(scene.lost(0, a, b).1, 0);
