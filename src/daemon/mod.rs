@@ -46,7 +46,7 @@ use crate::io::signal::{self, Reloads};
 use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::{Socket, bind_pair};
-use crate::io::{clock, entropy, permission};
+use crate::io::{clock, entropy, limits, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
@@ -87,6 +87,7 @@ pub struct Options {
 /// # Errors
 /// [`Failure`] carries the exit code and the sentence.
 pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str)) -> Result<(), Failure> {
+    limits::raise_descriptors();
     permission::check().map_err(|error| Failure::NotPermitted(error.to_string()))?;
     let no_signals = |error| Failure::Failed(format!("cannot catch signals: {error}"));
     let stop = signal::stop().map_err(no_signals)?;

@@ -12,6 +12,7 @@
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
+//! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
@@ -28,6 +29,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod interfaces;
+pub mod limits;
 pub mod memory;
 pub mod net;
 pub mod netcheck;

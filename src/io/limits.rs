@@ -1,0 +1,39 @@
+//! How much of the system this process may take.
+
+/// Descriptors that are enough for a peer, with some to spare: a few hundred sockets for each way through a hard NAT that is
+/// looked for at the same time, beside a dozen for all else. Shells give 256 (macOS) or 1024.
+#[cfg(unix)]
+const DESCRIPTORS: nix::libc::rlim_t = 4_096;
+
+/// Takes as many descriptors as are enough, or as many as are permitted. Where that fails fewer must do.
+#[cfg(unix)]
+pub fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(DESCRIPTORS);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// Here there is no such limit.
+#[cfg(not(unix))]
+pub fn raise_descriptors() {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use nix::sys::resource::{Resource, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_as_far_as_permitted_and_never_lowered() {
+        let limit = || getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        let (before, hard) = limit();
+        raise_descriptors();
+        assert_eq!(limit(), (before.max(hard.min(DESCRIPTORS)), hard));
+    }
+}
