@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use std::net::Ipv4Addr;
 
 use punchlan::io::net::{Addresses, Network};
+use punchlan::io::ready::{Ready, Told};
 use punchlan::io::tun::Tun;
 use punchlan::io::udp::{Batch, Socket, Way};
 use punchlan::offload::{Offload, Vnet};
@@ -41,6 +42,27 @@ fn datagrams_cost_no_allocation() {
         }
         assert_eq!(allocations() - before, 0, "allocations in {ROUNDS} rounds of {bytes} bytes");
     });
+}
+
+#[test]
+fn waiting_for_many_sockets_costs_no_allocation() {
+    let (a, ready) =
+        (Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), Ready::new().expect("descriptors"));
+    let sockets = Vec::from_iter((0..50).map(|_| Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound")));
+    (0..).zip(&sockets).for_each(|(token, socket)| ready.add(socket, token).expect("added"));
+    let (mut batch, mut told, mut came) = (Batch::new(), Told::new(), 0);
+    let before = allocations();
+    for round in 0..usize::try_from(ROUNDS).expect("few") {
+        // A few at a time.
+        for socket in sockets.iter().skip(round % sockets.len()).take(3) {
+            a.send(socket.local_addr(), None, None, &[7; 1400]).expect("sent");
+        }
+        ready.wait(&mut told).expect("waited");
+        for token in told.tokens() {
+            came += sockets[usize::from(token)].try_recv(&mut batch).expect("received");
+        }
+    }
+    assert_eq!(allocations() - before, 0, "allocations in {ROUNDS} rounds of {came} datagrams");
 }
 
 #[test]

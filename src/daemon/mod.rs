@@ -11,6 +11,8 @@
 mod failure;
 #[cfg(target_os = "linux")]
 mod handover;
+#[cfg(target_os = "linux")]
+mod inward;
 mod notify;
 mod outward;
 mod packets;
@@ -18,6 +20,7 @@ mod pool;
 mod reload;
 mod requests;
 mod run;
+mod sockets;
 #[cfg(target_os = "linux")]
 mod threads;
 #[cfg(not(target_os = "linux"))]
@@ -39,21 +42,21 @@ use crate::addr::{OverlayNet, is_private_net};
 use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::forward::SUPER_PACKET;
-use crate::id::{Epoch, NetworkKey, PeerId, SocketId};
+use crate::id::{Epoch, NetworkKey, PeerId};
 use crate::io::net::{Addresses, Clash, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::{self, Reloads};
 use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
-use crate::io::udp::{Socket, bind_pair};
+use crate::io::udp::bind_pair;
 use crate::io::{clock, entropy, limits, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
-use packets::Sockets;
 use requests::Requests;
 use run::{Effect, Peer};
+use sockets::{Open, Sockets};
 use writer::Writer;
 
 /// What `up` runs on: net.toml, decided.
@@ -109,9 +112,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
 
     let offload = offload()?;
     let (v4, v6) = bind_pair(options.listen).map_err(|error| port_taken(options.listen, &error))?;
-    if offload == Offload::Off {
-        [Some(&v4), v6.as_ref()].into_iter().flatten().for_each(Socket::forgo_offload);
-    }
+    let sockets = Sockets::new(v4, v6, offload);
     let (ceiling, cache) = (state.ceiling()?, state.cache()?);
     let damaged = [warn_of_damage("the counters", &ceiling), warn_of_damage("the peer cache", &cache)];
     let config = NodeConfig {
@@ -123,7 +124,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         rendezvous: options.rendezvous.clone(),
         deny: options.deny.clone(),
         port_mapping: options.port_mapping,
-        sockets: local_sockets(&v4, v6.as_ref()),
+        sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,
         wall_ms: clock::wall_ms(),
@@ -171,7 +172,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         nat_check: None,
         net,
         tun: Arc::new(tun),
-        sockets: Arc::new(Sockets { v4, v6 }),
+        sockets: Arc::new(sockets),
         overlay,
         v4_on_tun,
         v4_wanted: v4_on_tun,
@@ -230,9 +231,8 @@ fn port_taken(port: u16, error: &std::io::Error) -> Failure {
     ))
 }
 
-fn local_sockets(v4: &Socket, v6: Option<&Socket>) -> Vec<LocalSocket> {
-    let v4 = LocalSocket { id: SocketId(0), addr: v4.local_addr() };
-    std::iter::once(v4).chain(v6.map(|v6| LocalSocket { id: SocketId(1), addr: v6.local_addr() })).collect()
+fn local_sockets(open: &Open) -> Vec<LocalSocket> {
+    open.iter().map(|(id, socket)| LocalSocket { id, addr: socket.local_addr() }).collect()
 }
 
 /// An overlay IPv4 address with the subnet's length.

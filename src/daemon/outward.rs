@@ -16,7 +16,8 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::packets::{Runs, Sockets};
+use super::packets::Runs;
+use super::sockets::Open;
 use super::waiting::{Lost, Waiting};
 use crate::fair::Slot;
 use crate::id::SocketId;
@@ -69,6 +70,8 @@ pub(super) struct Outward {
     sealed: Vec<Sealed>,
     /// The sealed segments of a super-packet.
     train: Box<[u8]>,
+    /// Datagrams of this turn whose socket is open no more.
+    no_socket: u64,
 }
 
 /// Packets.
@@ -97,7 +100,7 @@ struct Sealed {
 impl Outward {
     pub(super) fn new() -> io::Result<Self> {
         let train = vec![0; TRAIN].into_boxed_slice();
-        Ok(Self { waiting: Waiting::new()?, sealed: Vec::with_capacity(PACKETS), train })
+        Ok(Self { waiting: Waiting::new()?, sealed: Vec::with_capacity(PACKETS), train, no_socket: 0 })
     }
 
     /// Where the next packet is to be read to, from [`HEADROOM`] on, and its rest.
@@ -111,16 +114,16 @@ impl Outward {
     }
 
     /// A turn. `first`: a packet has been read already.
-    pub(super) fn send(&mut self, sealer: &mut impl Seal, tun: &Tun, sockets: &Sockets, first: Option<(Vnet, usize)>) {
+    pub(super) fn send(&mut self, sealer: &mut impl Seal, tun: &Tun, open: &Open, first: Option<(Vnet, usize)>) {
         // A device that is gone says so again to the one who waits for it.
-        self.turn(clock::now, sealer, sockets, first, |(room, rest)| tun.try_recv(room, HEADROOM, rest).ok().flatten());
+        self.turn(clock::now, sealer, open, first, |(room, rest)| tun.try_recv(room, HEADROOM, rest).ok().flatten());
     }
 
     fn turn(
         &mut self,
         clock: impl Fn() -> Instant,
         sealer: &mut impl Seal,
-        sockets: &Sockets,
+        open: &Open,
         mut first: Option<(Vnet, usize)>,
         mut read: impl FnMut((&mut [u8], &mut [u8])) -> Option<(Vnet, usize)>,
     ) {
@@ -128,7 +131,7 @@ impl Outward {
         while sent.packets < STEPS * PACKETS && sent.bytes < STEPS * BYTES {
             let now = clock();
             let more = self.read(now, &mut taken, sent, |room| first.take().or_else(|| read(room)));
-            let went = self.leave(now, &mut sent, sealer, sockets);
+            let went = self.leave(now, &mut sent, sealer, open);
             if !went || !more && self.waiting.is_empty() {
                 break;
             }
@@ -137,6 +140,7 @@ impl Outward {
         let Lost { full, long } = self.waiting.take_lost();
         sealer.count_drops("queue-full", full);
         sealer.count_drops("queue-long", long);
+        sealer.count_drops("no-socket", std::mem::take(&mut self.no_socket));
     }
 
     /// Reads what can be sent now, and a quarter of what was sent; whether there may be more.
@@ -160,7 +164,7 @@ impl Outward {
     }
 
     /// A step; whether there was anything to send.
-    fn leave(&mut self, now: Instant, sent: &mut Amount, sealer: &mut impl Seal, sockets: &Sockets) -> bool {
+    fn leave(&mut self, now: Instant, sent: &mut Amount, sealer: &mut impl Seal, open: &Open) -> bool {
         let mut step = Amount::default();
         while step.packets < PACKETS && step.bytes < BYTES {
             let Some(slot) = self.waiting.pop(now) else { break };
@@ -171,13 +175,13 @@ impl Outward {
                 self.seal(now, sealer, slot, &vnet, len);
             } else {
                 // What came before it goes before it.
-                self.flush(sockets);
+                self.flush(open);
                 let packet = self.waiting.bytes(slot, HEADROOM..HEADROOM + len);
-                send_super(now, sealer, sockets, &vnet, packet, &mut self.train);
+                self.no_socket += send_super(now, sealer, open, &vnet, packet, &mut self.train);
                 self.waiting.free(slot);
             }
         }
-        self.flush(sockets);
+        self.flush(open);
         step.packets > 0
     }
 
@@ -193,45 +197,52 @@ impl Outward {
         }
     }
 
-    fn flush(&mut self, sockets: &Sockets) {
+    fn flush(&mut self, open: &Open) {
         if self.sealed.is_empty() {
             return;
         }
-        let mut runs = Runs::new(sockets);
+        let mut runs = Runs::new(open);
         for Sealed { slot, range, socket, way } in &self.sealed {
-            runs.push(*socket, *way, self.waiting.bytes(*slot, range.clone()));
+            let known = runs.push(*socket, *way, self.waiting.bytes(*slot, range.clone()));
+            self.no_socket += u64::from(!known);
         }
         runs.flush();
         self.sealed.drain(..).for_each(|sealed| self.waiting.free(sealed.slot));
     }
 }
 
-/// Cuts, seals and sends a super-packet.
-fn send_super(now: Instant, sealer: &mut impl Seal, sockets: &Sockets, vnet: &Vnet, packet: &[u8], train: &mut [u8]) {
+/// Cuts, seals and sends a super-packet; how many datagrams of it have no socket.
+fn send_super(now: Instant, sealer: &mut impl Seal, open: &Open, vnet: &Vnet, packet: &[u8], train: &mut [u8]) -> u64 {
     let cut = match Cut::new(vnet, packet) {
         Ok(cut) => cut,
-        Err(error) => return tracing::debug!(%error, ?vnet, "the kernel handed over something odd"),
+        Err(error) => {
+            tracing::debug!(%error, ?vnet, "the kernel handed over something odd");
+            return 0;
+        }
     };
-    let (tos, mut next) = (tos(packet), 0);
+    let (tos, mut next, mut no_socket) = (tos(packet), 0, 0);
     while next < cut.count() {
         if let Some(Train { socket, to, range, size }) = sealer.seal_train(now, &cut, &mut next, train) {
-            sockets.send_train(socket, Way { to, src: None, tos }, size, &[IoSlice::new(&train[range])]);
+            no_socket += open.send_train(socket, Way { to, src: None, tos }, size, &[IoSlice::new(&train[range])]);
         }
     }
+    no_socket
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::sockets::Sockets;
     use super::super::waiting::tests::{packet, read};
     use super::*;
     use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
     use crate::id::{Epoch, NetworkKey};
     use crate::io::udp::Socket;
     use crate::node::{AddressChoice, NodeConfig};
+    use crate::offload::Offload;
     use crate::sans::Seed;
 
     /// A turn reads so many small packets, and sends so many.
@@ -239,7 +250,7 @@ mod tests {
     const SENT: u64 = 256;
 
     /// A node that knows nobody: it counts what it is given, and sends nothing.
-    fn node() -> Node {
+    pub(crate) fn node() -> Node {
         let network = NetworkSecrets::derive(&NetworkKey::new([1; 32]), Epoch::default());
         let overlay = network.overlay(None);
         let device = DeviceSecrets::from_seed(&[2; 32]);
@@ -263,7 +274,7 @@ mod tests {
 
     /// Turns with a source that always has a packet of these many bytes; how many were read.
     async fn turns(node: &mut Node, outward: &mut Outward, count: u32, len: usize, pause: Duration) -> u64 {
-        let sockets = Sockets { v4: Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), v6: None };
+        let open = open();
         let packet = packet(7, 0, len, 0);
         let mut taken = 0;
         for n in 0..count {
@@ -271,7 +282,7 @@ mod tests {
             outward.turn(
                 || now,
                 node,
-                &sockets,
+                &open,
                 None,
                 |room| {
                     taken += 1;
@@ -284,10 +295,14 @@ mod tests {
 
     /// Turns without a source until nothing waits.
     async fn empty(node: &mut Node, outward: &mut Outward) {
-        let sockets = Sockets { v4: Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), v6: None };
+        let open = open();
         while outward.has_more() {
-            outward.turn(|| Instant::ZERO, node, &sockets, None, |_| None);
+            outward.turn(|| Instant::ZERO, node, &open, None, |_| None);
         }
+    }
+
+    fn open() -> Arc<Open> {
+        Sockets::new(Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), None, Offload::All).open()
     }
 
     fn given(node: &Node) -> u64 {
@@ -303,13 +318,13 @@ mod tests {
         assert_eq!(given(&node), READ);
         // Of large ones fewer; what was read before the turn is one of them.
         let (mut node, mut outward) = (self::node(), Outward::new().expect("there is room"));
-        let sockets = Sockets { v4: Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound"), v6: None };
+        let open = open();
         let first = read(outward.room(), &packet(7, 0, 1_400, 0));
         let mut bytes = 0;
         outward.turn(
             || Instant::ZERO,
             &mut node,
-            &sockets,
+            &open,
             Some(first),
             |room| {
                 bytes += 30_000;

@@ -1,54 +1,47 @@
-//! The sockets, what leaves by them together, and the way of packets from them to the TUN.
+//! What leaves by the sockets together, and the way of packets from them to the TUN.
 
-use std::io::IoSlice;
-
+use super::sockets::Open;
 use crate::id::SocketId;
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, fault};
+use crate::io::udp::{Batch, Received, Run, Way};
 use crate::node::Inbound;
 use crate::offload::{Join, Layout, Vnet, decapsulate, finish};
 use crate::sans::Datagram;
 
-/// Our sockets, by family.
-#[derive(Debug)]
-pub(super) struct Sockets {
-    pub(super) v4: Socket,
-    pub(super) v6: Option<Socket>,
-}
+/// Datagrams of so many sockets are collected side by side: more carry something at the same time only while a way is
+/// looked for.
+const ABREAST: usize = 4;
 
-impl Sockets {
-    /// The socket of that name.
-    pub(super) fn get(&self, socket: SocketId) -> Option<&Socket> {
-        if socket == SocketId(0) { Some(&self.v4) } else { self.v6.as_ref() }
-    }
-
-    pub(super) fn send_train(&self, socket: SocketId, way: Way, size: usize, pieces: &[IoSlice<'_>]) {
-        let Some(Err(error)) = self.get(socket).map(|socket| socket.send_train(way, size, pieces)) else { return };
-        if fault(&error) == Fault::Broken {
-            tracing::debug!(%error, to = %way.to, "not sent");
-        }
-    }
-}
-
-/// What leaves by each socket.
+/// What leaves by each socket, in its order. What is not flushed is not sent.
 pub(super) struct Runs<'a> {
-    v4: Run<'a>,
-    v6: Option<Run<'a>>,
+    open: &'a Open,
+    runs: [Option<(SocketId, Run<'a>)>; ABREAST],
+    /// The place that another socket takes next.
+    next: usize,
 }
 
 impl<'a> Runs<'a> {
-    pub(super) fn new(sockets: &'a Sockets) -> Self {
-        Self { v4: Run::new(&sockets.v4), v6: sockets.v6.as_ref().map(Run::new) }
+    pub(super) fn new(open: &'a Open) -> Self {
+        Self { open, runs: std::array::from_fn(|_| None), next: 0 }
     }
 
-    pub(super) fn push(&mut self, socket: SocketId, way: Way, datagram: &'a [u8]) {
-        let run = if socket == SocketId(0) { Some(&mut self.v4) } else { self.v6.as_mut() };
-        run.into_iter().for_each(|run| run.push(way, datagram));
+    /// Adds a datagram; `false`: there is no such socket.
+    pub(super) fn push(&mut self, socket: SocketId, way: Way, datagram: &'a [u8]) -> bool {
+        let run = self.runs.iter_mut().flatten().find_map(|(id, run)| (*id == socket).then_some(run));
+        if let Some(run) = run {
+            run.push(way, datagram);
+            return true;
+        }
+        let Some(by) = self.open.get(socket) else { return false };
+        let place = &mut self.runs[self.next];
+        self.next = (self.next + 1) % ABREAST;
+        place.iter_mut().for_each(|(_, run)| run.flush());
+        place.insert((socket, Run::new(by))).1.push(way, datagram);
+        true
     }
 
     pub(super) fn flush(&mut self) {
-        self.v4.flush();
-        self.v6.iter_mut().for_each(Run::flush);
+        self.runs.iter_mut().flatten().for_each(|(_, run)| run.flush());
     }
 }
 
@@ -132,5 +125,79 @@ fn give_joined(tun: &Tun, join: &mut Option<Join<'_>>) {
 fn refused(given: std::io::Result<()>) {
     if let Err(error) = given {
         tracing::trace!(%error, "the interface refused a packet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::sockets::Sockets;
+    use super::*;
+    use crate::io::udp::Socket;
+    use crate::offload::Offload;
+
+    fn local() -> Socket {
+        Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback binds")
+    }
+
+    /// What comes: from which port, and its first byte.
+    async fn collect(friend: &Socket, count: usize) -> Vec<(u16, u8)> {
+        let (mut batch, mut all) = (Batch::new(), Vec::new());
+        while all.len() < count {
+            friend.recv(&mut batch).await.expect("received");
+            all.extend(batch.datagrams().map(|datagram| (datagram.from.port(), datagram.payload[0])));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn what_leaves_by_several_sockets_in_turns_leaves_each_in_order() {
+        let (friends, sockets) = ([local(), local()], Sockets::new(local(), None, Offload::All));
+        let more = sockets.open_more(ABREAST + 2);
+        let open = sockets.open();
+        let ids: Vec<SocketId> = open.iter().map(|(id, _)| id).collect();
+        // Two friends by each of more sockets than are collected side by side, and long and short ones.
+        let datagrams: Vec<(u8, SocketId, &Socket, Vec<u8>)> = (0..=251)
+            .map(|n| {
+                let (id, friend) = (ids[usize::from(n) % ids.len()], &friends[usize::from(n / 7) % 2]);
+                (n, id, friend, vec![n; [900, 1200][usize::from(n / 40) % 2]])
+            })
+            .collect();
+        let mut runs = Runs::new(&open);
+        for (_, id, friend, payload) in &datagrams {
+            let way = Way { to: friend.local_addr(), src: Some(Ipv4Addr::LOCALHOST.into()), tos: 0 };
+            assert!(runs.push(*id, way, payload));
+        }
+        runs.flush();
+
+        assert_eq!((ids.len(), more.len()), (ABREAST + 3, ABREAST + 2));
+        for friend in &friends {
+            let to = |other: &Socket| other.local_addr() == friend.local_addr();
+            let came = collect(friend, datagrams.iter().filter(|(_, _, other, _)| to(other)).count()).await;
+            for (id, socket) in open.iter() {
+                let of = |port| came.iter().filter(move |(from, _)| *from == port).map(|(_, n)| *n);
+                let sent = datagrams.iter().filter(|(_, by, other, _)| *by == id && to(other)).map(|(n, ..)| *n);
+                assert_eq!(Vec::from_iter(of(socket.local_addr().port())), Vec::from_iter(sent), "{id:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_to_leave_by_a_socket_that_is_closed_is_told_of_and_holds_up_nobody() {
+        let (friend, sockets) = (local(), Sockets::new(local(), None, Offload::All));
+        let closed = sockets.open_more(1)[0].0;
+        sockets.close(&[closed]);
+        let open = sockets.open();
+        let mut runs = Runs::new(&open);
+        let way = Way { to: friend.local_addr(), src: None, tos: 0 };
+        let known = [closed, SocketId(0), SocketId(1), SocketId(0)].map(|id| runs.push(id, way, b"hello"));
+        runs.flush();
+        assert_eq!(known, [false, true, false, true]);
+        let mut batch = Batch::new();
+        let mut came = 0;
+        while came < 2 {
+            came += friend.try_recv(&mut batch).expect("received");
+        }
     }
 }

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::notify::{Notice, notify};
-use super::packets::Sockets;
 use super::reload::Source;
 use super::requests::{Next, Requests};
+use super::sockets::Sockets;
 #[cfg(target_os = "linux")]
 use super::threads::PacketPath;
 #[cfg(not(target_os = "linux"))]
@@ -79,7 +79,7 @@ impl<S: Source> Peer<S> {
         loop {
             // At once, for what follows may take a moment: nobody who is denied is heard meanwhile.
             path.publish(&mut self.node);
-            self.drain().await;
+            self.drain(&path).await;
             path.publish(&mut self.node);
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
             // It begins anywhere, and takes the first in this order that is ready: where packets always are, the alarm has
@@ -123,7 +123,7 @@ impl<S: Source> Peer<S> {
     }
 
     /// Performs everything that the node wants.
-    async fn drain(&mut self) {
+    async fn drain(&mut self, path: &PacketPath) {
         loop {
             while let Some(t) = self.node.poll_transmit() {
                 self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
@@ -132,11 +132,11 @@ impl<S: Source> Peer<S> {
                 self.requests.event(event);
             }
             let Some(action) = self.node.poll_action() else { return };
-            self.perform(action).await;
+            self.perform(action, path).await;
         }
     }
 
-    async fn perform(&mut self, action: Action) {
+    async fn perform(&mut self, action: Action, path: &PacketPath) {
         match action {
             Action::Resolve { server, host, port } => {
                 let effects = self.effects.clone();
@@ -158,6 +158,12 @@ impl<S: Source> Peer<S> {
             Action::MapPort { attempt, port } => self.port_mapper.map(attempt, port),
             Action::UnmapPort => self.port_mapper.unmap(),
             Action::CheckNat { attempt, servers } => self.check_nat(attempt, servers),
+            Action::OpenSockets { attempt, count } => {
+                let opened = path.open_sockets(count);
+                let sockets = opened.iter().map(|(id, socket)| (*id, socket.local_addr().port())).collect();
+                self.node.handle_done(clock::now(), Done::SocketsOpened { attempt, sockets });
+            }
+            Action::CloseSockets(ids) => path.close_sockets(&ids),
         }
     }
 
@@ -207,10 +213,11 @@ impl<S: Source> Peer<S> {
         }
     }
 
-    fn send(&self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
-        let Some(Err(error)) = self.sockets.get(socket).map(|s| s.send(to, src, ttl, payload)) else { return };
-        if fault(&error) == Fault::Broken {
-            tracing::debug!(%error, %to, "not sent");
+    fn send(&mut self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
+        match self.sockets.open().get(socket).map(|socket| socket.send(to, src, ttl, payload)) {
+            None => self.node.count_drops("no-socket", 1),
+            Some(Err(error)) if fault(&error) == Fault::Broken => tracing::debug!(%error, %to, "not sent"),
+            Some(_) => {}
         }
     }
 
@@ -221,7 +228,7 @@ impl<S: Source> Peer<S> {
         let mut carries = true;
         loop {
             path.publish(&mut self.node);
-            self.drain().await;
+            self.drain(path).await;
             if self.node.has_left() || clock::now() >= end {
                 return;
             }

@@ -12,20 +12,21 @@
 //! ```
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::Failure;
 use super::handover::{Arrived, Desk, Inbox, Input, handover};
+use super::inward::{self, Inward};
 use super::outward::{Outward, Seal};
-use super::packets::{self, Sockets};
-use crate::forward::{HEADROOM, Inbound, Table, Train, Unsealed};
+use super::packets;
+use super::sockets::Sockets;
+use crate::forward::{HEADROOM, Table, Train, Unsealed};
 use crate::id::SocketId;
 use crate::io::clock;
-use crate::io::ready::Ready;
+use crate::io::ready::{Ready, Told};
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Way};
+use crate::io::udp::{Batch, Socket, Way};
 use crate::node::{Node, Outbound};
 use crate::offload::{Cut, tos};
 use crate::sans::{Datagram, Instant};
@@ -48,7 +49,9 @@ struct Shared {
     tun: Arc<Tun>,
     sockets: Arc<Sockets>,
     desk: Desk,
-    ready: Ready,
+    /// What each thread waits for.
+    from_tun: Ready,
+    inward: Inward,
 }
 
 impl PacketPath {
@@ -59,10 +62,12 @@ impl PacketPath {
     pub(super) fn start(node: &mut Node, tun: Arc<Tun>, sockets: Arc<Sockets>) -> io::Result<Self> {
         let (desk, inbox) = handover();
         let interface = format!("interface {}", tun.name());
-        let shared = Arc::new(Shared { table: Mutex::new(node.table()), tun, sockets, desk, ready: Ready::new()? });
+        let (from_tun, inward) = (Ready::new()?, Inward::new(sockets.clone())?);
+        from_tun.add(&*tun, 0)?;
+        let shared = Arc::new(Shared { table: Mutex::new(node.table()), tun, sockets, desk, from_tun, inward });
         let mut path = Self { shared, inbox, running: Vec::new() };
-        path.spawn("outward", interface, outward)?;
-        path.spawn("inward", "the UDP sockets".to_owned(), inward)?;
+        path.spawn("outward", interface, send)?;
+        path.spawn("inward", "the UDP sockets".to_owned(), receive)?;
         Ok(path)
     }
 
@@ -78,6 +83,16 @@ impl PacketPath {
         if let Some(table) = node.poll_table(clock::now()) {
             *self.shared.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
         }
+    }
+
+    /// Opens so many more sockets, or as many as the system has: by which id, each.
+    pub(super) fn open_sockets(&self, count: usize) -> Vec<(SocketId, Arc<Socket>)> {
+        self.shared.inward.open_more(count)
+    }
+
+    /// Closes these of them.
+    pub(super) fn close_sockets(&self, sockets: &[SocketId]) {
+        self.shared.inward.close(sockets);
     }
 
     /// Waits for something that the node has to see to. May be dropped and called again at any time.
@@ -100,7 +115,8 @@ impl PacketPath {
 impl Drop for PacketPath {
     /// Ends the threads, and waits until they have.
     fn drop(&mut self) {
-        self.shared.ready.stop();
+        self.shared.from_tun.stop();
+        self.shared.inward.stop();
         for thread in self.running.drain(..) {
             // What it had to say it has said.
             let _ = thread.join();
@@ -113,6 +129,17 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Opens a batch and gives the TUN what comes of it.
+    fn receive(&self, socket: SocketId, batch: &mut Batch) {
+        let (now, table) = (clock::now(), self.table());
+        let mut openings = table.openings();
+        let open = |datagram: Datagram<'_>, ecn| inward::open(now, &table, &mut openings, &self.desk, datagram, ecn);
+        let congested = packets::receive(open, &self.tun, socket, batch);
+        drop(openings);
+        table.drops().add("congested", congested);
+        self.desk.ring(&table);
+    }
+
     /// Shows the node one.
     fn take(&self, node: &mut Node, input: Input) {
         let now = clock::now();
@@ -121,7 +148,9 @@ impl Shared {
                 let tos = tos(&framed[HEADROOM..]);
                 if let Outbound::Send { socket, to, range } = node.handle_packet(now, &mut framed) {
                     let way = Way { to, src: None, tos };
-                    self.sockets.send_train(socket, way, range.len(), &[IoSlice::new(&framed[range])]);
+                    let pieces = [IoSlice::new(&framed[range.clone()])];
+                    let no_socket = self.sockets.open().send_train(socket, way, range.len(), &pieces);
+                    node.count_drops("no-socket", no_socket);
                 }
             }
             Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
@@ -168,55 +197,25 @@ impl Seal for Sealer<'_> {
 }
 
 /// From the TUN to the sockets.
-fn outward(shared: &Shared) -> io::Result<()> {
-    let mut outward = Outward::new()?;
-    while !shared.ready.is_stopped() {
+fn send(shared: &Shared) -> io::Result<()> {
+    let (mut outward, mut told) = (Outward::new()?, Told::new());
+    while !shared.from_tun.is_stopped() {
         let first = if outward.has_more() {
             None
         } else {
-            shared.ready.wait([Some(shared.tun.as_fd())])?;
+            shared.from_tun.wait(&mut told)?;
             let (room, rest) = outward.room();
             let Some(first) = shared.tun.try_recv(room, HEADROOM, rest)? else { continue };
             Some(first)
         };
-        let mut sealer = Sealer { table: shared.table(), shared };
-        outward.send(&mut sealer, &shared.tun, &shared.sockets, first);
+        let (mut sealer, open) = (Sealer { table: shared.table(), shared }, shared.sockets.open());
+        outward.send(&mut sealer, &shared.tun, &open, first);
         shared.desk.ring(&sealer.table);
     }
     Ok(())
 }
 
 /// From the sockets to the TUN.
-fn inward(shared: &Shared) -> io::Result<()> {
-    let sockets = [(SocketId(0), Some(&shared.sockets.v4)), (SocketId(1), shared.sockets.v6.as_ref())];
-    let mut batch = Batch::new();
-    while !shared.ready.is_stopped() {
-        let has_something = shared.ready.wait(sockets.map(|(_, socket)| socket.map(|socket| socket.as_fd())))?;
-        for ((id, socket), _) in sockets.into_iter().zip(has_something).filter(|(_, has_something)| *has_something) {
-            let Some(socket) = socket else { continue };
-            if socket.try_recv(&mut batch)? == 0 {
-                continue;
-            }
-            let (now, table) = (clock::now(), shared.table());
-            let mut openings = table.openings();
-            let open = |mut datagram: Datagram<'_>, ecn| {
-                openings.open(now, &mut datagram).unwrap_or_else(|| {
-                    let Datagram { socket, local, from, payload } = datagram;
-                    shared.desk.datagram(table.drops(), || Arrived {
-                        socket,
-                        local,
-                        from,
-                        ecn,
-                        payload: payload.to_vec(),
-                    });
-                    Inbound::Taken
-                })
-            };
-            let congested = packets::receive(open, &shared.tun, id, &mut batch);
-            drop(openings);
-            table.drops().add("congested", congested);
-            shared.desk.ring(&table);
-        }
-    }
-    Ok(())
+fn receive(shared: &Shared) -> io::Result<()> {
+    shared.inward.run(|socket, batch| shared.receive(socket, batch))
 }

@@ -1,11 +1,14 @@
 //! The packet path in the loop itself, where it has no threads of its own: packets and datagrams in turns.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::Failure;
 use super::outward::Outward;
-use super::packets::{self, Sockets};
+use super::packets;
+use super::sockets::{Sockets, is_needed};
 use crate::id::SocketId;
 use crate::io::clock;
 use crate::io::tun::Tun;
@@ -19,7 +22,9 @@ use crate::sans::Datagram;
 pub(super) struct PacketPath {
     tun: Arc<Tun>,
     sockets: Arc<Sockets>,
-    batches: [Batch; 2],
+    batch: Batch,
+    /// The socket that was heard last: the others come first.
+    last: SocketId,
     outward: Outward,
     /// Others come first, once.
     yields: bool,
@@ -28,7 +33,7 @@ pub(super) struct PacketPath {
 /// What comes of the packet path.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// Datagrams are in the batch of this socket.
+    /// Datagrams are in the batch, from this socket.
     Datagrams(SocketId),
     /// A packet was read; none: those that wait go on.
     Packet(Option<(Vnet, usize)>),
@@ -37,13 +42,24 @@ pub(super) enum Input {
 impl PacketPath {
     /// Nothing is started.
     pub(super) fn start(_node: &mut Node, tun: Arc<Tun>, sockets: Arc<Sockets>) -> io::Result<Self> {
-        Ok(Self { tun, sockets, batches: [Batch::new(), Batch::new()], outward: Outward::new()?, yields: false })
+        let (batch, outward) = (Batch::new(), Outward::new()?);
+        Ok(Self { tun, sockets, batch, last: SocketId(0), outward, yields: false })
     }
 
     /// Nobody goes by the table but the node.
     pub(super) fn publish(&self, _node: &mut Node) {}
 
-    /// Waits for packets and datagrams. May be dropped and called again at any time.
+    /// Opens so many more sockets, or as many as the system has: by which id, each.
+    pub(super) fn open_sockets(&self, count: usize) -> Vec<(SocketId, Arc<Socket>)> {
+        self.sockets.open_more(count)
+    }
+
+    /// Closes these of them.
+    pub(super) fn close_sockets(&self, sockets: &[SocketId]) {
+        self.sockets.close(sockets);
+    }
+
+    /// Waits for packets and datagrams, by the sockets that are open now: to be called again after these have changed. May be dropped and called again at any time.
     ///
     /// # Errors
     /// A socket broke, or the device is gone.
@@ -54,14 +70,11 @@ impl PacketPath {
         }
         let more = self.outward.has_more();
         let (room, rest) = self.outward.room();
-        let [batch4, batch6] = &mut self.batches;
-        let received = |received: io::Result<usize>, socket| match received {
-            Ok(_) => Ok(Input::Datagrams(SocketId(socket))),
-            Err(error) => Err(Failure::Failed(format!("the UDP sockets: {error}"))),
-        };
         tokio::select! {
-            some = self.sockets.v4.recv(batch4) => received(some, 0),
-            some = recv_optional(self.sockets.v6.as_ref(), batch6) => received(some, 1),
+            received = receive(&self.sockets, self.last, &mut self.batch) => match received {
+                Ok(socket) => Ok(Input::Datagrams(socket)),
+                Err(error) => Err(Failure::Failed(format!("the UDP sockets: {error}"))),
+            },
             read = self.tun.recv(room, HEADROOM, rest), if !more => match read {
                 Ok(first) => Ok(Input::Packet(Some(first))),
                 Err(error) => Err(Failure::Failed(format!("interface {}: {error}", self.tun.name()))),
@@ -75,22 +88,40 @@ impl PacketPath {
         match input {
             Input::Packet(first) => {
                 self.yields = first.is_none();
-                self.outward.send(node, &self.tun, &self.sockets, first);
+                self.outward.send(node, &self.tun, &self.sockets.open(), first);
             }
             Input::Datagrams(socket) => {
-                let (now, batch) = (clock::now(), &mut self.batches[usize::from(socket.0)]);
+                self.last = socket;
+                let now = clock::now();
                 let open = |datagram: Datagram<'_>, _| node.handle_datagram(now, datagram);
-                let congested = packets::receive(open, &self.tun, socket, batch);
+                let congested = packets::receive(open, &self.tun, socket, &mut self.batch);
                 node.count_drops("congested", congested);
             }
         }
     }
 }
 
-/// Receives on a socket that a machine without IPv6 lacks.
-async fn recv_optional(socket: Option<&Socket>, batch: &mut Batch) -> io::Result<usize> {
-    match socket {
-        Some(socket) => socket.recv(batch).await,
-        None => std::future::pending().await,
+/// Waits until one of the sockets has something, and puts that into `batch`: which. One that broke and is not needed is
+/// closed.
+async fn receive(sockets: &Sockets, last: SocketId, batch: &mut Batch) -> io::Result<SocketId> {
+    loop {
+        let open = sockets.open();
+        let (socket, received) = poll_fn(|context| {
+            for (id, socket) in open.after(last) {
+                if let Poll::Ready(received) = socket.poll_recv(context, batch) {
+                    return Poll::Ready((id, received));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        match received {
+            Ok(_) => return Ok(socket),
+            Err(error) if is_needed(socket) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, socket = socket.0, "a socket broke, and is closed");
+                sockets.close(&[socket]);
+            }
+        }
     }
 }

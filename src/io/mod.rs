@@ -14,7 +14,7 @@
 //! | this machine's addresses | [`interfaces`] |
 //! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
-//! | waiting in a thread of its own | `ready` |
+//! | waiting for many in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |

@@ -1,5 +1,5 @@
-//! UDP sockets. One socket of each family carries everything; IPv6 sockets are IPv6 alone, so that an
-//! IPv4-mapped address can never come in.
+//! UDP sockets. One socket of each family carries everything, and where there are more each of them can; IPv6 sockets
+//! are IPv6 alone, so that an IPv4-mapped address can never come in.
 //!
 //! Receiving is batched ([`Batch`]): one system call takes up to 4 buffers, each of which may hold up to
 //! 64 datagrams that the kernel has joined (GRO), and gives them one by one, in place. Sending is one call
@@ -17,14 +17,16 @@ mod run;
 mod train;
 mod ttl;
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 #[cfg(not(target_os = "linux"))]
 use quinn_udp::EcnCodepoint;
-use quinn_udp::{Transmit, UdpSocketState};
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::Interest;
 
@@ -64,6 +66,9 @@ pub struct Socket {
     /// The error with which a network card would refuse the next train.
     #[cfg(test)]
     refuses: std::sync::atomic::AtomicI32,
+    /// Nothing comes in any more.
+    #[cfg(test)]
+    breaks: AtomicBool,
 }
 
 impl Socket {
@@ -95,6 +100,8 @@ impl Socket {
             trains,
             #[cfg(test)]
             refuses: Default::default(),
+            #[cfg(test)]
+            breaks: AtomicBool::new(false),
         })
     }
 
@@ -115,20 +122,27 @@ impl Socket {
     }
 
     /// Waits for datagrams, puts as many as there are into `batch` and says how many. May be dropped and
-    /// called again at any time: nothing is lost. Must be called inside a tokio runtime.
+    /// called again at any time: nothing is lost. By one task at a time. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// Only such as mean that the socket is of no more use: what ICMP reports about earlier datagrams is
     /// passed over.
     pub async fn recv(&self, batch: &mut Batch) -> io::Result<usize> {
+        poll_fn(|context| self.poll_recv(context, batch)).await
+    }
+
+    /// As [`Socket::recv`], for who waits for several sockets: only the task that asked last is woken.
+    ///
+    /// # Errors
+    /// As [`Socket::recv`].
+    pub fn poll_recv(&self, context: &mut Context<'_>, batch: &mut Batch) -> Poll<io::Result<usize>> {
         let watched = self.watched()?;
         loop {
-            watched.readable().await?;
-            let received = watched.try_io(Interest::READABLE, || batch.fill(&self.state, watched.into()));
+            ready!(watched.poll_recv_ready(context))?;
+            let received = watched.try_io(Interest::READABLE, || self.fill(batch, watched.into()));
             match received {
-                Ok(count) => return Ok(count),
                 Err(error) if fault(&error) != Fault::Broken => {}
-                Err(error) => return Err(error),
+                received => return Poll::Ready(received),
             }
         }
     }
@@ -146,10 +160,24 @@ impl Socket {
     /// # Errors
     /// As [`Socket::recv`].
     pub fn try_recv(&self, batch: &mut Batch) -> io::Result<usize> {
-        match batch.fill(&self.state, (&self.io).into()) {
+        match self.fill(batch, (&self.io).into()) {
             Err(error) if fault(&error) != Fault::Broken => Ok(0),
             other => other,
         }
+    }
+
+    fn fill(&self, batch: &mut Batch, socket: UdpSockRef<'_>) -> io::Result<usize> {
+        #[cfg(test)]
+        if self.breaks.load(Ordering::Relaxed) {
+            return Err(io::Error::other("as the test wants it"));
+        }
+        batch.fill(&self.state, socket)
+    }
+
+    /// From now on it is of no use.
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        self.breaks.store(true, Ordering::Relaxed);
     }
 
     /// Sends `payload` to `to`: from the local address `src`, or the one the system picks; with the hop
@@ -271,6 +299,7 @@ pub fn bind_pair(port: u16) -> io::Result<(Socket, Option<Socket>)> {
 /// Names the holder of a taken port.
 fn explain_bind(error: io::Error, addr: SocketAddr) -> io::Error {
     let text = match error.kind() {
+        io::ErrorKind::AddrInUse if addr.port() == 0 => "no UDP port is free".to_owned(),
         io::ErrorKind::AddrInUse => match super::port_holder::udp(addr.port()) {
             Some(holder) => format!("UDP port {} is taken by {holder}", addr.port()),
             None => format!("UDP port {} is taken by another program", addr.port()),
