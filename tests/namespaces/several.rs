@@ -69,6 +69,6 @@ fn three_rendezvous_killed_one_by_one_cost_a_moment_each_and_newcomers_meet_by_a
     let _back = serve(ports[1]);
     alice.await_peer("carol", PeerState::Relayed, Duration::from_secs(40)).unwrap();
     let erin = erin.expect("she came");
-    erin.await_peer("carol", PeerState::Relayed, Duration::from_secs(40)).unwrap();
+    erin.await_peer("carol", PeerState::Direct, Duration::from_secs(40)).unwrap();
     assert_eq!(alice.ping(carol.address.into(), 20).unwrap(), 20);
 }
