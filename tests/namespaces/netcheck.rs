@@ -138,7 +138,7 @@ fn people_get_a_table_that_ends_in_a_verdict_and_see_what_is_being_done() {
         assert!(said.lines().any(|shown| shown.starts_with(line)), "{line}: {said}");
     }
     assert!(said.contains("public, 2001:db8:1::10"), "{said}");
-    let verdict = "Verdict: direct with everybody but friends behind a strict (\"symmetric\") router\n";
+    let verdict = "Verdict: direct with everybody; with friends behind a strict (\"symmetric\") router after a search of seconds\n";
     assert!(said.ends_with(verdict), "{said}");
     assert!(progress.contains("asking 2 servers") && progress.contains("comparing ports"), "{progress}");
 }

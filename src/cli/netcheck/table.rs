@@ -281,15 +281,16 @@ fn verdict(found: &Found) -> Verdict {
             harmless(report.mapping.why().unwrap_or("nothing was found out"))
         )),
         (true, Some(Behaviour::AddressDependent | Behaviour::AddressAndPortDependent), _) => Verdict::Notable(
-            "a strict router: relayed with friends behind another strict or a port-restricted one, direct with the rest"
+            "a strict router: relayed with friends behind another strict one, direct with the rest, with some after a \
+             search of seconds"
                 .to_owned(),
         ),
         (_, _, Some(Behaviour::EndpointIndependent | Behaviour::AddressDependent)) => {
             Verdict::Good(format!("direct with everybody{unless}"))
         }
-        (_, _, Some(Behaviour::AddressAndPortDependent)) => {
-            Verdict::Good(format!("direct with everybody but friends behind a strict (\"symmetric\") router{unless}"))
-        }
+        (_, _, Some(Behaviour::AddressAndPortDependent)) => Verdict::Good(format!(
+            "direct with everybody{unless}; with friends behind a strict (\"symmetric\") router after a search of seconds"
+        )),
         (_, _, None) => Verdict::Good(format!(
             "direct with most friends{unless}; whether with those behind a strict router too cannot be told"
         )),
@@ -347,7 +348,7 @@ hairpin                       no                          friends in the same ho
 filtering                     address-and-port-dependent  only whom you have written to can answer: both must knock
 port mapping                  none                        switch on UPnP, NAT-PMP or PCP in the router 192.168.0.1, if it is yours
 
-Verdict: direct with everybody but friends behind a strict (\"symmetric\") router";
+Verdict: direct with everybody; with friends behind a strict (\"symmetric\") router after a search of seconds";
         assert_eq!(plain(&found()), expected, "\n{}", plain(&found()));
     }
 
@@ -362,12 +363,12 @@ Verdict: direct with everybody but friends behind a strict (\"symmetric\") route
         use Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
         assert_eq!(with(EndpointIndependent, EndpointIndependent), "direct with everybody");
         assert_eq!(with(EndpointIndependent, AddressDependent), "direct with everybody");
-        assert!(with(EndpointIndependent, AddressAndPortDependent).contains("but friends behind a strict"));
+        assert!(with(EndpointIndependent, AddressAndPortDependent).contains("friends behind a strict"));
         assert!(with(AddressAndPortDependent, AddressAndPortDependent).starts_with("a strict router"));
         let mut two_ports = found();
         two_ports.report.mapping =
             Finding::Known(Bounds { most: AddressDependent, ..Bounds::exactly(EndpointIndependent) });
-        assert!(verdict_text(&two_ports).ends_with("router, if the router shows all friends one port, as most do"));
+        assert!(verdict_text(&two_ports).contains("everybody, if the router shows all friends one port, as most do;"));
         let mut dark = found();
         dark.report.mapping = Finding::Unknown("only one place was asked".to_owned());
         assert!(verdict_text(&dark).ends_with("cannot be told: only one place was asked"));
@@ -400,7 +401,7 @@ Verdict: direct with everybody but friends behind a strict (\"symmetric\") route
             plain(&open)
         );
         let double = with([None, Some("100.64.0.7")]);
-        assert!(verdict_text(&double).starts_with("direct with everybody but friends behind a strict"));
+        assert!(verdict_text(&double).starts_with("direct with everybody; with friends behind a strict"));
         let told = "is itself behind a NAT (it has 100.64.0.7 outside, others see 203.0.113.9)";
         assert!(plain(&double).contains(told), "{}", plain(&double));
         let unsaid = with([None, None]);
