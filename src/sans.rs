@@ -203,6 +203,12 @@ impl RateLimit {
         self.due <= now
     }
 
+    /// How many events it would take now, one by one.
+    pub fn left(&self, now: Instant) -> u32 {
+        let ahead = (now + self.tolerance + self.period) - self.due.max(now);
+        u32::try_from(ahead.as_nanos() / self.period.as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
+
     /// Takes one event if it is within the rate.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.allow_n(now, 1)
@@ -294,8 +300,8 @@ pub enum Action {
         /// Where they are.
         servers: Vec<SocketAddr>,
     },
-    /// Open more IPv4 sockets, each on a port of its own that nothing of this machine used lately, all with ids that no
-    /// other open socket has: each can carry everything that the first one carries.
+    /// Open more IPv4 sockets, each on a port of its own, all with ids that no other open socket has: each can carry
+    /// everything that the first one carries.
     OpenSockets {
         /// To tell the answers apart.
         attempt: u64,

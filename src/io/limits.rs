@@ -1,7 +1,7 @@
 //! How much of the system this process may take.
 
-/// Descriptors that are enough for a peer, with some to spare: a few hundred sockets for each way through a hard NAT that is
-/// looked for at the same time, beside a dozen for all else. Shells give 256 (macOS) or 1024.
+/// Descriptors that are enough for a peer, with some to spare: some hundred sockets while a way through a hard NAT is looked
+/// for, and what others of them have found, beside a dozen for all else. Shells give 256 (macOS) or 1024.
 #[cfg(unix)]
 const DESCRIPTORS: nix::libc::rlim_t = 4_096;
 

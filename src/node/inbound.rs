@@ -144,9 +144,9 @@ impl Node {
             Ok(Control::Stranger(bytes)) => self.told_of(now, id, bytes),
             Ok(Control::Goodbye) => self.peer_left(now, id),
             Ok(Control::AddressTaken { what, holder }) => self.told_taken(now, what, holder),
-            Ok(Control::Ports { next, asks }) => self.told_ports(now, id, next, asks),
+            Ok(Control::Ports { next, asks, searches }) => self.told_ports(now, id, (next, searches), asks),
             Ok(Control::LookForMe { ports, open }) => self.told_to_look(now, id, ports, open),
-            Ok(Control::Looked) => self.told_looked(now, id),
+            Ok(Control::Looked) => self.told_looked(id),
             Err(_) => self.drops.count("malformed"),
         }
     }

@@ -199,7 +199,7 @@ impl Node {
         let unheard = peer.offline.is_some();
         self.forget_hearsay(id);
         if news || unheard {
-            self.introduced(id);
+            self.introduced(now, id);
             self.appeared(now, id);
         }
         self.admit_candidates(now, id);
@@ -375,6 +375,7 @@ impl Node {
         peer.punch.stop(now);
         peer.session.close(now, &mut self.shared.env());
         peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
+        self.leave_ports(now, id);
         self.warnings.clear("address-taken", &id.to_string());
         self.forget_hearsay(id);
         self.unbind(now, id);
@@ -428,6 +429,7 @@ impl Node {
 
     pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
         self.forget_hearsay(id);
+        self.leave_ports(now, id);
         let Some(mut peer) = self.peers.remove(id) else { return };
         peer.session.close(now, &mut self.shared.env());
         self.drops.add("echo-rate", peer.punch.unanswered());

@@ -137,7 +137,7 @@ impl Node {
     /// This machine, or its router, is elsewhere.
     pub(super) fn nat_moved(&mut self, now: Instant) {
         self.nat.moved(now, &mut self.shared.rng);
-        self.ports.moved();
+        self.ports_moved(now);
     }
 
     /// Has the NAT looked at, if that is due and somebody is there to ask.

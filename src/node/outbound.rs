@@ -123,7 +123,6 @@ impl Node {
         while let Some(probe) = self.peers.get_mut(id).and_then(|p| p.punch.poll_probe(now, &mut self.budget)) {
             self.send_probe(id, &probe);
         }
-        self.look_for_ports(now, id);
         while let Some(via) = self.peers.get_mut(id).and_then(|p| p.punch.poll_keepalive()) {
             self.send_plain(via, vec![kind::KEEPALIVE]);
         }
@@ -172,10 +171,8 @@ impl Node {
 
     fn handle_path_event(&mut self, now: Instant, id: &PeerId, event: &punch::Event) {
         match event {
-            punch::Event::Chosen { via, kind } => {
-                if via.is_direct() {
-                    self.way_is_found(now, id, *via, *kind);
-                }
+            punch::Event::Chosen { via, .. } => {
+                self.way_is_found(now, id, *via);
                 if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
                     let heard = *peer.heard.get_or_insert(now);
                     let after = *peer.direct_after.get_or_insert(now - heard);

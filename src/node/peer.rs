@@ -17,7 +17,6 @@ use crate::id::{PeerId, ServerId};
 use crate::punch::{Punch, Via};
 use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
-use crate::symmetric::Look;
 
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
 pub(super) const PROBE_WINDOW: usize = 8_192;
@@ -113,8 +112,7 @@ impl Peer {
     pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
         let waiting = self.waiting.due().map(|at| Wakeup::new(at, "packets wait"));
         let watch = self.watch.map(|at| Wakeup::new(at, "traffic"));
-        let look = self.searched_ports.look.as_ref().and_then(Look::poll_timeout);
-        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch, look].into_iter().flatten().min()
+        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch].into_iter().flatten().min()
     }
 
     /// Its id.

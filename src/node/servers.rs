@@ -189,7 +189,7 @@ impl Node {
             Event::Member { peer, observed, sealed } => self.member(now, id, &peer, observed, &sealed),
             Event::Left { peer } => self.unlisted(now, id, &peer),
             Event::Introduced { peer } => {
-                self.introduced(&peer);
+                self.introduced(now, &peer);
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.punch.introduce(now);
                 }

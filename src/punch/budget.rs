@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::slots::{Slots, number};
 use crate::sans::{Instant, RateLimit};
 
 /// Probes to one IP address in any 60 seconds, over all peers, candidates and ports.
@@ -40,11 +41,13 @@ const SLOTS: usize = 13;
 const SHOTS_BURST: u32 = 1_500;
 /// …and how long each of them counts: any ten minutes hold 3,000.
 const SHOT_COUNTS: Duration = Duration::from_millis(400);
-/// Shots a second and at once, of all searches; what else a second may hold is for other probes.
+/// Shots a second and at once, of all searches.
 const SHOT_RATE: u32 = 450;
-const SHOT_BURST: u32 = 8;
-/// Shots and all else in any second.
+const SHOT_BURST: u32 = 10;
+/// Shots and all else in any second…
 const IN_SECOND: u32 = 500;
+/// …and when shots wait: of what comes free all else has its part first.
+const SHOTS_WAIT: u32 = 450;
 /// A second is counted in slots of this length.
 const TICK: Duration = Duration::from_millis(50);
 /// Slots that any second can touch.
@@ -119,14 +122,6 @@ struct Target {
     shots: Option<RateLimit>,
 }
 
-/// What was counted lately, in slots; `sent[n % N]` counts slot n.
-#[derive(Debug)]
-struct Slots<const N: usize> {
-    /// Number of the newest.
-    newest: u64,
-    sent: [u16; N],
-}
-
 impl Default for Budget {
     fn default() -> Self {
         Self::new()
@@ -166,12 +161,18 @@ impl Budget {
         if !target.shots.get_or_insert_with(limit).would_allow(now) {
             return Verdict::TargetFull;
         }
-        if self.second.count(tick(now)) >= IN_SECOND || !self.shots.allow(now) {
+        if self.second.count(tick(now)) >= SHOTS_WAIT || !self.shots.allow(now) {
             return Verdict::NodeFull;
         }
         self.second.add(tick(now));
         self.targets.get_mut(&ip).and_then(|target| target.shots.as_mut()).map(|shots| shots.allow(now));
         Verdict::Granted
+    }
+
+    /// How many shots may go to `ip` now.
+    pub fn shots_left(&self, now: Instant, ip: IpAddr) -> u32 {
+        let shots = self.targets.get(&ip).and_then(|target| target.shots);
+        shots.map_or(SHOTS_BURST, |shots| shots.left(now))
     }
 
     /// `ip` echoed a fresh nonce of ours.
@@ -253,50 +254,12 @@ impl Target {
     }
 }
 
-impl<const N: usize> Slots<N> {
-    /// In the slot of now and those before it.
-    fn count(&mut self, now: u64) -> u32 {
-        self.turn(now);
-        self.sent.iter().map(|n| u32::from(*n)).sum()
-    }
-
-    fn add(&mut self, now: u64) {
-        self.turn(now);
-        let sent = &mut self.sent[Self::place(self.newest)];
-        *sent = sent.saturating_add(1);
-    }
-
-    /// Empties the slots that came round.
-    fn turn(&mut self, now: u64) {
-        let now = now.max(self.newest);
-        for n in (self.newest + 1..=now).rev().take(N) {
-            self.sent[Self::place(n)] = 0;
-        }
-        self.newest = now;
-    }
-
-    fn place(slot: u64) -> usize {
-        usize::try_from(slot % N as u64).expect("below N")
-    }
-}
-
-impl<const N: usize> Default for Slots<N> {
-    fn default() -> Self {
-        Self { newest: 0, sent: [0; N] }
-    }
-}
-
 fn slot(now: Instant) -> u64 {
     number(now, SLOT)
 }
 
 fn tick(now: Instant) -> u64 {
     number(now, TICK)
-}
-
-/// Of the slot that `now` is in.
-fn number(now: Instant, slot: Duration) -> u64 {
-    now.as_nanos() / u64::try_from(slot.as_nanos()).expect("seconds in nanoseconds fit 64 bits")
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod path;
 mod paths;
 mod rank;
 mod search;
+mod slots;
 mod via;
 mod window;
 
@@ -276,7 +277,7 @@ impl Punch {
         }
         self.poll_echo(now, budget)
             .or_else(|| self.poll_request(now, budget, |ask| ask == Ask::Prime))
-            .or_else(|| self.poll_primed(now))
+            .or_else(|| if self.is_priming() { None } else { self.poll_primed(now) })
             .or_else(|| self.poll_request(now, budget, |ask| ask != Ask::Prime))
     }
 
@@ -296,16 +297,18 @@ impl Punch {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Wakeup> {
         let paths = self.paths.iter().flat_map(|path| path.timers(self.now, self.role(path)));
-        let (at, why) = paths.chain(self.search.timers(self.has_relay())).min()?;
+        let (at, why) = paths.chain(self.search.timers(self.has_relay() && !self.is_priming())).min()?;
         Some(Wakeup::new(at, why))
     }
 
     // ---- what it can tell ----
 
-    /// Whether a way that leads somewhere, or may, begins at this socket.
-    pub fn uses(&self, now: Instant, socket: SocketId) -> bool {
-        let is_there = |via| matches!(via, Via::Direct { socket: own, .. } if own == socket);
-        self.paths.iter().any(|path| is_there(path.via) && !path.is_spent(now))
+    /// The sockets at which ways begin that lead somewhere, or may.
+    pub fn sockets_in_use(&self, now: Instant) -> impl Iterator<Item = SocketId> {
+        self.paths.iter().filter(move |path| !path.is_spent(now)).filter_map(|path| match path.via {
+            Via::Direct { socket, .. } => Some(socket),
+            Via::Relay { .. } => None,
+        })
     }
 
     /// The path in use over the last 60 seconds.
@@ -401,6 +404,11 @@ impl Punch {
         let ttl = (ask == Ask::Prime).then_some(PRIME_TTL);
         path.on_asked(now, ask, nonce, len);
         ProbeOut { via: path.via, kind: ProbeKind::Request, nonce, len, ttl, observed: None }
+    }
+
+    /// Whether primes wait for room in the budget: then it is not true that all are sent.
+    fn is_priming(&self) -> bool {
+        self.paths.iter().any(Path::is_priming)
     }
 
     fn poll_primed(&mut self, now: Instant) -> Option<ProbeOut> {

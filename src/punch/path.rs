@@ -150,6 +150,11 @@ impl Path {
         self.proven.is_some()
     }
 
+    /// Whether a prime is still to be sent.
+    pub(super) const fn is_priming(&self) -> bool {
+        self.prime
+    }
+
     /// Whether it was tried in vain, and nothing comes from there.
     pub(super) fn is_spent(&self, now: Instant) -> bool {
         let trying = self.prime || self.small.is_climbing() || self.full.is_climbing();

@@ -67,6 +67,7 @@ fn drawn(first: u16, last: u16, most: usize, rng: &mut Rng) -> Vec<u16> {
     let mut ports: Vec<u16> = (first.max(*PORTS.start())..=last).collect();
     draw(&mut ports, most, rng);
     ports.truncate(most);
+    ports.shrink_to_fit();
     ports
 }
 

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::look::HOLD;
 use super::{Shot, Word, aim};
 use crate::id::SocketId;
 use crate::nat::{Allocation, NextPorts};
@@ -36,7 +35,7 @@ const LOOKS: Duration = Duration::from_millis(3_500);
 /// The system answers in a moment.
 const OPENING: Duration = Duration::from_secs(1);
 /// After the last shot, something comes within this time or not at all.
-const HOPE: Duration = Duration::from_secs(2);
+const HOPE: Duration = Duration::from_secs(1);
 
 /// What it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ pub enum Want {
 pub enum Outcome {
     /// Our port is the same for all: the peer's may differ, and then it is for the peer to open some.
     Needless,
-    /// How ports are given could not be found out.
+    /// How ports are given could not be found out, or there were no sockets.
     Unknown,
     /// The peer did not say how its NAT gives ports.
     Unanswered,
@@ -88,7 +87,7 @@ enum Stage {
     Asking { since: Instant, tries: usize },
     Telling { since: Instant, said: usize },
     OpeningMore { since: Instant, volley: Volley },
-    Shooting { volley: Volley, held: Instant },
+    Shooting { volley: Volley },
     LookedFor { since: Instant, said: usize },
     Hoping { until: Instant },
     Over(Outcome),
@@ -111,7 +110,11 @@ pub struct Hunt {
     server: SocketAddr,
     mine: Option<NextPorts>,
     theirs: Option<NextPorts>,
+    /// It searches for us as well.
+    both: bool,
     sockets: Vec<Open>,
+    /// The first so many of them have asked.
+    asked: usize,
     stage: Stage,
     shots: VecDeque<Shot>,
     has_shot: bool,
@@ -128,7 +131,9 @@ impl Hunt {
             server,
             mine: None,
             theirs: None,
+            both: false,
             sockets: Vec::new(),
+            asked: 0,
             stage: Stage::Opening { since: now },
             shots: VecDeque::new(),
             has_shot: false,
@@ -150,10 +155,11 @@ impl Hunt {
         self.sockets.extend(new);
         match self.stage {
             Stage::Opening { .. } => {
+                self.asked = self.sockets.len();
                 self.stage = Stage::Asking { since: now, tries: 0 };
                 self.ask();
             }
-            Stage::OpeningMore { volley, .. } => self.shoot(now, volley),
+            Stage::OpeningMore { volley, .. } => self.shoot(volley),
             _ => {}
         }
     }
@@ -174,16 +180,17 @@ impl Hunt {
         true
     }
 
-    /// The peer says how its NAT gives ports.
-    pub fn told(&mut self, now: Instant, theirs: NextPorts) {
+    /// The peer says how its NAT gives ports, and whether it searches for us now.
+    pub fn told(&mut self, now: Instant, theirs: NextPorts, searches: bool) {
         self.theirs = Some(theirs);
+        self.both |= searches;
         self.decide(now);
     }
 
     /// The peer has looked for our ports, and found none.
-    pub fn looked(&mut self, now: Instant) {
+    pub fn looked(&mut self) {
         if let Stage::LookedFor { .. } = self.stage {
-            self.shoot(now, Volley::Full);
+            self.shoot(Volley::Full);
         }
     }
 
@@ -191,7 +198,7 @@ impl Hunt {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.stage {
             Stage::Opening { since } if now >= since + OPENING => self.stage = Stage::Over(Outcome::Unknown),
-            Stage::OpeningMore { since, volley } if now >= since + OPENING => self.shoot(now, volley),
+            Stage::OpeningMore { since, volley } if now >= since + OPENING => self.shoot(volley),
             Stage::Asking { since, tries } if now >= since + ASK_AGAIN[tries] => {
                 if tries + 1 < ASK_AGAIN.len() {
                     self.stage = Stage::Asking { since, tries: tries + 1 };
@@ -213,7 +220,7 @@ impl Hunt {
                     self.stage = Stage::LookedFor { since, said: said + 1 };
                     self.say_look();
                 } else {
-                    self.shoot(now, Volley::Full);
+                    self.shoot(Volley::Full);
                 }
             }
             Stage::Hoping { until } if now >= until => self.stage = Stage::Over(Outcome::InVain),
@@ -229,10 +236,10 @@ impl Hunt {
         self.wants.pop_front()
     }
 
-    /// The shot that is due. Tell what became of it: [`Hunt::sent`], [`Hunt::hold`] or [`Hunt::end`].
-    pub fn due(&self, now: Instant) -> Option<Shot> {
+    /// The shot that is next. Say that it left ([`Hunt::sent`]), or that no more may ([`Hunt::end`]).
+    pub fn next(&self) -> Option<Shot> {
         match self.stage {
-            Stage::Shooting { held, .. } if held <= now => self.shots.front().copied(),
+            Stage::Shooting { .. } => self.shots.front().copied(),
             _ => None,
         }
     }
@@ -241,10 +248,13 @@ impl Hunt {
     pub fn sent(&mut self, now: Instant) {
         self.has_shot = true;
         self.shots.pop_front();
-        let Stage::Shooting { volley, .. } = self.stage else { return };
-        if !self.shots.is_empty() {
-            return;
+        if self.shots.is_empty() {
+            self.all_sent(now);
         }
+    }
+
+    fn all_sent(&mut self, now: Instant) {
+        let Stage::Shooting { volley } = self.stage else { return };
         match volley {
             Volley::Primes => {
                 self.stage = Stage::LookedFor { since: now, said: 0 };
@@ -254,29 +264,24 @@ impl Hunt {
         }
     }
 
-    /// It waits a moment.
-    pub fn hold(&mut self, now: Instant) {
-        if let Stage::Shooting { held, .. } = &mut self.stage {
-            *held = now + HOLD;
-        }
-    }
-
     /// No more may be sent there.
     pub fn end(&mut self, now: Instant) {
         self.shots.clear();
-        self.stage = Stage::Hoping { until: now + HOPE };
+        match self.has_shot {
+            true => self.all_sent(now),
+            false => self.stage = Stage::Over(Outcome::Unknown),
+        }
     }
 
-    /// When to call [`Hunt::handle_timeout`], then [`Hunt::due`].
+    /// When to call [`Hunt::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Wakeup> {
         let at = match self.stage {
             Stage::Opening { since } | Stage::OpeningMore { since, .. } => since + OPENING,
             Stage::Asking { since, tries } => since + ASK_AGAIN[tries],
             Stage::Telling { since, said } => since + SAY_AGAIN[said],
             Stage::LookedFor { since, said } => since + look_again(said),
-            Stage::Shooting { held, .. } => held,
             Stage::Hoping { until } => until,
-            Stage::Over(_) => return None,
+            Stage::Shooting { .. } | Stage::Over(_) => return None,
         };
         Some(Wakeup::new(at, "search over ports"))
     }
@@ -296,7 +301,17 @@ impl Hunt {
         self.mine
     }
 
-    /// Whether any shot left: this is what may be done only once.
+    /// Whether that was found out by asking, and not known before.
+    pub const fn has_asked(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// Where the peer is sought.
+    pub const fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    /// Whether any shot left.
     pub const fn has_shot(&self) -> bool {
         self.has_shot
     }
@@ -365,11 +380,13 @@ impl Hunt {
                 (if is_block { OPEN_IN_BLOCK } else { OPEN_OF_ALL }, Volley::Primes)
             }
             _ if aim::meetings(mine, theirs) < MEETINGS => return self.stage = Stage::Over(Outcome::Hopeless),
-            // None of those that were asked from: what they count is past.
-            _ => (self.sockets.len() + aim::ROUNDS as usize, Volley::Crossing),
+            // It takes two. The peer is busy with another, and will begin it when its turn comes.
+            _ if !self.both => return self.stage = Stage::Over(Outcome::Unanswered),
+            // From none that has asked: what was counted for it is past.
+            _ => (self.asked + aim::ROUNDS as usize, Volley::Crossing),
         };
         match sockets.saturating_sub(self.sockets.len()) {
-            0 => self.shoot(now, volley),
+            0 => self.shoot(volley),
             more => {
                 self.stage = Stage::OpeningMore { since: now, volley };
                 self.wants.push_back(Want::Sockets(more));
@@ -377,22 +394,21 @@ impl Hunt {
         }
     }
 
-    fn shoot(&mut self, now: Instant, volley: Volley) {
+    fn shoot(&mut self, volley: Volley) {
         let sockets = self.sockets.iter().map(|open| open.id);
         let shot = |socket, to| Shot { socket, to, primes: volley == Volley::Primes };
         self.shots = match (volley, self.theirs) {
             (Volley::Crossing, Some(theirs)) => {
-                let fresh: Vec<SocketId> = sockets.skip(ASKED).collect();
+                let fresh: Vec<SocketId> = sockets.skip(self.asked).collect();
                 let aims = aim::shoot(theirs, &mut self.rng).into_iter();
                 let from = fresh.iter().flat_map(|socket| [*socket; aim::ROUND as usize]);
                 from.zip(aims).map(|(socket, port)| shot(socket, SocketAddr::new(self.target.ip(), port))).collect()
             }
             _ => sockets.map(|socket| shot(socket, self.target)).collect(),
         };
-        self.stage = if self.shots.is_empty() {
-            Stage::Hoping { until: now + HOPE }
-        } else {
-            Stage::Shooting { volley, held: now }
+        self.stage = match self.shots.is_empty() {
+            true => Stage::Over(Outcome::Unknown),
+            false => Stage::Shooting { volley },
         };
     }
 }

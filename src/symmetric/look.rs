@@ -8,10 +8,10 @@ use crate::id::SocketId;
 use crate::nat::NextPorts;
 use crate::sans::{Instant, Rng, Wakeup};
 
-/// A shot that the budget had no room for waits so long.
-pub(super) const HOLD: Duration = Duration::from_millis(20);
 /// That all was tried is said at the end, and again, for words get lost.
 const SAID: [Duration; 3] = [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(450)];
+/// What comes from a port that was tried comes within this time, or not at all.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// A search for one of the ports that a peer has open to us.
 #[derive(Debug)]
@@ -20,7 +20,6 @@ pub struct Look {
     ip: IpAddr,
     ports: Vec<u16>,
     sent: usize,
-    held: Instant,
     ended: Option<Instant>,
     said: usize,
 }
@@ -29,12 +28,12 @@ impl Look {
     /// From `socket`, at `ip`, where `open` ports of these let us in.
     pub fn new(socket: SocketId, ip: IpAddr, ports: NextPorts, open: u16, rng: &mut Rng) -> Self {
         let ports = aim::look(ports, open, rng);
-        Self { socket, ip, ports, sent: 0, held: Instant::ZERO, ended: None, said: 0 }
+        Self { socket, ip, ports, sent: 0, ended: None, said: 0 }
     }
 
-    /// The shot that is due. Tell what became of it: [`Look::sent`], [`Look::hold`] or [`Look::end`].
-    pub fn due(&self, now: Instant) -> Option<Shot> {
-        let port = self.ports.get(self.sent).filter(|_| self.held <= now)?;
+    /// The shot that is next. Say that it left ([`Look::sent`]), or that no more may ([`Look::end`]).
+    pub fn next(&self) -> Option<Shot> {
+        let port = self.ports.get(self.sent)?;
         Some(Shot { socket: self.socket, to: SocketAddr::new(self.ip, *port), primes: false })
     }
 
@@ -44,11 +43,6 @@ impl Look {
         if self.sent == self.ports.len() {
             self.end(now);
         }
-    }
-
-    /// It waits a moment.
-    pub fn hold(&mut self, now: Instant) {
-        self.held = now + HOLD;
     }
 
     /// No more is sent.
@@ -69,10 +63,15 @@ impl Look {
         addr.ip() == self.ip && self.ports[..self.sent].contains(&addr.port())
     }
 
-    /// When it has something to do.
+    /// Whether there is nothing left to do or to remember.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.ended.is_some_and(|at| now - at >= REMEMBERED)
+    }
+
+    /// When it has something to say, or is over.
     pub fn poll_timeout(&self) -> Option<Wakeup> {
-        let shot = (self.sent < self.ports.len()).then_some(self.held);
-        shot.or_else(|| self.word_due()).map(|at| Wakeup::new(at, "look for ports"))
+        let over = self.ended.map(|at| at + REMEMBERED);
+        self.word_due().or(over).map(|at| Wakeup::new(at, "look for ports"))
     }
 
     fn word_due(&self) -> Option<Instant> {

@@ -70,7 +70,7 @@ impl Alice {
     /// All that is due now.
     fn shots(&mut self) -> Vec<Shot> {
         let mut shots = Vec::new();
-        while let Some(shot) = self.hunt.due(self.now) {
+        while let Some(shot) = self.hunt.next() {
             shots.push(shot);
             self.hunt.sent(self.now);
         }
@@ -82,9 +82,6 @@ impl Alice {
         while let Some(wakeup) = self.hunt.poll_timeout().filter(|wakeup| wakeup.at <= end) {
             self.now = self.now.max(wakeup.at);
             self.hunt.handle_timeout(self.now);
-            if self.hunt.due(self.now).is_some() {
-                break;
-            }
         }
         self.now = self.now.max(end);
     }
@@ -109,7 +106,7 @@ fn a_nat_that_counts_has_eight_ports_open_next_to_each_other() {
     let next = NextPorts::Counted { first: 7_008, step: 1 };
     assert_eq!((alice.words(), alice.hunt.mine()), (vec![Word::Ports(next)], Some(next)));
     assert_eq!(alice.shots(), []);
-    alice.hunt.told(T0, NextPorts::Same);
+    alice.hunt.told(T0, NextPorts::Same, true);
     let shots = alice.shots();
     assert!(shots.iter().all(|shot| shot.to == SocketAddr::from(BOB) && shot.primes));
     assert_eq!(shots.iter().map(|shot| shot.socket.0).collect::<Vec<_>>(), (2..10).collect::<Vec<_>>());
@@ -120,18 +117,18 @@ fn a_nat_that_counts_has_eight_ports_open_next_to_each_other() {
 fn of_all_ports_256_are_open_and_of_a_block_64() {
     for (nat, open) in [(random as fn(u16) -> u16, 256), (in_a_block, 64)] {
         let mut alice = Alice::new(None, nat);
-        alice.hunt.told(T0, NextPorts::Same);
+        alice.hunt.told(T0, NextPorts::Same, true);
         alice.serve(true);
         assert_eq!(alice.shots().len(), open);
         let words = alice.words();
         assert!(matches!(words[..], [Word::Ports(_), Word::LookForMe(_, n)] if usize::from(n) == open), "{words:?}");
         // Bob looked in vain: perhaps our outer NAT is not open yet.
-        alice.hunt.looked(alice.now);
+        alice.hunt.looked();
         let full = alice.shots();
         assert!(full.len() == open && full.iter().all(|shot| !shot.primes));
-        alice.hunt.looked(alice.now);
+        alice.hunt.looked();
         assert_eq!(alice.shots(), [], "once");
-        alice.pass(MS * 2_000);
+        alice.pass(MS * 1_000);
         assert_eq!(alice.hunt.outcome(), Some(Outcome::InVain));
         assert_eq!(alice.hunt.sockets().count(), open);
     }
@@ -151,7 +148,7 @@ fn who_is_seen_by_all_at_one_port_says_so_and_opens_none() {
 fn two_symmetric_nats_cross_their_shots_from_sockets_that_nobody_has_seen_yet() {
     let mut alice = Alice::new(None, counting);
     alice.serve(true);
-    alice.hunt.told(T0, NextPorts::Within { first: 2_000, last: 2_999 });
+    alice.hunt.told(T0, NextPorts::Within { first: 2_000, last: 2_999 }, true);
     alice.serve(true);
     let shots = alice.shots();
     assert_eq!((shots.len(), alice.sockets), (1_024, 8 + 32));
@@ -162,8 +159,12 @@ fn two_symmetric_nats_cross_their_shots_from_sockets_that_nobody_has_seen_yet() 
     }
     let mut alice = Alice::new(None, random);
     alice.serve(true);
-    alice.hunt.told(T0, NextPorts::Counted { first: 2_000, step: 1 });
+    alice.hunt.told(T0, NextPorts::Counted { first: 2_000, step: 1 }, true);
     assert_eq!((alice.shots(), alice.hunt.outcome()), (vec![], Some(Outcome::Hopeless)));
+    let mut alice = Alice::new(None, counting);
+    alice.serve(true);
+    alice.hunt.told(T0, NextPorts::Counted { first: 2_000, step: 1 }, false);
+    assert_eq!((alice.shots(), alice.hunt.outcome()), (vec![], Some(Outcome::Unanswered)), "it takes two");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn whoever_does_not_answer_is_asked_again_and_then_given_up() {
 
     let mut alice = Alice::new(None, counting);
     alice.serve(true);
-    alice.hunt.told(T0, NextPorts::Same);
+    alice.hunt.told(T0, NextPorts::Same, true);
     assert_eq!(alice.shots().len(), 8);
     alice.pass(MS * 7_000);
     assert!(alice.shots().iter().all(|shot| !shot.primes), "who looks, and whose word of it was lost");
@@ -202,7 +203,7 @@ fn whoever_does_not_answer_is_asked_again_and_then_given_up() {
 fn few_sockets_are_better_than_none() {
     let mut alice = Alice::new(None, random);
     alice.serve(true);
-    alice.hunt.told(T0, NextPorts::Same);
+    alice.hunt.told(T0, NextPorts::Same, true);
     assert_eq!(alice.hunt.poll_want(), Some(Want::Sockets(248)));
     alice.hunt.opened(alice.now, &[(SocketId(90), 51_000)]);
     assert_eq!(alice.shots().len(), 9);
@@ -213,15 +214,24 @@ fn few_sockets_are_better_than_none() {
 }
 
 #[test]
-fn what_the_budget_refuses_waits_or_ends_it() {
-    let mut alice = Alice::new(None, counting);
-    alice.serve(true);
-    alice.hunt.told(T0, NextPorts::Same);
-    alice.hunt.hold(T0);
-    assert_eq!((alice.hunt.due(T0), alice.hunt.poll_timeout().map(|w| w.at - T0)), (None, Some(MS * 20)));
-    assert!(alice.hunt.due(T0 + MS * 20).is_some());
-    alice.hunt.end(T0 + MS * 20);
-    alice.pass(MS * 2_020);
+fn what_the_budget_refuses_ends_it() {
+    let begun = || {
+        let mut alice = Alice::new(None, counting);
+        alice.serve(true);
+        alice.hunt.told(T0, NextPorts::Same, true);
+        alice.words();
+        alice
+    };
+    let mut alice = begun();
+    alice.hunt.end(T0);
+    assert_eq!((alice.hunt.outcome(), alice.hunt.has_shot()), (Some(Outcome::Unknown), false));
+    let mut alice = begun();
+    alice.hunt.sent(T0);
+    alice.hunt.end(T0);
+    assert!(matches!(alice.words()[..], [Word::LookForMe(..)]), "what is open may do");
+    alice.hunt.looked();
+    alice.hunt.end(T0);
+    alice.pass(MS * 1_000);
     assert_eq!(alice.hunt.outcome(), Some(Outcome::InVain));
 }
 
@@ -230,13 +240,10 @@ fn who_looks_tries_each_port_once_and_says_when_all_were_in_vain() {
     let ip = SocketAddr::from(BOB).ip();
     let ports = NextPorts::Counted { first: 7_000, step: 1 };
     let mut look = Look::new(SocketId(0), ip, ports, 8, &mut Seed::from_u64(1).rng());
-    let mut now = T0;
-    look.hold(now);
-    assert_eq!(look.due(now), None);
-    now += MS * 20;
+    let now = T0;
     assert!(!look.has_tried(SocketAddr::new(ip, 7_007)));
     let mut tried = 0;
-    while let Some(shot) = look.due(now) {
+    while let Some(shot) = look.next() {
         assert_eq!((shot.socket, shot.primes, shot.to.ip()), (SocketId(0), false, ip));
         assert!(!look.take_word(now));
         look.sent(now);
@@ -245,5 +252,6 @@ fn who_looks_tries_each_port_once_and_says_when_all_were_in_vain() {
     }
     assert_eq!(tried, 128);
     let words = (0..100).filter(|n| look.take_word(now + MS * 10 * *n)).count();
-    assert_eq!((words, look.poll_timeout()), (3, None));
+    assert_eq!((words, look.poll_timeout().map(|w| w.at - now)), (3, Some(MS * 10_000)));
+    assert!(!look.is_over(now + MS * 9_999) && look.is_over(now + MS * 10_000));
 }

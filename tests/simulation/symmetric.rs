@@ -188,3 +188,63 @@ fn a_router_that_forgets_is_searched_anew() {
         scene.settle(alice, bob, PeerState::Direct, SECOND * 20).expect("direct again");
     }
 }
+
+/// One peer behind `a`, and so many behind `b`, all started at once.
+fn crowd(a: NatConfig, b: NatConfig, friends: usize) -> (Scene, HostId, Vec<HostId>) {
+    let mut scene = Scene::new(21);
+    let alice = scene.peer("alice", House::v4(Some(a)));
+    let names = ["bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan"];
+    let friends: Vec<HostId> = names[..friends].iter().map(|name| scene.peer(name, House::v4(Some(b)))).collect();
+    scene.up(alice);
+    friends.iter().for_each(|friend| scene.up(*friend));
+    (scene, alice, friends)
+}
+
+#[test]
+fn a_symmetric_nat_finds_many_friends_one_after_the_other_and_holds_few_sockets() {
+    let (mut scene, alice, friends) = crowd(NatConfig::symmetric(), NatConfig::port_restricted(), 8);
+    let mut most = 0;
+    let all_direct = |scene: &Scene| friends.iter().all(|f| scene.state(alice, *f) == Some(PeerState::Direct));
+    let start = scene.now();
+    while !all_direct(&scene) && scene.now() - start < SECOND * 60 {
+        scene.run(SECOND / 10);
+        most = most.max(scene.machine(alice).opened.all().len());
+    }
+    println!("eight friends after {:?}, {most} sockets at most", scene.now() - start);
+    assert!(all_direct(&scene) && most <= 640, "{most} sockets");
+    scene.run(SECOND * 20);
+    assert!(scene.machine(alice).opened.all().len() <= 24);
+}
+
+#[test]
+fn friends_behind_symmetric_nats_are_looked_for_side_by_side() {
+    let (mut scene, alice, friends) = crowd(NatConfig::port_restricted(), NatConfig::symmetric_block(), 6);
+    scene.run(SECOND * 6);
+    let direct = friends.iter().filter(|f| scene.state(alice, **f) == Some(PeerState::Direct)).count();
+    assert!(direct >= 5, "{direct} of 6");
+}
+
+#[test]
+fn who_moves_out_of_hopeless_circumstances_is_found() {
+    let (mut scene, [alice, bob]) = pair(13, NatConfig::symmetric(), NatConfig::symmetric(), Line::CLEAN);
+    scene.run(SECOND * 10);
+    assert_eq!(scene.state(alice, bob), Some(PeerState::Relayed));
+    let house = House::v4(Some(NatConfig::port_restricted()));
+    let gateway = scene.house(house);
+    scene.readdress(bob, gateway, crate::sim::scene::interfaces(3, house, 7));
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 45).expect("direct");
+}
+
+#[test]
+fn a_friend_who_goes_or_is_killed_in_the_middle_of_a_search_comes_back_and_is_found() {
+    for goes in [Scene::down, Scene::kill] {
+        for who in [0, 1] {
+            let (mut scene, peers) = pair(17, NatConfig::symmetric(), NatConfig::port_restricted(), Line::CLEAN);
+            scene.run(SECOND * 6 / 10);
+            goes(&mut scene, peers[who]);
+            scene.run(SECOND * 2);
+            scene.up(peers[who]);
+            scene.settle(peers[0], peers[1], PeerState::Direct, SECOND * 30).expect("direct");
+        }
+    }
+}

@@ -33,6 +33,8 @@ pub enum Control<'a> {
         next: NextPorts,
         /// The receiver is to say the same of itself.
         asks: bool,
+        /// The sender searches for the receiver now.
+        searches: bool,
     },
     /// The sender's NAT lets the receiver in at some ports: the receiver is to find one of them.
     LookForMe {
@@ -78,7 +80,9 @@ impl<'a> Control<'a> {
                 put_announcement(w.u8(6), signed);
                 &mut w
             }
-            Self::Ports { next, asks } => put_ports(w.u8(7), next).u8(asks.into()),
+            Self::Ports { next, asks, searches } => {
+                put_ports(w.u8(7), next).u8(u8::from(asks) | u8::from(searches) << 1)
+            }
             Self::LookForMe { ports, open } => put_ports(w.u8(8), ports).u16(open),
             Self::Looked => w.u8(9),
         };
@@ -103,7 +107,10 @@ impl<'a> Control<'a> {
                 Self::AddressTaken { what, holder: take_announcement(&mut r)? }
             }
             6 => Self::Stranger(take_announcement(&mut r)?),
-            7 => Self::Ports { next: take_ports(&mut r)?, asks: r.u8()? != 0 },
+            7 => {
+                let (next, flags) = (take_ports(&mut r)?, r.u8()?);
+                Self::Ports { next, asks: flags & 1 != 0, searches: flags & 2 != 0 }
+            }
             8 => Self::LookForMe { ports: take_ports(&mut r)?, open: r.u16()? },
             9 => Self::Looked,
             other => return Err(Malformed::UnknownKind(other)),
@@ -146,8 +153,8 @@ mod tests {
             (Control::AddressTaken { what: Taken::V4, holder: b"ab" }, &[5, 1, 0, 2, b'a', b'b']),
             (Control::AddressTaken { what: Taken::Name, holder: b"" }, &[5, 2, 0, 0]),
             (Control::Stranger(b"ab"), &[6, 0, 2, b'a', b'b']),
-            (Control::Ports { next: NextPorts::Same, asks: true }, &[7, 0, 0, 0, 0, 0, 1]),
-            (Control::Ports { next: within, asks: false }, &[7, 2, 5, 6, 7, 8, 0]),
+            (Control::Ports { next: NextPorts::Same, asks: true, searches: true }, &[7, 0, 0, 0, 0, 0, 3]),
+            (Control::Ports { next: within, asks: true, searches: false }, &[7, 2, 5, 6, 7, 8, 1]),
             (Control::LookForMe { ports: counted, open: 0x0102 }, &[8, 1, 5, 6, 0xff, 0xfe, 1, 2]),
             (Control::Looked, &[9]),
         ];
