@@ -24,8 +24,9 @@ const AGAIN: TimeoutConfig = TimeoutConfig { max_retries: 2, ..FIRST };
 const LAST: TimeoutConfig =
     TimeoutConfig { initial_timeout: Duration::from_millis(100), max_retries: 2, max_retry_timeout: None };
 
-/// A port to which nobody has anything mapped (RFC 863).
-const DISCARD: NonZeroU16 = NonZeroU16::new(9).expect("it is not 0");
+/// Ports that belong to no service (RFC 6335 §6): to one drawn from them hardly anybody has anything mapped, as some have
+/// to port 9, by which machines are woken.
+const DYNAMIC: u16 = 49_152;
 
 /// A mapping by one of the two.
 #[derive(Clone, Debug)]
@@ -65,7 +66,9 @@ impl Control {
     /// it changes nothing (RFC 6887 §15).
     pub(super) async fn offers_pcp(place: Place) -> Result<Option<Ipv4Addr>, Refusal> {
         let nonce = [(); 3].map(|()| u32::from_be_bytes(entropy::bytes()));
-        let nothing = pcp::DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port: DISCARD };
+        let internal_port =
+            NonZeroU16::new(DYNAMIC | u16::from_be_bytes(entropy::bytes())).expect("no less than DYNAMIC");
+        let nothing = pcp::DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port };
         let (gateway, client) = (place.gateway.into(), place.local.into());
         match pcp::try_drop_mapping(gateway, client, nonce, nothing, Some(AGAIN)).await {
             // That there is no such mapping some routers (miniupnpd) say in these words.
