@@ -171,6 +171,8 @@ fn every_command_has_help_with_an_example() {
         "down",
         "status",
         "ping",
+        "why",
+        "netcheck",
         "rendezvous",
         "reload",
         "forget",
@@ -296,6 +298,19 @@ fn a_peer_is_pinged_by_name_or_address_and_its_path_is_shown() {
     assert_eq!(silent.status.code(), Some(1));
     assert!(text(&silent.stdout).contains("1 sent, 0 received"), "{}", text(&silent.stdout));
     assert!(text(&silent.stderr).contains("no reply from carol"), "{}", text(&silent.stderr));
+}
+
+#[test]
+fn why_a_peer_is_reached_as_it_is_is_said_for_people_and_for_programs() {
+    let here = Here::new();
+    let _daemon = here.daemon(1, "friday", answer);
+    let said = here.succeeds(&["why", "bob"]);
+    assert!(said.contains("\nWhy: bob's router shows each friend another port"), "{said}");
+    assert!(said.contains("\nWhat helps: switch on UPnP (or PCP, NAT-PMP) in that router"), "{said}");
+    let why: serde_json::Value = serde_json::from_str(&here.succeeds(&["why", "10.77.0.2", "--json"])).expect("JSON");
+    assert_eq!((&why["cause"], &why["peer"]["name"]), (&"symmetric-there".into(), &"bob".into()));
+    assert!(here.fails(&["why", "eve"], 4).contains("bob (10.77.0.2)"));
+    assert!(here.fails(&["why"], 2).contains("<PEER>"));
 }
 
 #[test]

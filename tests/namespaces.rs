@@ -41,6 +41,9 @@ mod table;
 #[path = "namespaces/traffic.rs"]
 mod traffic;
 
+#[path = "namespaces/why.rs"]
+mod why;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lab::Gateway;

@@ -29,5 +29,7 @@ mod strangers;
 mod symmetric;
 #[path = "simulation/table.rs"]
 mod table;
+#[path = "simulation/why.rs"]
+mod why;
 #[path = "simulation/world.rs"]
 mod world;

@@ -74,6 +74,9 @@ pub enum Command {
         after_help = "Examples:\n  punchlan ping bob\n  punchlan ping 10.77.0.2 -c 10\n\nExit code 1 if no reply came at all, 4 if nobody has this name or address."
     )]
     Ping(Ping),
+    /// Say why a peer is reached as it is, and what would help
+    #[command(after_help = "Examples:\n  punchlan why bob\n  punchlan why 10.77.0.2 --json | jq .cause")]
+    Why(Why),
     /// Find out what the router here does to UDP, and what that means for play
     #[command(
         after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells most strict routers from others, one with two addresses all:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
@@ -200,6 +203,20 @@ pub struct Ping {
     /// How many pings
     #[arg(short = 'c', short_alias = 'n', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+}
+
+/// `punchlan why`
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// A peer's name or address
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub select: Select,

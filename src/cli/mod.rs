@@ -21,6 +21,7 @@ mod reload;
 mod rendezvous;
 mod status;
 mod up;
+mod why;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -58,6 +59,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Netcheck(args) => netcheck::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Forget(args) => forget::run(&args),

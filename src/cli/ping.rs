@@ -77,7 +77,7 @@ fn ended(error: ClientError) -> Failure {
 }
 
 /// The peer with this name or address.
-fn find<'a>(status: &'a Status, wanted: &str) -> Result<&'a Peer, Failure> {
+pub(super) fn find<'a>(status: &'a Status, wanted: &str) -> Result<&'a Peer, Failure> {
     if let Some(peer) = status.peers.iter().find(|peer| is(wanted, &peer.name, &peer.addresses)) {
         return Ok(peer);
     }

@@ -27,6 +27,7 @@ mod windows;
 use serde::{Deserialize, Serialize};
 
 use crate::node::status::{Path, Status};
+use crate::node::why::Why;
 
 pub use client::{Client, ClientError};
 pub use server::{BindError, Incoming, Server};
@@ -55,6 +56,11 @@ pub enum Request {
         /// To tell pings apart; different in each.
         id: u64,
     },
+    /// Why is a peer reached as it is?
+    Why {
+        /// Its name or overlay address.
+        peer: String,
+    },
     /// Read net.toml again.
     Reload,
     /// Free the address and name of a member who is gone.
@@ -79,6 +85,11 @@ pub enum Response {
     Status {
         /// All of it.
         status: Box<Status>,
+    },
+    /// To [`Request::Why`].
+    Why {
+        /// All of it.
+        why: Box<Why>,
     },
     /// It is done, or begun ([`Request::Down`]).
     Done,

@@ -42,6 +42,7 @@ impl Requests {
             }
             Request::Down => (Response::Done, Next::End),
             Request::Forget { name } => (forget(node, &name), Next::GoOn),
+            Request::Why { peer } => (why(node, &peer), Next::GoOn),
             Request::Reload => return Next::Reload(reply),
             Request::Ping { peer, .. } => {
                 self.ping(node, &peer, reply);
@@ -75,6 +76,12 @@ impl Requests {
             let _ = reply.send(Response::Pong { path, rtt_ms });
         }
     }
+}
+
+fn why(node: &Node, wanted: &str) -> Response {
+    let now = clock::now();
+    let why = node.find_peer(now, wanted).and_then(|peer| node.why(now, &peer));
+    why.map_or_else(|| no_such_peer(node, wanted), |why| Response::Why { why: Box::new(why) })
 }
 
 fn forget(node: &mut Node, name: &str) -> Response {

@@ -147,6 +147,7 @@ impl Node {
             Ok(Control::Ports { next, asks, searches }) => self.told_ports(now, id, (next, searches), asks),
             Ok(Control::LookForMe { ports, open }) => self.told_to_look(now, id, ports, open),
             Ok(Control::Looked) => self.told_looked(id),
+            Ok(Control::Nat(traits)) => self.told_nat(id, traits),
             Err(_) => self.drops.count("malformed"),
         }
     }

@@ -304,6 +304,7 @@ impl Node {
             taken_over: Default::default(),
             watch: None,
             arrives: None,
+            nat: None,
             searched_ports: Searched::default(),
             note: Default::default(),
             signed,

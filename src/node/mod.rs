@@ -27,6 +27,7 @@
 
 pub mod config;
 pub mod status;
+pub mod why;
 
 mod cache;
 mod forwarding;
@@ -359,7 +360,7 @@ impl Node {
                 }
             }
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
-            Done::NatChecked { attempt, found } => self.nat.checked(now, attempt, found),
+            Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
             Done::RouterChanged => self.lease.look(now),
         }

@@ -11,9 +11,11 @@ use std::time::Duration;
 use super::Node;
 use super::servers::Server;
 use super::status::Nat;
+use crate::id::PeerId;
 use crate::nat::Traits;
 use crate::rendezvous::client::State;
 use crate::sans::{Action, Instant, Rng, Wakeup};
+use crate::wire::session::Control;
 
 /// Friends who start together do not ask together, and what has just changed may change again.
 const SETTLE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
@@ -105,9 +107,15 @@ impl NatWatch {
 
     /// For `status`; the port mapping is told elsewhere.
     pub(super) fn report(&self) -> Nat {
-        let Traits { translates, mapping, filtering, hairpin, allocation } = self.found;
+        self.found.into()
+    }
+}
+
+/// The port mapping is told elsewhere.
+impl From<Traits> for Nat {
+    fn from(Traits { translates, mapping, filtering, hairpin, allocation }: Traits) -> Self {
         let none = || (translates == Some(false)).then(|| "none".to_owned());
-        Nat {
+        Self {
             mapping: mapping.map(|mapping| mapping.to_string()).or_else(none),
             filtering: filtering.map(|filtering| filtering.to_string()),
             hairpin,
@@ -134,6 +142,30 @@ fn is_complete(found: Traits) -> bool {
 }
 
 impl Node {
+    /// It was looked at.
+    pub(super) fn nat_checked(&mut self, now: Instant, attempt: u64, found: Traits) {
+        let before = self.nat.found();
+        self.nat.checked(now, attempt, found);
+        if self.nat.found() != before {
+            let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+            ids.iter().for_each(|id| self.tell_nat(now, id));
+        }
+    }
+
+    /// Tells a peer what is known, for its user.
+    pub(super) fn tell_nat(&mut self, now: Instant, id: &PeerId) {
+        if self.nat.found() != Traits::default() {
+            self.send_control(now, id, &Control::Nat(self.nat.found()));
+        }
+    }
+
+    /// A peer says what it knows of its own.
+    pub(super) fn told_nat(&mut self, id: &PeerId, traits: Traits) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.nat = Some(traits);
+        }
+    }
+
     /// This machine, or its router, is elsewhere.
     pub(super) fn nat_moved(&mut self, now: Instant) {
         self.nat.moved(now, &mut self.shared.rng);

@@ -152,6 +152,7 @@ impl Node {
         self.bind(now, id);
         self.search_ports_as_before(now, id);
         self.tell_announcement(now, id);
+        self.tell_nat(now, id);
         self.introduce_strangers(now, Some(id));
         self.flush_waiting(now, id);
     }

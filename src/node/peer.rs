@@ -14,6 +14,7 @@ use crate::crypto::Signed;
 use crate::crypto::probe::ProbeKeys;
 use crate::forward::Traffic;
 use crate::id::{PeerId, ServerId};
+use crate::nat::Traits;
 use crate::punch::{Punch, Via};
 use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
@@ -101,6 +102,8 @@ pub(super) struct Peer {
     pub(super) watch: Option<Instant>,
     /// The way by which its packets come.
     pub(super) arrives: Option<Via>,
+    /// What it says of its NAT.
+    pub(super) nat: Option<Traits>,
     /// What searches over ports have to do with it.
     pub(super) searched_ports: Searched,
     /// What the list of peers notes of it.

@@ -316,6 +316,11 @@ impl Punch {
         self.path(self.choice?.via).map(|path| path.stats(now))
     }
 
+    /// Whether ways are being tried now, for the first time or anew.
+    pub fn is_young(&self, now: Instant) -> bool {
+        self.search.is_young(now)
+    }
+
     /// Requests that were not answered because too many came.
     pub const fn unanswered(&self) -> u64 {
         self.unanswered

@@ -76,8 +76,9 @@ pub(super) struct Path {
     proven: Option<Instant>,
     /// The last full-size echo.
     proven_full: Option<Instant>,
-    /// The last request sent.
+    /// The last request sent, and how many there were.
     asked: Option<Instant>,
+    requests: u32,
     /// The first request that should have been echoed since the last echo.
     waiting: Option<Instant>,
     /// Since when it is in doubt.
@@ -118,6 +119,7 @@ impl Path {
             proven: None,
             proven_full: None,
             asked: None,
+            requests: 0,
             waiting: None,
             doubt: None,
             doubt_told: false,
@@ -194,6 +196,9 @@ impl Path {
             kind: self.kind,
             usable: self.usable,
             proven: self.proven.map(|at| now - at),
+            narrow: self.narrow,
+            asked: self.requests,
+            heard: self.heard.map(|at| now - at),
             stats: self.stats(now),
         }
     }

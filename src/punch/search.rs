@@ -227,7 +227,8 @@ impl Search {
             .filter_map(|(at, why)| at.map(|at| (at, why)))
     }
 
-    fn is_young(&self, now: Instant) -> bool {
+    /// Whether a round has just begun.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
         self.began.is_some_and(|at| now - at < ROUND)
     }
 

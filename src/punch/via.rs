@@ -181,6 +181,12 @@ pub struct PathReport {
     pub usable: bool,
     /// Time since the last echo.
     pub proven: Option<Duration>,
+    /// Small packets pass here, and full-size ones do not.
+    pub narrow: bool,
+    /// Requests sent on it.
+    pub asked: u32,
+    /// Time since the peer's last request came this way.
+    pub heard: Option<Duration>,
     /// The last minute.
     pub stats: PathStats,
 }

@@ -179,8 +179,23 @@ pub(crate) fn answer(status: &Status, request: &Request) -> Option<Response> {
             Response::refused(Refusal::NoSuchPeer, format!("nobody is called {name}"))
         }
         Request::Reload => Response::Reloaded { changes: vec!["rendezvous play.example.org:3478: added".into()] },
+        Request::Why { .. } => why(&status.peers[0]),
         Request::Down | Request::Forget { .. } => Response::Done,
     })
+}
+
+/// Why bob is relayed.
+fn why(bob: &status::Peer) -> Response {
+    let nat = |mapping: &str| serde_json::json!({"mapping": mapping, "filtering": null, "hairpin": null, "allocation": null, "port_mapping": null});
+    let side = |changes: bool| {
+        let mapping = if changes { "address-and-port-dependent" } else { "endpoint-independent" };
+        serde_json::json!({"nat": nat(mapping), "changes_port": changes, "ipv4": true, "ipv6": false, "mapped": false})
+    };
+    let why = serde_json::json!({
+        "me": "alice", "peer": bob, "here": side(false), "there": side(true), "tried": [], "search": null,
+        "cause": "symmetric-there"
+    });
+    Response::Why { why: serde_json::from_value(why).expect("the contract") }
 }
 
 /// alice's view of a network with bob, carol and dave.

@@ -76,6 +76,8 @@ pub(super) struct Searched {
     pub(super) worked: bool,
     /// Searches in vain since one was not.
     vain: u32,
+    /// When the last one ended, and how.
+    last: Option<(Instant, Outcome)>,
     replies: RateLimit,
 }
 
@@ -89,6 +91,7 @@ impl Default for Searched {
             theirs: None,
             worked: false,
             vain: 0,
+            last: None,
             replies: RateLimit::new(REPLIES, REPLIES),
         }
     }
@@ -103,6 +106,17 @@ impl PortSearch {
         let begin = begins.then_some(Wakeup::new(Instant::ZERO, "next search over ports"));
         let shot = self.has_shot().then_some(Wakeup::new(self.held, "shot"));
         [hunt, begin, shot, self.opened.poll_timeout()].into_iter().flatten().chain(looks).min()
+    }
+
+    /// Whether one for this peer goes on, or waits for its turn.
+    pub(super) fn is_at(&self, id: &PeerId) -> bool {
+        let looks = self.looks.get(id).is_some_and(|look| look.next().is_some());
+        looks || self.hunts(id) || self.waiting.contains(id)
+    }
+
+    /// Whether our NAT gives each destination another port, if that is known.
+    pub(super) fn changes(&self) -> Option<bool> {
+        self.known.map(|(_, ports)| ports != NextPorts::Same)
     }
 
     /// What a socket of a search is bound to.
@@ -296,7 +310,7 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(id) {
             let searched = &mut peer.searched_ports;
             self.cache_changed |= searched.worked != by_search;
-            (searched.worked, searched.vain, searched.rests) = (by_search, 0, None);
+            (searched.worked, searched.vain, searched.rests, searched.last) = (by_search, 0, None, None);
         }
         self.leave_ports(now, id);
     }
@@ -325,6 +339,7 @@ impl Node {
             return;
         }
         searched.may_hunt &= !hunt.has_shot();
+        searched.last = outcome.map(|outcome| (now, outcome));
         let rest = match outcome {
             None => return,
             Some(Outcome::InVain) => {
@@ -339,6 +354,16 @@ impl Node {
 }
 
 impl Searched {
+    /// Whether the peer's NAT gives each destination another port, if it said so.
+    pub(super) fn theirs_change(&self) -> Option<bool> {
+        self.theirs.map(|(_, ports, _)| ports != NextPorts::Same)
+    }
+
+    /// When the last search ended, and how.
+    pub(super) const fn last(&self) -> Option<(Instant, Outcome)> {
+        self.last
+    }
+
     fn has_rested(&self, now: Instant) -> bool {
         self.rests.is_none_or(|until| now >= until)
     }

@@ -55,6 +55,7 @@ impl Path {
     pub(in crate::punch) fn on_asked(&mut self, now: Instant, ask: Ask, nonce: u64, len: usize) {
         let expected = self.is_proven() || !self.via.is_direct();
         self.window.sent(now, nonce, len, expected && ask == Ask::Small);
+        self.requests = self.requests.saturating_add(u32::from(ask != Ask::Prime));
         if expected && ask == Ask::Small {
             self.waiting.get_or_insert(now);
         }

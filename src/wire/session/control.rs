@@ -1,7 +1,8 @@
 //! Messages between two nodes, on the control channel.
 
+use super::traits::{put_traits, take_traits};
 use super::{put_announcement, take_announcement};
-use crate::nat::{NextPorts, PORTS};
+use crate::nat::{NextPorts, PORTS, Traits};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// A message on the control channel: the sealed inner kind and body.
@@ -45,6 +46,8 @@ pub enum Control<'a> {
     },
     /// The receiver's ports were looked for, and none was found.
     Looked,
+    /// What the sender knows of its NAT, for the user of the receiver.
+    Nat(Traits),
 }
 
 /// What an [`Control::AddressTaken`] is about.
@@ -85,6 +88,7 @@ impl<'a> Control<'a> {
             }
             Self::LookForMe { ports, open } => put_ports(w.u8(8), ports).u16(open),
             Self::Looked => w.u8(9),
+            Self::Nat(traits) => put_traits(w.u8(10), traits),
         };
         w.finish()
     }
@@ -113,6 +117,7 @@ impl<'a> Control<'a> {
             }
             8 => Self::LookForMe { ports: take_ports(&mut r)?, open: r.u16()? },
             9 => Self::Looked,
+            10 => Self::Nat(take_traits(&mut r)?),
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
@@ -139,12 +144,19 @@ fn take_ports(r: &mut Reader<'_>) -> Result<NextPorts, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat::{Allocation, Behaviour};
 
     #[test]
     fn control_messages_hold_in_both_directions() {
         let (counted, within) =
             (NextPorts::Counted { first: 0x0506, step: -2 }, NextPorts::Within { first: 0x0506, last: 0x0708 });
-        let vectors: [(Control<'_>, &[u8]); 12] = [
+        let traits = Traits {
+            translates: Some(true),
+            mapping: Some(Behaviour::AddressDependent),
+            allocation: Some(Allocation::Block { first: 0x0506, last: 0x0708 }),
+            ..Traits::default()
+        };
+        let vectors: [(Control<'_>, &[u8]); 14] = [
             (Control::Nothing, &[0]),
             (Control::Ping(0x0102), &[1, 0, 0, 0, 0, 0, 0, 1, 2]),
             (Control::Pong(0x0102), &[2, 0, 0, 0, 0, 0, 0, 1, 2]),
@@ -157,6 +169,8 @@ mod tests {
             (Control::Ports { next: within, asks: true, searches: false }, &[7, 2, 5, 6, 7, 8, 1]),
             (Control::LookForMe { ports: counted, open: 0x0102 }, &[8, 1, 5, 6, 0xff, 0xfe, 1, 2]),
             (Control::Looked, &[9]),
+            (Control::Nat(Traits::default()), &[10, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (Control::Nat(traits), &[10, 2, 2, 0, 0, 3, 5, 6, 7, 8]),
         ];
         for (message, bytes) in vectors {
             assert_eq!(message.encode(), bytes);
@@ -164,7 +178,7 @@ mod tests {
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[10]), Err(Malformed::UnknownKind(10)));
+        assert_eq!(Control::decode(&[11]), Err(Malformed::UnknownKind(11)));
         for odd in [[2, 7, 8, 5, 6], [1, 3, 255, 0, 1], [2, 3, 255, 5, 6], [3, 5, 6, 7, 8]] {
             let message = [&[7][..], &odd, &[0]].concat();
             assert_eq!(Control::decode(&message), Err(Malformed::Bad("ports")), "{odd:?}");

@@ -48,11 +48,17 @@
 //!          4 goodbye
 //!          5 address taken  what u8 (1 IPv4, 2 name) | len u16 | the holder's signed announcement
 //!          6 stranger       len u16 | signed announcement of a member without a rendezvous in common
+//!          7 ports          how the sender's NAT gives ports 5 | bit 0: say the same, bit 1: I search for you
+//!          8 look for me    ports 5 | how many are open u16
+//!          9 looked         in vain
+//!         10 NAT            translates u8 | mapping u8 | filtering u8 | hairpin u8 | allocation u8, two numbers u16
+//! ports    0 the same for all, 0 u32 | 1 counted: next u16, step i16 | 2 within: first u16, last u16
 //! ```
 
 mod control;
 mod handshake;
 mod packet;
+mod traits;
 
 pub use self::control::{Control, Taken};
 pub use self::handshake::{CookieReply, Handshake, InitiationPayload, ResponsePayload};

@@ -1,0 +1,289 @@
+//! `punchlan why`: the evidence in order, one cause, and the one thing that helps.
+
+use std::fmt::Write as _;
+
+use comfy_table::Table;
+use comfy_table::presets;
+
+use super::args::Why as Args;
+use super::daemons::{PATIENCE, select, unexpected};
+use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
+use super::ping::{describe_path, find, milliseconds};
+use super::{Failure, block_on, output};
+use crate::control::{Request, Response};
+use crate::node::status::{PathKind, PeerState};
+use crate::node::why::{Cause, Search, SearchState, Side, Tried, Why};
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    block_on(async {
+        let mut daemon = select(&args.select).await?;
+        let peer = find(&daemon.status, &args.peer)?.name.clone();
+        match daemon.client.ask(&Request::Why { peer }, PATIENCE).await? {
+            Response::Why { why } if args.json => output::answer(
+                &serde_json::to_string_pretty(&why)
+                    .map_err(|error| Failure::Failed(format!("the answer has no JSON form: {error}")))?,
+            ),
+            Response::Why { why } => output::answer(&for_people(&why)),
+            Response::Refused { code, text } => Err(Failure::refused(code, &text)),
+            other => Err(unexpected(&other)),
+        }
+    })
+}
+
+fn for_people(why: &Why) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["what was looked at", "what came of it"]);
+    table.add_row(["this machine".to_owned(), behind(&why.here)]);
+    table.add_row([why.peer.name.clone(), behind(&why.there)]);
+    for (i, tried) in why.tried.iter().enumerate() {
+        let what = if i == 0 { "direct ways".to_owned() } else { String::new() };
+        table.add_row([what, way(tried)]);
+    }
+    if let Some(search) = &why.search {
+        table.add_row(["search over ports".to_owned(), searched(search)]);
+    }
+    if let Some(said) = &why.here.nat.port_mapping {
+        table.add_row(["port mapping here".to_owned(), harmless(said)]);
+    }
+    table.add_row(["in use".to_owned(), in_use(why)]);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if i == 0 { 0 } else { 2 }, 0));
+    }
+    let mut text = String::new();
+    for (i, line) in table.lines().enumerate() {
+        let line = line.trim_end();
+        let _ = writeln!(text, "{}", if i == 0 { styled(FAINT, line) } else { line.to_owned() });
+    }
+    let style = if why.cause == Cause::Direct { GOOD } else { NOTABLE };
+    let (cause, help) = explain(why);
+    let _ = write!(text, "\n{} {}", bold("Why:"), styled(style, &cause));
+    if let Some(help) = help {
+        let _ = write!(text, "\n{} {help}", bold("What helps:"));
+    }
+    text
+}
+
+/// What an end is behind, as far as it is known.
+fn behind(side: &Side) -> String {
+    let families = match (side.ipv4, side.ipv6) {
+        (true, true) => "IPv4 and IPv6",
+        (true, false) => "IPv4 alone",
+        (false, true) => "IPv6 alone",
+        (false, false) => "no address known",
+    };
+    let nat = &side.nat;
+    let port = match side.changes_port {
+        Some(true) => match nat.allocation.as_deref() {
+            Some(allocation) => format!("a router that shows each friend another port ({})", harmless(allocation)),
+            None => "a router that shows each friend another port".to_owned(),
+        },
+        Some(false) if nat.mapping.as_deref() == Some("none") => "no router that translates".to_owned(),
+        Some(false) => "a router that shows all friends one port".to_owned(),
+        None => "its router is not known yet".to_owned(),
+    };
+    let filter = nat.filtering.as_deref().map(|filtering| match filtering {
+        "endpoint-independent" => ", lets everybody in",
+        _ => ", lets in who was written to",
+    });
+    let mapped = if side.mapped { ", and maps a port for punchlan" } else { "" };
+    format!("{families}; {port}{}{mapped}", filter.unwrap_or_default())
+}
+
+fn way(tried: &Tried) -> String {
+    let came = match (tried.answered, tried.narrow, tried.heard) {
+        (true, true, _) => "answers small packets alone",
+        (true, false, _) => "answers",
+        (false, _, true) => "its probes come, ours get no answer",
+        (false, _, false) if tried.sent == 0 => "not tried yet",
+        (false, _, false) => "no answer",
+    };
+    let kind = match tried.kind {
+        PathKind::Host => "its own",
+        PathKind::Mapped => "mapped by its router",
+        PathKind::Reflexive => "as a rendezvous sees it",
+        PathKind::PeerReflexive => "as it came here",
+        PathKind::Predicted => "guessed",
+        PathKind::Relay => "a relay's",
+    };
+    format!("{} ({kind}): {} probes, {came}", tried.address, tried.sent)
+}
+
+fn searched(search: &Search) -> String {
+    let ago = search.ago_s.map(|seconds| format!(", {} ago", age(seconds))).unwrap_or_default();
+    let what = match search.state {
+        SearchState::Running => "goes on, or waits for its turn",
+        SearchState::Found => "found the way that is used",
+        SearchState::InVain => "none that was tried fitted",
+        SearchState::Hopeless => "not begun: both sides have too many ports",
+        SearchState::Unknown => "not begun: how ports are given could not be found out on both sides",
+        SearchState::Theirs => "is the other side's: the port here is the same for all",
+    };
+    format!("{what}{ago}")
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        s if s < 120 => format!("{s} s"),
+        s => format!("{} min", s / 60),
+    }
+}
+
+fn in_use(why: &Why) -> String {
+    let peer = &why.peer;
+    let path = peer.path.as_ref().map(describe_path);
+    let rtt = peer.rtt_ms.map(|ms| format!(", {}", milliseconds(ms))).unwrap_or_default();
+    match (peer.state, path) {
+        (PeerState::Offline, _) => "nothing: it is offline".to_owned(),
+        (PeerState::Connecting, _) => "nothing yet".to_owned(),
+        (_, Some(path)) => format!("{path}{rtt}"),
+        (_, None) => "nothing yet".to_owned(),
+    }
+}
+
+/// The cause, and what helps.
+fn explain(why: &Why) -> (String, Option<String>) {
+    let (me, peer) = ("this machine", why.peer.name.as_str());
+    let upnp = |whose: &str| {
+        format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change; or IPv6 on both sides")
+    };
+    let (cause, help) = match why.cause {
+        Cause::Direct => (format!("{peer} is reached directly"), None),
+        Cause::Offline => (
+            format!("{peer} is not there"),
+            Some(format!("`sudo punchlan up` on {peer}; is it up, compare `key` and `rendezvous` in both net.toml")),
+        ),
+        Cause::NoRendezvous => (
+            "no rendezvous answers this machine, and nothing else leads there".to_owned(),
+            Some("`punchlan netcheck` says whether UDP passes here; else look after the rendezvous".to_owned()),
+        ),
+        Cause::NoSession => (
+            format!("{peer} is listed, and has not answered yet"),
+            Some(format!("wait some seconds; then look whether {peer} says anything in `punchlan status`")),
+        ),
+        Cause::Trying => {
+            ("direct ways are being tried".to_owned(), Some("wait some seconds, and ask again".to_owned()))
+        }
+        Cause::NoCommonFamily => {
+            let alone = |side: &Side| if side.ipv4 { "IPv4" } else { "IPv6" };
+            let [here, there] = [&why.here, &why.there].map(alone);
+            (
+                format!("{me} has {here} alone and {peer} {there} alone"),
+                Some(format!("{there} for {me}, or {here} for {peer}")),
+            )
+        }
+        Cause::BothSymmetric => (
+            "both routers show each friend another port, and there are too many to try them all".to_owned(),
+            Some(upnp("one of both routers")),
+        ),
+        Cause::SymmetricHere => (symmetric("the router here", why), Some(upnp("the router here"))),
+        Cause::SymmetricThere => (symmetric(&format!("{peer}'s router"), why), Some(upnp("that router"))),
+        Cause::Narrow => (
+            "a direct way carries small packets alone".to_owned(),
+            Some("a larger MTU on the line between (a VPN or tunnel below punchlan makes it small)".to_owned()),
+        ),
+        Cause::BlockedThere => (
+            format!("packets from {peer} arrive here, and ours do not arrive there"),
+            Some(format!("a firewall on {peer} or in its router is to let punchlan's UDP in")),
+        ),
+        Cause::Blocked => (
+            "nothing that either side sends directly arrives at the other, though both routers should let it through"
+                .to_owned(),
+            Some("a firewall on one of both machines, or in an office or a hotel, is to let UDP through".to_owned()),
+        ),
+    };
+    (harmless(&cause), help.map(|help| harmless(&help)))
+}
+
+fn symmetric(whose: &str, why: &Why) -> String {
+    let tried = match why.search.as_ref().map(|search| search.state) {
+        Some(SearchState::InVain) => ", and of those that were tried none fitted; they are tried again",
+        _ => ", and a search for it has not come to an end",
+    };
+    format!("{whose} shows each friend another port{tried}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::status;
+    use super::*;
+    use crate::node::status::Nat;
+
+    fn why(cause: Cause) -> Why {
+        let mut peer = status().peers.remove(0);
+        (peer.name, peer.state) = ("bob".to_owned(), PeerState::Relayed);
+        if let Some(path) = &mut peer.path {
+            (path.kind, path.relay) = (PathKind::Relay, Some("play.example.org:3478".to_owned()));
+        }
+        let nat = |mapping: &str, allocation: &str| Nat {
+            mapping: Some(mapping.to_owned()),
+            filtering: Some("address-and-port-dependent".to_owned()),
+            allocation: Some(allocation.to_owned()),
+            ..Nat::default()
+        };
+        let side = |changes, nat| Side { nat, changes_port: Some(changes), ipv4: true, ipv6: false, mapped: false };
+        let mut here = side(true, nat("address-and-port-dependent", "random"));
+        here.nat.port_mapping = Some("none: the router 192.168.0.1 answers by none of PCP, NAT-PMP, UPnP".to_owned());
+        let address = "203.0.113.9:41641".parse().expect("address");
+        let kind = PathKind::Reflexive;
+        Why {
+            me: "alice".to_owned(),
+            peer,
+            here,
+            there: side(false, nat("endpoint-independent", "preserved")),
+            tried: vec![Tried { kind, address, sent: 12, heard: false, answered: false, narrow: false }],
+            search: Some(Search { state: SearchState::InVain, ago_s: Some(125) }),
+            cause,
+        }
+    }
+
+    fn plain(why: &Why) -> String {
+        anstream::adapter::strip_str(&for_people(why)).to_string()
+    }
+
+    #[test]
+    fn the_evidence_comes_first_then_the_cause_then_what_helps() {
+        let expected = "\
+what was looked at  what came of it
+this machine        IPv4 alone; a router that shows each friend another port (random), lets in who was written to
+bob                 IPv4 alone; a router that shows all friends one port, lets in who was written to
+direct ways         203.0.113.9:41641 (as a rendezvous sees it): 12 probes, no answer
+search over ports   none that was tried fitted, 2 min ago
+port mapping here   none: the router 192.168.0.1 answers by none of PCP, NAT-PMP, UPnP
+in use              relayed through play.example.org:3478, 0.8 ms
+
+Why: the router here shows each friend another port, and of those that were tried none fitted; they are tried again
+What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours to change; or IPv6 on both sides";
+        assert_eq!(plain(&why(Cause::SymmetricHere)), expected, "\n{}", plain(&why(Cause::SymmetricHere)));
+    }
+
+    #[test]
+    fn every_cause_has_a_sentence_and_all_but_one_something_that_helps() {
+        use Cause::{
+            Blocked, BlockedThere, BothSymmetric, Direct, Narrow, NoCommonFamily, NoRendezvous, NoSession, Offline,
+            SymmetricHere, SymmetricThere, Trying,
+        };
+        let all = [
+            Offline,
+            NoSession,
+            NoRendezvous,
+            Trying,
+            NoCommonFamily,
+            BothSymmetric,
+            SymmetricHere,
+            SymmetricThere,
+            Narrow,
+            BlockedThere,
+            Blocked,
+        ];
+        for cause in all {
+            let said = plain(&why(cause));
+            assert!(said.contains("\nWhy: ") && said.contains("\nWhat helps: "), "{cause:?}: {said}");
+        }
+        assert!(plain(&why(Direct)).ends_with("Why: bob is reached directly"));
+        let mut one_family = why(NoCommonFamily);
+        (one_family.there.ipv4, one_family.there.ipv6) = (false, true);
+        assert!(plain(&one_family).ends_with(
+            "Why: this machine has IPv4 alone and bob IPv6 alone\nWhat helps: IPv6 for this machine, or IPv4 for bob"
+        ));
+    }
+}
