@@ -115,7 +115,8 @@ fn searched(search: &Search) -> String {
         SearchState::Found => "found the way that is used",
         SearchState::InVain => "none that was tried fitted",
         SearchState::Hopeless => "not begun: both sides have too many ports",
-        SearchState::Unknown => "not begun: how ports are given could not be found out on both sides",
+        SearchState::Unknown => "not begun: how the router here gives ports could not be found out",
+        SearchState::Unanswered => "not begun: the other side was busy",
         SearchState::Theirs => "is the other side's: the port here is the same for all",
     };
     format!("{what}{ago}")
@@ -143,9 +144,8 @@ fn in_use(why: &Why) -> String {
 /// The cause, and what helps.
 fn explain(why: &Why) -> (String, Option<String>) {
     let (me, peer) = ("this machine", why.peer.name.as_str());
-    let upnp = |whose: &str| {
-        format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change; or IPv6 on both sides")
-    };
+    let v6 = if why.here.ipv6 && why.there.ipv6 { "" } else { "; or IPv6 on both sides" };
+    let upnp = |whose: &str| format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change{v6}");
     let (cause, help) = match why.cause {
         Cause::Direct => (format!("{peer} is reached directly"), None),
         Cause::Offline => (
@@ -157,8 +157,8 @@ fn explain(why: &Why) -> (String, Option<String>) {
             Some("`punchlan netcheck` says whether UDP passes here; else look after the rendezvous".to_owned()),
         ),
         Cause::NoSession => (
-            format!("{peer} is listed, and has not answered yet"),
-            Some(format!("wait some seconds; then look whether {peer} says anything in `punchlan status`")),
+            format!("{peer} is known to be there, and no handshake with it has come through"),
+            Some(format!("wait some seconds; then run `punchlan status` here and on {peer}, and read its warnings")),
         ),
         Cause::Trying => {
             ("direct ways are being tried".to_owned(), Some("wait some seconds, and ask again".to_owned()))
@@ -172,7 +172,7 @@ fn explain(why: &Why) -> (String, Option<String>) {
             )
         }
         Cause::BothSymmetric => (
-            "both routers show each friend another port, and there are too many to try them all".to_owned(),
+            "both routers show each friend another port, and a search for two that fit leads nowhere".to_owned(),
             Some(upnp("one of both routers")),
         ),
         Cause::SymmetricHere => (symmetric("the router here", why), Some(upnp("the router here"))),
@@ -186,9 +186,12 @@ fn explain(why: &Why) -> (String, Option<String>) {
             Some(format!("a firewall on {peer} or in its router is to let punchlan's UDP in")),
         ),
         Cause::Blocked => (
-            "nothing that either side sends directly arrives at the other, though both routers should let it through"
-                .to_owned(),
+            format!("nothing that {peer} sends directly arrives here, though both routers should let it through"),
             Some("a firewall on one of both machines, or in an office or a hotel, is to let UDP through".to_owned()),
+        ),
+        Cause::Unknown => (
+            "nothing comes directly, and what one of the two routers does is not known".to_owned(),
+            Some(format!("ask again in half a minute; `punchlan netcheck` on both, here and on {peer}, tells more")),
         ),
     };
     (harmless(&cause), help.map(|help| harmless(&help)))
@@ -196,8 +199,13 @@ fn explain(why: &Why) -> (String, Option<String>) {
 
 fn symmetric(whose: &str, why: &Why) -> String {
     let tried = match why.search.as_ref().map(|search| search.state) {
-        Some(SearchState::InVain) => ", and of those that were tried none fitted; they are tried again",
-        _ => ", and a search for it has not come to an end",
+        Some(SearchState::InVain) => ", and of those that were tried none fitted; it is tried again, ever more seldom",
+        Some(SearchState::Running) => ", and a search for one that fits goes on",
+        Some(SearchState::Theirs) => ", and the search that it began has found none that fits so far",
+        Some(SearchState::Unanswered) => ", and for a search the other side was busy; it is tried again",
+        Some(SearchState::Unknown | SearchState::Hopeless | SearchState::Found) | None => {
+            ", and a search for one that fits could not be begun"
+        }
     };
     format!("{whose} shows each friend another port{tried}")
 }
@@ -226,6 +234,7 @@ mod tests {
         let address = "203.0.113.9:41641".parse().expect("address");
         let kind = PathKind::Reflexive;
         Why {
+            schema: 1,
             me: "alice".to_owned(),
             peer,
             here,
@@ -251,7 +260,7 @@ search over ports   none that was tried fitted, 2 min ago
 port mapping here   none: the router 192.168.0.1 answers by none of PCP, NAT-PMP, UPnP
 in use              relayed through play.example.org:3478, 0.8 ms
 
-Why: the router here shows each friend another port, and of those that were tried none fitted; they are tried again
+Why: the router here shows each friend another port, and of those that were tried none fitted; it is tried again, ever more seldom
 What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours to change; or IPv6 on both sides";
         assert_eq!(plain(&why(Cause::SymmetricHere)), expected, "\n{}", plain(&why(Cause::SymmetricHere)));
     }
@@ -260,7 +269,7 @@ What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours 
     fn every_cause_has_a_sentence_and_all_but_one_something_that_helps() {
         use Cause::{
             Blocked, BlockedThere, BothSymmetric, Direct, Narrow, NoCommonFamily, NoRendezvous, NoSession, Offline,
-            SymmetricHere, SymmetricThere, Trying,
+            SymmetricHere, SymmetricThere, Trying, Unknown,
         };
         let all = [
             Offline,
@@ -273,6 +282,7 @@ What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours 
             SymmetricThere,
             Narrow,
             BlockedThere,
+            Unknown,
             Blocked,
         ];
         for cause in all {

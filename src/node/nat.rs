@@ -147,16 +147,18 @@ impl Node {
         let before = self.nat.found();
         self.nat.checked(now, attempt, found);
         if self.nat.found() != before {
-            let ids: Vec<PeerId> = self.peers.keys().copied().collect();
-            ids.iter().for_each(|id| self.tell_nat(now, id));
+            self.tell_all_nat(now);
         }
     }
 
     /// Tells a peer what is known, for its user.
     pub(super) fn tell_nat(&mut self, now: Instant, id: &PeerId) {
-        if self.nat.found() != Traits::default() {
-            self.send_control(now, id, &Control::Nat(self.nat.found()));
-        }
+        self.send_control(now, id, &Control::Nat(self.nat.found()));
+    }
+
+    fn tell_all_nat(&mut self, now: Instant) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        ids.iter().for_each(|id| self.tell_nat(now, id));
     }
 
     /// A peer says what it knows of its own.
@@ -168,7 +170,11 @@ impl Node {
 
     /// This machine, or its router, is elsewhere.
     pub(super) fn nat_moved(&mut self, now: Instant) {
+        let before = self.nat.found();
         self.nat.moved(now, &mut self.shared.rng);
+        if self.nat.found() != before {
+            self.tell_all_nat(now);
+        }
         self.ports_moved(now);
     }
 

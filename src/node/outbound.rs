@@ -11,6 +11,7 @@ use super::status::{Path, PathKind};
 use super::{Event, HEADROOM, Node, Outbound, TAILROOM, Train};
 use crate::forward::Unsealed;
 use crate::id::{PeerId, SocketId};
+use crate::nat::Traits;
 use crate::offload::Cut;
 use crate::punch::{self, Via};
 use crate::router::Route;
@@ -152,7 +153,9 @@ impl Node {
         self.bind(now, id);
         self.search_ports_as_before(now, id);
         self.tell_announcement(now, id);
-        self.tell_nat(now, id);
+        if self.nat.found() != Traits::default() {
+            self.tell_nat(now, id);
+        }
         self.introduce_strangers(now, Some(id));
         self.flush_waiting(now, id);
     }

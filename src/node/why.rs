@@ -2,6 +2,7 @@
 //! and a pure reading of facts: no time passes here and nothing is sent.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +15,14 @@ use crate::punch::{PathReport, Via};
 use crate::sans::Instant;
 use crate::symmetric::Outcome;
 
+/// What came longer ago says nothing of now.
+const LATELY: Duration = Duration::from_mins(1);
+
 /// Everything, in the order in which it is looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Why {
+    /// The contract's number.
+    pub schema: u32,
     /// This machine's name.
     pub me: String,
     /// The peer, as `status` shows it.
@@ -25,7 +31,7 @@ pub struct Why {
     pub here: Side,
     /// What the peer is behind, as it says.
     pub there: Side,
-    /// The direct ways that were tried, the best first.
+    /// The direct ways that were tried.
     pub tried: Vec<Tried>,
     /// The search over ports, if there was one.
     pub search: Option<Search>,
@@ -55,9 +61,9 @@ pub struct Tried {
     pub kind: PathKind,
     /// The peer's address.
     pub address: SocketAddr,
-    /// Probes sent there.
+    /// Probes sent there, but for those that only open our own router.
     pub sent: u32,
-    /// The peer's probes came from there.
+    /// The peer's probes came from there in the last minute.
     pub heard: bool,
     /// Ours are answered.
     pub answered: bool,
@@ -86,8 +92,10 @@ pub enum SearchState {
     InVain,
     /// Both sides have too many ports.
     Hopeless,
-    /// How ports are given could not be found out, or the peer did not answer.
+    /// How ports are given could not be found out.
     Unknown,
+    /// The peer was busy with another.
+    Unanswered,
     /// Our port is the same for all; the peer searches.
     Theirs,
 }
@@ -118,8 +126,10 @@ pub enum Cause {
     Narrow,
     /// The peer's packets come, ours do not arrive.
     BlockedThere,
-    /// Nothing comes either way, though it should.
+    /// Nothing comes, though it should.
     Blocked,
+    /// Nothing comes, and what one of the routers does is not known.
+    Unknown,
 }
 
 /// What the cause is read from.
@@ -144,16 +154,30 @@ impl Facts<'_> {
             PeerState::Relayed => {}
         }
         let (here, there) = (self.here, self.there);
-        match (here.changes_port, there.changes_port) {
+        match (here.cannot_be_named(), there.cannot_be_named()) {
             _ if self.tried.iter().any(|tried| tried.narrow) => Cause::Narrow,
             _ if self.is_trying => Cause::Trying,
+            _ if here.has_none() || there.has_none() => Cause::Unknown,
             _ if !(here.ipv4 && there.ipv4 || here.ipv6 && there.ipv6) => Cause::NoCommonFamily,
             (Some(true), Some(true)) => Cause::BothSymmetric,
             (Some(true), _) => Cause::SymmetricHere,
             (_, Some(true)) => Cause::SymmetricThere,
             _ if self.tried.iter().any(|tried| tried.heard && !tried.answered) => Cause::BlockedThere,
-            _ => Cause::Blocked,
+            (Some(false), Some(false)) => Cause::Blocked,
+            _ => Cause::Unknown,
         }
+    }
+}
+
+impl Side {
+    /// Whether nobody can be told where to reach it.
+    fn cannot_be_named(&self) -> Option<bool> {
+        if self.mapped { Some(false) } else { self.changes_port }
+    }
+
+    /// Whether no address of it is known.
+    const fn has_none(&self) -> bool {
+        !self.ipv4 && !self.ipv6
     }
 }
 
@@ -193,7 +217,16 @@ impl Node {
         };
         let cause = facts.cause();
         let search = self.search_report(now, id, peer, &report);
-        Some(Why { me: self.naming.my_name.clone(), peer: report, here, there, tried, search, cause })
+        Some(Why {
+            schema: status::SCHEMA,
+            me: self.naming.my_name.clone(),
+            peer: report,
+            here,
+            there,
+            tried,
+            search,
+            cause,
+        })
     }
 
     fn search_report(&self, now: Instant, id: &PeerId, peer: &Peer, report: &status::Peer) -> Option<Search> {
@@ -206,7 +239,8 @@ impl Node {
             }
             Some((at, Outcome::InVain)) => ended(SearchState::InVain, at),
             Some((at, Outcome::Hopeless)) => ended(SearchState::Hopeless, at),
-            Some((at, Outcome::Unknown | Outcome::Unanswered)) => ended(SearchState::Unknown, at),
+            Some((at, Outcome::Unknown)) => ended(SearchState::Unknown, at),
+            Some((at, Outcome::Unanswered)) => ended(SearchState::Unanswered, at),
             Some((at, Outcome::Needless)) if searched.theirs_change() == Some(true) => ended(SearchState::Theirs, at),
             Some((_, Outcome::Needless)) | None => None,
         }
@@ -227,7 +261,7 @@ fn there(peer: &Peer) -> Side {
 
 fn tried(path: &PathReport) -> Option<Tried> {
     let Via::Direct { remote, .. } = path.via else { return None };
-    let (answered, heard) = (path.proven.is_some(), path.heard.is_some());
+    let (answered, heard) = (path.proven.is_some(), path.heard.is_some_and(|ago| ago <= LATELY));
     Some(Tried { kind: path.kind, address: remote, sent: path.asked, heard, answered, narrow: path.narrow })
 }
 
@@ -304,6 +338,9 @@ mod tests {
         }
         let v6 = Side { ipv4: false, ipv6: true, ..side(None) };
         assert_eq!(relayed(&cone, &v6), Cause::NoCommonFamily);
-        assert_eq!(relayed(&Side { ipv6: true, ..side(None) }, &v6), Cause::Blocked, "IPv6 on both sides");
+        assert_eq!(relayed(&Side { ipv6: true, ..side(Some(false)) }, &v6), Cause::Unknown, "IPv6 on both sides");
+        assert_eq!(relayed(&cone, &Side::default()), Cause::Unknown, "who said nothing of itself");
+        let mapped = Side { mapped: true, ..side(Some(true)) };
+        assert_eq!(relayed(&mapped, &cone), Cause::Blocked, "a router that maps a port lets everybody in");
     }
 }

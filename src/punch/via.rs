@@ -163,7 +163,7 @@ pub enum Event {
     },
     /// Both sides have probed each other's candidates, and nothing came.
     Stuck,
-    /// The peer's probes come from an address that nobody announced.
+    /// The peer's probes come from an address that nobody announced, or to a socket for which it was not.
     PeerReflexive {
         /// The address.
         addr: SocketAddr,

@@ -373,7 +373,6 @@ impl Hunt {
     fn decide(&mut self, now: Instant) {
         let (Stage::Telling { .. }, Some(mine), Some(theirs)) = (self.stage, self.mine, self.theirs) else { return };
         let (sockets, volley) = match (mine, theirs) {
-            (NextPorts::Same, _) => return,
             (NextPorts::Counted { .. }, NextPorts::Same) => (ASKED, Volley::Primes),
             (NextPorts::Within { first, last }, NextPorts::Same) => {
                 let is_block = last.saturating_sub(first) < BLOCK;

@@ -51,6 +51,12 @@ impl Look {
         self.ended.get_or_insert(now);
     }
 
+    /// It is not needed any more.
+    pub fn stop(&mut self, now: Instant) {
+        self.end(now);
+        self.said = SAID.len();
+    }
+
     /// Whether the peer is to be told now that all was tried; then it counts as told.
     pub fn take_word(&mut self, now: Instant) -> bool {
         let due = self.word_due().is_some_and(|at| at <= now);

@@ -192,7 +192,7 @@ fn why(bob: &status::Peer) -> Response {
         serde_json::json!({"nat": nat(mapping), "changes_port": changes, "ipv4": true, "ipv6": false, "mapped": false})
     };
     let why = serde_json::json!({
-        "me": "alice", "peer": bob, "here": side(false), "there": side(true), "tried": [], "search": null,
+        "schema": status::SCHEMA, "me": "alice", "peer": bob, "here": side(false), "there": side(true), "tried": [], "search": null,
         "cause": "symmetric-there"
     });
     Response::Why { why: serde_json::from_value(why).expect("the contract") }

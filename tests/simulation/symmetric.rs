@@ -248,3 +248,44 @@ fn a_friend_who_goes_or_is_killed_in_the_middle_of_a_search_comes_back_and_is_fo
         }
     }
 }
+
+/// Two who know how their NATs give ports, from a search for a third, begin alike with one another.
+#[test]
+fn two_symmetric_nats_that_are_known_already_meet_as_those_that_are_not() {
+    let (mut met, runs) = (0, runs() * 2);
+    for seed in 0..runs {
+        let mut scene = Scene::new(seed);
+        let [block, strict] = [NatConfig::symmetric_block(), NatConfig::port_restricted()];
+        let plans = [("alice", block), ("bob", block), ("carol", strict)];
+        let [alice, bob, carol] = plans.map(|(name, nat)| scene.peer(name, House::v4(Some(nat))));
+        for peer in [carol, alice] {
+            scene.up(peer);
+        }
+        scene.settle(alice, carol, PeerState::Direct, SECOND * 10).expect("direct");
+        scene.up(bob);
+        scene.settle(bob, carol, PeerState::Direct, SECOND * 10).expect("direct");
+        met += u64::from(scene.settle(alice, bob, PeerState::Direct, SECOND * 15).is_some());
+    }
+    assert!(met * 2 >= runs, "{met} of {runs}");
+}
+
+#[test]
+fn two_rendezvous_that_introduce_one_after_the_other_begin_one_search() {
+    let mut scene = Scene::new(23);
+    scene.rendezvous();
+    let plans = [("alice", NatConfig::symmetric()), ("bob", NatConfig::symmetric())];
+    let [alice, bob] = plans.map(|(name, nat)| scene.peer(name, House::v4(Some(nat))));
+    scene.up(alice);
+    scene.run(SECOND * 3);
+    // The second one is slow.
+    let slow = scene.world.gateway_of(scene.servers[1]);
+    scene.world.gate(slow).up.delay = SECOND / 5;
+    scene.up(bob);
+    scene.run(SECOND * 20);
+    assert_eq!(scene.state(alice, bob), Some(PeerState::Relayed));
+    assert_eq!(scene.machine(alice).opened.all(), []);
+    let house = House::v4(Some(NatConfig::port_restricted()));
+    let gateway = scene.house(house);
+    scene.readdress(bob, gateway, crate::sim::scene::interfaces(9, house, 7));
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 60).expect("direct");
+}

@@ -29,7 +29,7 @@ const MAIN: SocketId = SocketId(0);
 /// How a NAT gives ports is found out anew after this.
 const KNOWN_FOR: Duration = Duration::from_mins(10);
 /// What a peer said of its ports is good for so long: it may be elsewhere by then.
-const WORD_HOLDS: Duration = Duration::from_secs(3);
+const WORD_HOLDS: Duration = Duration::from_secs(2);
 /// Peers that wait for their turn, and that are looked for.
 const MOST_WAITING: usize = 64;
 /// Several rendezvous introduce the same two at about the same time.
@@ -38,9 +38,11 @@ const ONE_INTRODUCTION: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(2);
 /// …and one in vain, or without hope, after this, and then after ever longer pauses.
 const AGAIN: Duration = Duration::from_mins(1);
+/// …of this length at most.
+const SELDOM: Duration = Duration::from_hours(1);
 /// Ports that are open to one who looks.
 const MOST_OPEN: u16 = 256;
-/// A search is not begun with fewer shots than this: it would use up what is left and find nothing.
+/// A search is not begun with fewer shots than this to be had: it would use them up and find nothing.
 const WORTH_WHILE: u32 = 500;
 /// Answers to a peer's words about ports, a second and at once.
 const REPLIES: u32 = 5;
@@ -136,7 +138,8 @@ impl Node {
     pub(super) fn introduced(&mut self, now: Instant, id: &PeerId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let searched = &mut peer.searched_ports;
-        if searched.introduced.replace(now).is_none_or(|at| now - at >= ONE_INTRODUCTION) {
+        if searched.introduced.is_none_or(|at| now - at >= ONE_INTRODUCTION) {
+            searched.introduced = Some(now);
             (searched.may_hunt, searched.may_look, searched.rests) = (true, true, None);
         }
     }
@@ -149,7 +152,7 @@ impl Node {
         }
         for peer in self.peers.values_mut().filter(|peer| peer.searched_ports.introduced.is_some()) {
             let searched = &mut peer.searched_ports;
-            (searched.may_hunt, searched.may_look, searched.rests) = (true, true, None);
+            (searched.may_hunt, searched.may_look, searched.rests, searched.vain) = (true, true, None, 0);
         }
     }
 
@@ -163,8 +166,9 @@ impl Node {
     /// Ordinary punching leads nowhere.
     pub(super) fn punching_is_stuck(&mut self, now: Instant, id: &PeerId) {
         self.want_ports(now, id);
-        let Some(searched) = self.peers.get(id).map(|peer| &peer.searched_ports) else { return };
-        if searched.vain > 0 && !searched.may_hunt && searched.has_rested(now) {
+        let Some(searched) = self.peers.get_mut(id).map(|peer| &mut peer.searched_ports) else { return };
+        if searched.introduced.is_some() && !searched.may_hunt && searched.has_rested(now) {
+            searched.rests = Some(now + AGAIN);
             self.introduce_again(now, id);
         }
     }
@@ -207,6 +211,10 @@ impl Node {
             let Some(peer) = self.peers.get(&id).filter(|_| self.may_hunt(now, &id)) else { continue };
             let Some((by, target)) = observed(peer) else { continue };
             let Some(server) = self.v4_server(by) else { continue };
+            if self.budget.shots_left(now, target.ip()) < WORTH_WHILE {
+                self.rest_ports(now, &id, AGAIN);
+                continue;
+            }
             let holds = |(at, ports, searches): &(Instant, NextPorts, bool)| {
                 now - *at < WORD_HOLDS && (*searches || *ports == NextPorts::Same)
             };
@@ -216,6 +224,12 @@ impl Node {
             return Some((id, hunt));
         }
         None
+    }
+
+    fn rest_ports(&mut self, now: Instant, id: &PeerId, rest: Duration) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.searched_ports.rests = Some(now + rest);
+        }
     }
 
     /// How our NAT gives ports, if that is known and holds still: what is counted goes on.
@@ -263,11 +277,15 @@ impl Node {
         if !asks || !peer.searched_ports.replies.allow(now) {
             return;
         }
-        if let Some(next) = mine {
-            self.send_control(now, id, &Control::Ports { next, asks: false, searches: is_hunted });
-        }
         if !is_hunted && mine != Some(NextPorts::Same) {
             self.want_ports(now, id);
+            // Its turn comes at once, and then the search says so itself.
+            if self.ports.hunt.is_none() && self.ports.waiting.len() == 1 && self.ports.waiting.contains(id) {
+                return;
+            }
+        }
+        if let Some(next) = mine {
+            self.send_control(now, id, &Control::Ports { next, asks: false, searches: is_hunted });
         }
     }
 
@@ -275,7 +293,8 @@ impl Node {
     pub(super) fn told_to_look(&mut self, now: Instant, id: &PeerId, ports: NextPorts, open: u16) {
         let (room, is_senior) = (self.ports.looks.len() < MOST_WAITING, self.is_senior(id));
         let Some(peer) = self.peers.get_mut(id).filter(|peer| lacks_a_way(peer, now)) else { return };
-        let Some((_, target)) = observed(peer).filter(|_| peer.searched_ports.may_look) else { return };
+        let is_place = !matches!(ports, NextPorts::Same | NextPorts::Counted { step: 0, .. });
+        let Some((_, target)) = observed(peer).filter(|_| is_place && peer.searched_ports.may_look) else { return };
         let is_worth_while = self.budget.shots_left(now, target.ip()) >= WORTH_WHILE;
         if !is_worth_while || !room && !is_senior || self.ports.looks.get(id).is_some_and(|look| look.next().is_some())
         {
@@ -315,12 +334,24 @@ impl Node {
         self.leave_ports(now, id);
     }
 
+    /// The peer is somewhere else than it was when the search for it began.
+    fn has_moved(&mut self, now: Instant, id: &PeerId) {
+        self.end_hunt(now);
+        if let Some(peer) = self.peers.get_mut(id) {
+            (peer.searched_ports.may_hunt, peer.searched_ports.rests) = (true, Some(now + REST));
+        }
+    }
+
     /// The peer is reached, or gone.
     pub(super) fn leave_ports(&mut self, now: Instant, id: &PeerId) {
         if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.offline.is_some()) {
             peer.searched_ports.introduced = None;
         }
-        self.ports.looks.remove(id);
+        match self.peers.get(id).is_some_and(|peer| peer.offline.is_none()) {
+            // Another of the ports that were tried may turn out to be the better one.
+            true => self.ports.looks.get_mut(id).into_iter().for_each(|look| look.stop(now)),
+            false => drop(self.ports.looks.remove(id)),
+        }
         self.ports.waiting.retain(|waiting| waiting != id);
         if self.ports.hunts(id) {
             self.end_hunt(now);
@@ -331,7 +362,7 @@ impl Node {
         let Some((id, hunt)) = self.ports.hunt.take() else { return };
         let outcome = hunt.outcome();
         tracing::debug!(peer = ?id, ?outcome, "a search over ports ended");
-        self.ports.opened.look_through(now);
+        self.ports.opened.search_ended(now);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let searched = &mut peer.searched_ports;
         if searched.introduced.is_some_and(|at| at > self.ports.began) {
@@ -344,10 +375,12 @@ impl Node {
             None => return,
             Some(Outcome::InVain) => {
                 searched.vain += 1;
-                AGAIN * 4_u32.saturating_pow(searched.vain - 1)
+                (AGAIN * 4_u32.saturating_pow((searched.vain - 1).min(8))).min(SELDOM)
             }
             Some(Outcome::Hopeless) => AGAIN,
-            Some(Outcome::Needless | Outcome::Unknown | Outcome::Unanswered) => REST,
+            Some(Outcome::Needless | Outcome::Unknown) => REST,
+            // Should it be the peer's turn now, it is ours as well.
+            Some(Outcome::Unanswered) => Duration::ZERO,
         };
         searched.rests = Some(now + rest);
     }

@@ -38,8 +38,10 @@ impl Opened {
         self.all.len() + 256 <= MOST
     }
 
-    /// Some may lead nowhere now.
-    pub(super) fn look_through(&mut self, now: Instant) {
+    /// Some may lead nowhere now, and what was asked for is not for the next.
+    pub(super) fn search_ended(&mut self, now: Instant) {
+        self.is_asking = false;
+        self.lent.clear();
         self.due = (!self.all.is_empty()).then_some(now);
     }
 
@@ -63,8 +65,8 @@ impl Node {
         }
     }
 
-    /// Gives so many to the search. Those of earlier searches serve as well, for to this peer nothing was sent from them;
-    /// but not to ask a rendezvous, which has seen them.
+    /// Gives so many to the search. Those of searches for others serve as well; but not to ask a rendezvous, which has seen
+    /// them.
     pub(super) fn give_sockets(&mut self, now: Instant, count: usize) {
         let Some((_, hunt)) = &mut self.ports.hunt else { return };
         let opened = &mut self.ports.opened;
@@ -89,7 +91,8 @@ impl Node {
         }
         let hunted = self.ports.hunt.iter().flat_map(|(_, hunt)| hunt.sockets());
         let used = self.peers.values().flat_map(|peer| peer.punch.sockets_in_use(now));
-        let used: BTreeSet<SocketId> = hunted.chain(used).collect();
+        let lent = self.ports.opened.lent.iter().map(|(id, _)| *id);
+        let used: BTreeSet<SocketId> = hunted.chain(used).chain(lent).collect();
         let mut close = Vec::new();
         self.ports.opened.all.retain(|socket, (_, idle)| {
             if used.contains(socket) {

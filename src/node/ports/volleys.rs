@@ -46,9 +46,9 @@ impl Node {
         if let Some((id, hunt)) = &mut self.ports.hunt {
             hunt.handle_timeout(now);
             // It may have moved, or begun anew.
-            let seen = self.peers.get(id).and_then(observed);
+            let (id, seen) = (*id, self.peers.get(id).and_then(observed));
             if seen.is_none_or(|(_, seen)| seen != hunt.target()) {
-                self.end_hunt(now);
+                self.has_moved(now, &id);
             }
         }
         loop {
