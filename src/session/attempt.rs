@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use super::handshake::Pending;
+use super::keys::REKEY_RESPONDER;
+use crate::crypto::seal::LIFETIME;
 use crate::sans::{Instant, Rng};
 
 /// Pauses after the first sendings of an attempt.
@@ -18,6 +20,10 @@ const LATER: Duration = Duration::from_secs(5);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// A message of this age is replaced rather than sent again.
 const STALE: Duration = Duration::from_secs(4);
+/// A response to a message of this age is not taken. A side that is awake has replaced its message before; one that
+/// slept cannot tell how much younger the peer counts the keys, and may at most lag by what lies between the peer's
+/// replacing them and our forgetting them. This is half of that.
+const LATE: Duration = Duration::from_secs((LIFETIME.as_secs() - REKEY_RESPONDER.as_secs()) / 2);
 
 /// The pause after the `step`-th sending of something.
 pub(super) fn pause(step: usize, rng: &mut Rng) -> Duration {
@@ -50,6 +56,11 @@ impl Attempt {
     /// Whether a fresh message should go out rather than this one.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         now.since(self.made) >= STALE
+    }
+
+    /// Whether a response to its message comes too late.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now.since(self.made) >= LATE
     }
 
     /// Replaces the message; the index that is free now.

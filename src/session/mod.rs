@@ -15,7 +15,8 @@
 //! all; when both handshakes complete, both sides hold both keys, and any of them will do.
 //!
 //! **New keys** are made at 120 s by the initiator, at 150 s by the responder, or after 2^30 packets; old ones
-//! open what is still on its way. All keys refuse at 180 s.
+//! open what is still on its way. All keys refuse at 180 s. The initiator counts from its initiation, the responder
+//! from its response; so that the responder is in time, a response that comes long after its initiation is refused.
 //!
 //! **Death.** Who opened data and has sealed nothing for 2 s says `Nothing`. Who sealed data and has opened
 //! nothing for 6 s begins a new attempt, beside the keys it has: the peer may have restarted.
@@ -246,7 +247,8 @@ impl Session {
     /// Takes the response to our initiation; the peer's announcement.
     pub fn handle_response(&mut self, now: Instant, env: &mut Env<'_>, bytes: &[u8]) -> Result<Signed, Refusal> {
         let frame = read_response(env.identity, bytes)?;
-        let attempt = self.attempt.as_mut().filter(|a| a.index == frame.receiver).ok_or(Refusal::Unexpected)?;
+        let awaits = |a: &&mut Attempt| a.index == frame.receiver && !a.is_late(now);
+        let attempt = self.attempt.as_mut().filter(awaits).ok_or(Refusal::Unexpected)?;
         let Answer { remote, suite, features, announcement, split } =
             attempt.pending.finish(env.identity, (&self.peer, &self.x25519), &frame)?;
         let (local, born) = (attempt.index, attempt.made);

@@ -159,6 +159,23 @@ fn keys_refuse_after_a_suspend_and_a_new_session_comes_at_once() {
 }
 
 #[test]
+fn handshakes_that_cross_in_a_suspend_leave_no_keys_that_one_side_forgets_first() {
+    for sleep in [1, 14, 16, 31, 60, 163, 179, 181] {
+        let mut pair = Pair::new();
+        pair.connect(LOW);
+        pair.connect(HIGH);
+        pair.run(ms(10));
+        assert_eq!((pair.count(LOW, Class::Initiation), pair.count(HIGH, Class::Initiation)), (1, 1));
+        // Both sleep with the other's initiation before them, and both answer it when they wake.
+        pair.now += s(sleep);
+        pair.run(s(3));
+        let sealed = stream(&mut pair, s(200), ms(250));
+        assert_eq!((&pair.ends[HIGH].opened, &pair.ends[LOW].opened), (&sealed[LOW], &sealed[HIGH]), "{sleep} s");
+        assert!(pair.ends.iter().all(|end| end.failures.is_empty() && !end.events.contains(&Event::Expired)));
+    }
+}
+
+#[test]
 fn a_suspend_of_one_side_heals() {
     // The sleeper's clock jumps with the other's; its link is silent meanwhile.
     let mut pair = Pair::established();
