@@ -99,8 +99,12 @@ impl Punch {
     /// The path in use is in doubt: asks all others that it might give way to, unless they answered since.
     pub(super) fn doubt_all(&mut self, now: Instant) {
         let used = self.choice.and_then(|choice| self.path(choice.via));
-        let Some(since) = used.and_then(|path| path.doubtful_since(now)) else { return };
-        self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.doubt(now, since));
+        let Some((since, is_relay)) = used.and_then(|p| Some((p.doubtful_since(now)?, !p.via.is_direct()))) else {
+            return;
+        };
+        // Another relay of which nothing was wanted for a while may have gone before the one in use.
+        let others = self.paths.iter_mut().filter(|path| path.via.is_direct() || is_relay);
+        others.for_each(|path| path.doubt(now, since));
     }
 
     pub(super) fn role(&self, path: &Path) -> Role {

@@ -307,6 +307,46 @@ fn when_a_direct_path_falls_silent_the_rendezvous_is_asked_once_before_the_path_
     assert!(lost.is_some_and(|after| after > ms(2_500)), "{lost:?}");
 }
 
+/// Three relays. The one in use falls silent, and the next best fell silent before, unnoticed, for nothing was wanted of it.
+#[test]
+fn a_relay_that_went_unnoticed_is_found_out_before_data_is_lost_on_it_for_long() {
+    let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
+    (0..3).for_each(|server| punch.relay_up(now, ServerId(server)));
+    let mut alive: Vec<ServerId> = (0..3).map(ServerId).collect();
+    let mut run = |punch: &mut Punch, alive: &[ServerId], done: &dyn Fn(&Punch) -> bool| {
+        for step in 0..1_000 {
+            if let Some(via) = punch.choice().map(|choice| choice.via) {
+                punch.data_sent(now, via);
+                if via.server().is_some_and(|server| alive.contains(&server)) {
+                    punch.received(now, via);
+                }
+            }
+            for probe in drain(punch, now, &mut budget) {
+                if probe.via.server().is_some_and(|server| alive.contains(&server)) {
+                    punch.handle_probe(now + ms(5), probe.via, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
+                }
+            }
+            now += ms(20);
+            punch.handle_timeout(now);
+            while punch.poll_event().is_some() {}
+            if done(punch) {
+                return ms(20) * step;
+            }
+        }
+        panic!("never");
+    };
+    let used = |punch: &Punch| punch.choice().and_then(|choice| choice.via.server()).expect("a relay");
+    run(&mut punch, &alive, &|punch| punch.choice().is_some());
+    let first = used(&punch);
+    let last = *alive.iter().rfind(|server| **server != first).expect("another");
+    alive = vec![first, last];
+    for _ in 0..20 {
+        run(&mut punch, &alive, &|_| true);
+    }
+    let took = run(&mut punch, &[last], &|punch| used(punch) == last);
+    assert!(took <= ms(2_600), "{took:?}");
+}
+
 #[test]
 fn the_only_relay_stays_in_use_and_is_asked_until_it_answers() {
     let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
