@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use comfy_table::{Table, presets};
 
 use super::Failure;
 use crate::config::mask_keys;
@@ -37,6 +38,20 @@ pub(super) fn bold(text: &str) -> String {
 /// `text` in a style; plain where nobody sees it.
 pub(super) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// Rows below faint headings.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headings).add_rows(rows);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if i == 0 { 0 } else { 2 }, 0));
+    }
+    let lines = table.lines().enumerate().map(|(i, line)| {
+        let line = line.trim_end();
+        if i == 0 { styled(FAINT, line) + "\n" } else { line.to_owned() + "\n" }
+    });
+    lines.collect()
 }
 
 /// Says something on stdout. That the reader has gone is no failure.

@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::Table;
-use comfy_table::presets;
-
 use super::args::Why as Args;
 use super::daemons::{PATIENCE, select, unexpected};
-use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
+use super::output::{GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, find, milliseconds};
 use super::{Failure, block_on, output};
 use crate::control::{Request, Response};
@@ -31,29 +28,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn for_people(why: &Why) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["what was looked at", "what came of it"]);
-    table.add_row(["this machine".to_owned(), behind(&why.here)]);
-    table.add_row([why.peer.name.clone(), behind(&why.there)]);
+    let mut rows = vec![["this machine".to_owned(), behind(&why.here)], [why.peer.name.clone(), behind(&why.there)]];
     for (i, tried) in why.tried.iter().enumerate() {
         let what = if i == 0 { "direct ways".to_owned() } else { String::new() };
-        table.add_row([what, way(tried)]);
+        rows.push([what, way(tried)]);
     }
-    if let Some(search) = &why.search {
-        table.add_row(["search over ports".to_owned(), searched(search)]);
-    }
-    if let Some(said) = &why.here.nat.port_mapping {
-        table.add_row(["port mapping here".to_owned(), harmless(said)]);
-    }
-    table.add_row(["in use".to_owned(), in_use(why)]);
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if i == 0 { 0 } else { 2 }, 0));
-    }
-    let mut text = String::new();
-    for (i, line) in table.lines().enumerate() {
-        let line = line.trim_end();
-        let _ = writeln!(text, "{}", if i == 0 { styled(FAINT, line) } else { line.to_owned() });
-    }
+    rows.extend(why.search.as_ref().map(|search| ["search over ports".to_owned(), searched(search)]));
+    rows.extend(why.here.nat.port_mapping.as_ref().map(|said| ["port mapping here".to_owned(), harmless(said)]));
+    rows.push(["in use".to_owned(), in_use(why)]);
+    let mut text = output::table(["what was looked at", "what came of it"], rows);
     let style = if why.cause == Cause::Direct { GOOD } else { NOTABLE };
     let (cause, help) = explain(why);
     let _ = write!(text, "\n{} {}", bold("Why:"), styled(style, &cause));

@@ -75,6 +75,16 @@ pub struct Traits {
     pub allocation: Option<Allocation>,
 }
 
+impl Traits {
+    /// Whether each destination sees another port of one socket, as far as that follows.
+    pub fn changes_port(&self) -> Option<bool> {
+        let same = self.translates == Some(false)
+            || self.mapping == Some(Behaviour::EndpointIndependent)
+            || self.allocation == Some(Allocation::Preserved);
+        if same { Some(false) } else { self.mapping.map(|_| true) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,6 @@ use super::Node;
 use super::peer::Peer;
 use super::status::{self, Nat, PathKind, PeerState};
 use crate::id::PeerId;
-use crate::nat::{Allocation, Behaviour, Traits};
 use crate::punch::{PathReport, Via};
 use crate::sans::Instant;
 use crate::symmetric::Outcome;
@@ -181,17 +180,6 @@ impl Side {
     }
 }
 
-/// Whether each destination sees another port, as far as that follows from what is known of a NAT.
-fn changes(traits: Traits) -> Option<bool> {
-    match (traits.translates, traits.mapping, traits.allocation) {
-        (Some(false), _, _) | (_, Some(Behaviour::EndpointIndependent), _) | (_, _, Some(Allocation::Preserved)) => {
-            Some(false)
-        }
-        (_, Some(_), _) => Some(true),
-        _ => None,
-    }
-}
-
 impl Node {
     /// Why a peer is reached as it is; `None`: nobody knows it.
     pub fn why(&self, now: Instant, id: &PeerId) -> Option<Why> {
@@ -200,7 +188,7 @@ impl Node {
         let own = self.gather.candidates();
         let here = Side {
             nat: Nat { port_mapping: self.lease.report(), ..self.nat.report() },
-            changes_port: changes(self.nat.found()).or_else(|| self.ports.changes()),
+            changes_port: self.nat.found().changes_port().or_else(|| self.ports.changes()),
             ipv4: own.iter().any(|candidate| candidate.addr.is_ipv4()),
             ipv6: own.iter().any(|candidate| candidate.addr.is_ipv6()),
             mapped: self.gather.mapped().is_some(),
@@ -252,7 +240,7 @@ fn there(peer: &Peer) -> Side {
     let traits = peer.nat.unwrap_or_default();
     Side {
         nat: traits.into(),
-        changes_port: changes(traits).or_else(|| peer.searched_ports.theirs_change()),
+        changes_port: traits.changes_port().or_else(|| peer.searched_ports.theirs_change()),
         ipv4: candidates.iter().any(|candidate| candidate.addr.is_ipv4()),
         ipv6: candidates.iter().any(|candidate| candidate.addr.is_ipv6()),
         mapped: candidates.iter().any(|candidate| PathKind::from(candidate.kind) == PathKind::Mapped),
@@ -268,6 +256,7 @@ fn tried(path: &PathReport) -> Option<Tried> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat::{Allocation, Behaviour, Traits};
 
     fn side(changes_port: Option<bool>) -> Side {
         Side { changes_port, ipv4: true, ..Side::default() }
@@ -311,10 +300,14 @@ mod tests {
                     (false, true) => Cause::SymmetricThere,
                     (false, false) => Cause::Blocked,
                 };
-                assert_eq!(relayed(&side(changes(here)), &side(changes(there))), expected, "{here:?} {there:?}");
+                assert_eq!(
+                    relayed(&side(here.changes_port()), &side(there.changes_port())),
+                    expected,
+                    "{here:?} {there:?}"
+                );
             }
         }
-        assert_eq!(changes(Traits::default()), None);
+        assert_eq!(Traits::default().changes_port(), None);
         assert_eq!(relayed(&side(None), &side(Some(true))), Cause::SymmetricThere);
     }
 

@@ -13,12 +13,12 @@ pub(super) const ROUNDS: u32 = 32;
 pub(super) const ROUND: u32 = 32;
 
 /// The ports to look at for who has `open` of these.
-pub(super) fn look(ports: NextPorts, open: u16, rng: &mut Rng) -> Vec<u16> {
+pub(super) fn look(ports: NextPorts, open: usize, rng: &mut Rng) -> Vec<u16> {
     match ports {
         NextPorts::Same => Vec::new(),
         // They lie in a row, wherever it begins by now: of every so many one is enough to hit it.
         NextPorts::Counted { first, step } => {
-            let stride = u32::from(open.max(1));
+            let stride = u32::try_from(open.max(1)).unwrap_or(COUNTED_SPAN).min(COUNTED_SPAN);
             let passes = (0..stride).rev().flat_map(|offset| (offset..COUNTED_SPAN).step_by(stride as usize));
             passes.map(|n| NextPorts::counted(first, step, n)).collect()
         }

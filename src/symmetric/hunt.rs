@@ -12,12 +12,10 @@ use crate::wire::stun::{Answer, BindingRequest};
 
 /// Sockets from which the rendezvous is asked.
 const ASKED: usize = 8;
-/// Sockets where ports are given from a block, which the peer knows…
+/// Sockets where ports are given from a block, which the peer is told.
 const OPEN_IN_BLOCK: usize = 64;
-/// …that has no more than so many.
-const BLOCK: u16 = 4_096;
 /// Sockets where any port may be given: with 1,000 looks of the peer 98 of 100 searches hit one of them.
-const OPEN_OF_ALL: usize = 256;
+pub const MOST_OPEN: usize = 256;
 /// Pairs of shots that must be expected to meet for both sides to try.
 const MEETINGS: f64 = 0.5;
 
@@ -374,10 +372,8 @@ impl Hunt {
         let (Stage::Telling { .. }, Some(mine), Some(theirs)) = (self.stage, self.mine, self.theirs) else { return };
         let (sockets, volley) = match (mine, theirs) {
             (NextPorts::Counted { .. }, NextPorts::Same) => (ASKED, Volley::Primes),
-            (NextPorts::Within { first, last }, NextPorts::Same) => {
-                let is_block = last.saturating_sub(first) < BLOCK;
-                (if is_block { OPEN_IN_BLOCK } else { OPEN_OF_ALL }, Volley::Primes)
-            }
+            (NextPorts::ANY, NextPorts::Same) => (MOST_OPEN, Volley::Primes),
+            (NextPorts::Within { .. }, NextPorts::Same) => (OPEN_IN_BLOCK, Volley::Primes),
             _ if aim::meetings(mine, theirs) < MEETINGS => return self.stage = Stage::Over(Outcome::Hopeless),
             // It takes two. The peer is busy with another, and will begin it when its turn comes.
             _ if !self.both => return self.stage = Stage::Over(Outcome::Unanswered),

@@ -26,7 +26,7 @@ pub struct Look {
 
 impl Look {
     /// From `socket`, at `ip`, where `open` ports of these let us in.
-    pub fn new(socket: SocketId, ip: IpAddr, ports: NextPorts, open: u16, rng: &mut Rng) -> Self {
+    pub fn new(socket: SocketId, ip: IpAddr, ports: NextPorts, open: usize, rng: &mut Rng) -> Self {
         let ports = aim::look(ports, open, rng);
         Self { socket, ip, ports, sent: 0, ended: None, said: 0 }
     }

@@ -38,7 +38,7 @@ mod tests;
 
 use std::net::SocketAddr;
 
-pub use hunt::{Hunt, Outcome, Want};
+pub use hunt::{Hunt, MOST_OPEN, Outcome, Want};
 pub use look::Look;
 
 use crate::id::SocketId;

@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use comfy_table::Table;
-use comfy_table::presets;
-
-use super::super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
+use super::super::output::{self, GOOD, NOTABLE, bold, harmless, styled};
 use super::super::ping::milliseconds;
 use super::Found;
 use crate::io::portmap::Offer;
@@ -17,19 +14,7 @@ use crate::netcheck::{Finding, Ipv6, Report};
 type Row = [String; 3];
 
 pub(super) fn text(found: &Found) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["what", "found", "what it means for play"]);
-    for row in rows(found) {
-        table.add_row(row);
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if i == 0 { 0 } else { 2 }, 0));
-    }
-    let mut text = String::new();
-    for (i, line) in table.lines().enumerate() {
-        let line = line.trim_end();
-        let _ = writeln!(text, "{}", if i == 0 { styled(FAINT, line) } else { line.to_owned() });
-    }
+    let mut text = output::table(["what", "found", "what it means for play"], rows(found));
     let (style, verdict) = match verdict(found) {
         Verdict::Good(text) => (GOOD, text),
         Verdict::Notable(text) => (NOTABLE, text),

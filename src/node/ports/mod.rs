@@ -2,8 +2,8 @@
 //! [`volleys`]; what they open in [`sockets`].
 //!
 //! A search begins when ordinary punching got stuck, or at once where a search found the way last time. It goes only to
-//! the address at which a rendezvous sees the peer, and once per introduction. One at a time opens ports, those who were
-//! met first before others, for each has up to 256 sockets; others may look for ports meanwhile.
+//! the address at which a rendezvous sees the peer, and once per introduction, or where either side is since. One at a time opens ports, those who were
+//! met first before others, for each has up to [`MOST_OPEN`] sockets; others may look for ports meanwhile.
 
 mod sockets;
 mod volleys;
@@ -16,11 +16,11 @@ use super::Node;
 use super::peer::Peer;
 use crate::addr::is_private;
 use crate::id::{PeerId, ServerId, SocketId};
-use crate::nat::{Allocation, Behaviour, NextPorts};
+use crate::nat::NextPorts;
 use crate::punch::Via;
 use crate::rendezvous::client::State;
 use crate::sans::{Instant, RateLimit, Wakeup};
-use crate::symmetric::{Hunt, Look, Outcome};
+use crate::symmetric::{Hunt, Look, MOST_OPEN, Outcome};
 use crate::wire::session::Control;
 use sockets::Opened;
 
@@ -40,8 +40,6 @@ const REST: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_mins(1);
 /// …of this length at most.
 const SELDOM: Duration = Duration::from_hours(1);
-/// Ports that are open to one who looks.
-const MOST_OPEN: u16 = 256;
 /// A search is not begun with fewer shots than this to be had: it would use them up and find nothing.
 const WORTH_WHILE: u32 = 500;
 /// Answers to a peer's words about ports, a second and at once.
@@ -234,13 +232,9 @@ impl Node {
 
     /// How our NAT gives ports, if that is known and holds still: what is counted goes on.
     fn known_ports(&self, now: Instant) -> Option<NextPorts> {
-        let found = self.nat.found();
-        let is_same = found.translates == Some(false)
-            || found.mapping == Some(Behaviour::EndpointIndependent)
-            || found.allocation == Some(Allocation::Preserved);
         let known = self.ports.known.filter(|(at, _)| now - *at < KNOWN_FOR).map(|(_, ports)| ports);
         let holds = |ports: &NextPorts| !matches!(ports, NextPorts::Counted { .. });
-        if is_same { Some(NextPorts::Same) } else { known.filter(holds) }
+        if self.nat.found().changes_port() == Some(false) { Some(NextPorts::Same) } else { known.filter(holds) }
     }
 
     /// Where a rendezvous can be asked how we are seen: that one, if it can.
@@ -301,7 +295,7 @@ impl Node {
             return;
         }
         peer.searched_ports.may_look = false;
-        let look = Look::new(MAIN, target.ip(), ports, open.clamp(1, MOST_OPEN), &mut self.shared.rng);
+        let look = Look::new(MAIN, target.ip(), ports, usize::from(open).clamp(1, MOST_OPEN), &mut self.shared.rng);
         self.ports.looks.insert(*id, look);
     }
 

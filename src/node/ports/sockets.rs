@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::Node;
 use crate::id::SocketId;
 use crate::sans::{Action, Instant, Wakeup};
+use crate::symmetric::MOST_OPEN;
 
 /// A socket that leads nowhere is closed after this: the peer may have chosen another than we.
 const IDLE: Duration = Duration::from_secs(3);
@@ -35,7 +36,7 @@ impl Opened {
 
     /// Whether there is room for those of one more search.
     pub(super) fn has_room(&self) -> bool {
-        self.all.len() + 256 <= MOST
+        self.all.len() + MOST_OPEN <= MOST
     }
 
     /// Some may lead nowhere now, and what was asked for is not for the next.

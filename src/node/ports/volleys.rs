@@ -1,16 +1,18 @@
 //! What searches send: in turns, for what the budget has room for is shared by all.
 
+use std::time::Duration;
+
 use super::super::Node;
 use super::{PortSearch, observed};
 use crate::id::PeerId;
 use crate::punch::{PRIME_TTL, ProbeOut, Verdict, Via};
 use crate::sans::Instant;
-use crate::symmetric::{Shot, Want, Word};
+use crate::symmetric::{Look, Shot, Want, Word};
 use crate::wire::probe::{self, ProbeKind};
 use crate::wire::session::Control;
 
 /// A shot that the budget had no room for waits so long.
-const HOLD: std::time::Duration = std::time::Duration::from_millis(20);
+const HOLD: Duration = Duration::from_millis(20);
 
 impl PortSearch {
     /// Whether anybody has a shot to send.
@@ -119,7 +121,7 @@ impl Node {
     /// Tells whom all was tried for in vain; forgets what is over.
     fn report_looks(&mut self, now: Instant) {
         self.ports.looks.retain(|_, look| !look.is_over(now));
-        let report = |(id, look): (&PeerId, &mut crate::symmetric::Look)| look.take_word(now).then_some(*id);
+        let report = |(id, look): (&PeerId, &mut Look)| look.take_word(now).then_some(*id);
         let looked: Vec<PeerId> = self.ports.looks.iter_mut().filter_map(report).collect();
         for id in looked {
             self.send_control(now, &id, &Control::Looked);
