@@ -310,6 +310,9 @@ pub enum Action {
     },
     /// Close these of them. Not answered.
     CloseSockets(Vec<SocketId>),
+    /// Say this to everybody on the LANs of this machine, overlays excepted; what others say so is handed to
+    /// [`crate::node::Node::handle_beacon`]. Not answered.
+    SayOnLan(Vec<u8>),
 }
 
 /// A protocol by which routers map ports.

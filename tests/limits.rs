@@ -71,6 +71,18 @@ const AT_A_PEER: &[Limit] = &[
         "src/node/tests/floods.rs: a_member_who_talks_without_end_is_not_listened_to_without_end",
     ),
     limit(
+        "beacons that are heard on the LAN",
+        "50 a second, 200 at once",
+        "beacon-rate",
+        "src/node/tests/lan.rs: other_networks_beacons_rubbish_and_our_own_are_nothing_and_a_flood_is_cut",
+    ),
+    limit(
+        "peers known by hearsay alone",
+        "32",
+        "hearsay",
+        "src/node/tests/lan.rs: of_devices_that_a_member_invents_on_the_lan_few_are_searched",
+    ),
+    limit(
         "handshakes from unproven addresses",
         "40 a second, then a cookie has to prove the address: 4 a second for each that did",
         "under-load",

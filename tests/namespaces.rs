@@ -38,9 +38,10 @@ mod several;
 mod storm;
 #[path = "namespaces/table.rs"]
 mod table;
+#[path = "namespaces/topologies.rs"]
+mod topologies;
 #[path = "namespaces/traffic.rs"]
 mod traffic;
-
 #[path = "namespaces/why.rs"]
 mod why;
 

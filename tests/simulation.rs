@@ -11,6 +11,8 @@ mod attacks;
 mod chaos;
 #[path = "simulation/events.rs"]
 mod events;
+#[path = "simulation/lan.rs"]
+mod lan;
 #[path = "simulation/lines.rs"]
 mod lines;
 #[path = "simulation/members.rs"]

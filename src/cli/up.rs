@@ -53,6 +53,7 @@ fn options(config: NetConfig) -> daemon::Options {
         address: peer.address,
         listen: peer.listen,
         port_mapping: peer.port_mapping,
+        lan_discovery: peer.lan_discovery,
         log: peer.log,
     }
 }

@@ -101,6 +101,7 @@ fn peer(problems: &mut Problems, typed: &Peer, network: Option<&NetworkConfig>) 
         address: address.unwrap_or(default.address),
         listen: listen.unwrap_or(default.listen),
         port_mapping: typed.port_mapping.unwrap_or(default.port_mapping),
+        lan_discovery: typed.lan_discovery.unwrap_or(default.lan_discovery),
         log,
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Peer {
     pub(super) address: Option<Spanned<String>>,
     pub(super) listen: Option<Spanned<i64>>,
     pub(super) port_mapping: Option<bool>,
+    pub(super) lan_discovery: Option<bool>,
     pub(super) log: Option<Spanned<String>>,
 }
 

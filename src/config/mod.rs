@@ -79,13 +79,15 @@ pub struct PeerConfig {
     pub listen: u16,
     /// Whether its router is asked for a port mapping.
     pub port_mapping: bool,
+    /// Whether members on its LANs are told that it is here, and heard.
+    pub lan_discovery: bool,
     /// What it logs; `None`: what a user would notice.
     pub log: Option<String>,
 }
 
 impl Default for PeerConfig {
     fn default() -> Self {
-        Self { name: None, address: AddressChoice::Auto, listen: 0, port_mapping: true, log: None }
+        Self { name: None, address: AddressChoice::Auto, listen: 0, port_mapping: true, lan_discovery: true, log: None }
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const NET_TOML: Names<'static> = Names {
     top: &[],
     sections: &[
         ("network", &["name", "key", "subnet", "rendezvous", "deny"]),
-        ("peer", &["name", "address", "listen", "port_mapping", "log"]),
+        ("peer", &["name", "address", "listen", "port_mapping", "lan_discovery", "log"]),
     ],
     later: &["lan", "dns", "relay", "socks", "forward", "expose"],
 };

@@ -80,6 +80,7 @@ fn what_is_written_is_read_back() {
         address: AddressChoice::Auto,
         listen: 7,
         port_mapping: false,
+        lan_discovery: false,
         log: Some("punchlan=warn".into()),
     };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));

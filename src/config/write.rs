@@ -57,8 +57,10 @@ fn write_peer(text: &mut String, config: &NetConfig) {
     if peer.listen != 0 {
         let _ = writeln!(text, "listen  = {}", peer.listen);
     }
-    if !peer.port_mapping {
-        text.push_str("port_mapping = false\n");
+    for (key, wanted) in [("port_mapping", peer.port_mapping), ("lan_discovery", peer.lan_discovery)] {
+        if !wanted {
+            let _ = writeln!(text, "{key} = false");
+        }
     }
     if let Some(log) = &peer.log {
         let _ = writeln!(text, "log     = {log:?}");

@@ -43,6 +43,7 @@ use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId};
+use crate::io::lan::Lan;
 use crate::io::net::{Addresses, Clash, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::{self, Reloads};
@@ -58,6 +59,9 @@ use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
 use writer::Writer;
+
+/// Beacons that wait for the loop; more wait in the sockets, until the system drops them.
+const BEACONS_WAITING: usize = 16;
 
 /// What `up` runs on: net.toml, decided.
 #[derive(Clone, Debug)]
@@ -80,6 +84,8 @@ pub struct Options {
     pub listen: u16,
     /// Whether the router is asked for a port mapping.
     pub port_mapping: bool,
+    /// Whether members on our LANs are told that we are here, and heard.
+    pub lan_discovery: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -124,6 +130,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         rendezvous: options.rendezvous.clone(),
         deny: options.deny.clone(),
         port_mapping: options.port_mapping,
+        lan_discovery: options.lan_discovery,
         sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,
@@ -164,12 +171,14 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let router_said = effects.clone();
     // The loop may have ended.
     let port_mapper = PortMapper::start(move |done| drop(router_said.send(Effect::Done(done))));
+    let (heard, beacons) = mpsc::channel(BEACONS_WAITING);
     let (v4_on_tun, requests) = (node.me().v4, Requests::default());
     let peer = Peer {
         node,
         writer,
         port_mapper,
         nat_check: None,
+        lan: Lan::new(heard),
         net,
         tun: Arc::new(tun),
         sockets: Arc::new(sockets),
@@ -181,7 +190,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         options,
         source,
     };
-    let ended = peer.run(control, news, reloads, stop).await;
+    let ended = peer.run(control, news, beacons, reloads, stop).await;
     run_dir.remove();
     ended.map(drop)
 }

@@ -264,6 +264,7 @@ pub(super) mod tests {
             rendezvous: Vec::new(),
             deny: Vec::new(),
             port_mapping: false,
+            lan_discovery: false,
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

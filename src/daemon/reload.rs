@@ -70,6 +70,7 @@ impl<S: Source> Peer<S> {
             rendezvous: wanted.rendezvous.clone(),
             deny: wanted.deny.clone(),
             port_mapping: wanted.port_mapping,
+            lan_discovery: wanted.lan_discovery,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -98,9 +99,11 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     if old.name != new.name {
         list.push(changed("this machine's name", &new.name));
     }
-    if old.port_mapping != new.port_mapping {
-        list.push(changed("port_mapping", if new.port_mapping { "true" } else { "false" }));
-    }
+    let switches =
+        [("port_mapping", [old, new].map(|o| o.port_mapping)), ("lan_discovery", [old, new].map(|o| o.lan_discovery))];
+    list.extend(
+        switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
+    );
     if old.key != new.key {
         list.push(later("key", "it is another"));
     }
@@ -158,6 +161,7 @@ mod tests {
             address: AddressChoice::Auto,
             listen: 0,
             port_mapping: true,
+            lan_discovery: true,
             log: None,
         }
     }
@@ -175,13 +179,14 @@ mod tests {
             address: AddressChoice::Configured("10.9.0.7".parse().expect("an address")),
             listen: 5000,
             port_mapping: false,
+            lan_discovery: false,
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
         let expected = format!(
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
-             port_mapping: false from now on\n\
+             port_mapping: false from now on\nlan_discovery: false from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

@@ -23,6 +23,7 @@ use crate::addr::OverlayNet;
 use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
+use crate::io::lan::Lan;
 use crate::io::net::{Changes, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::Reloads;
@@ -46,6 +47,7 @@ pub(super) struct Peer<S> {
     pub(super) port_mapper: PortMapper,
     /// The look at the NAT that is or was the last.
     pub(super) nat_check: Option<JoinHandle<()>>,
+    pub(super) lan: Lan,
     pub(super) net: Network,
     pub(super) tun: Arc<Tun>,
     pub(super) sockets: Arc<Sockets>,
@@ -68,6 +70,7 @@ impl<S: Source> Peer<S> {
         mut self,
         mut control: control::Server,
         mut news: mpsc::UnboundedReceiver<Effect>,
+        mut beacons: mpsc::Receiver<Vec<u8>>,
         mut reloads: Reloads,
         stop: impl Future<Output = &'static str>,
     ) -> Result<Option<Arc<StateDir>>, Failure> {
@@ -103,6 +106,7 @@ impl<S: Source> Peer<S> {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
                 },
+                Some(beacon) = beacons.recv() => self.node.handle_beacon(clock::now(), &beacon),
                 () = reloads.next() => drop(self.reload()),
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
                     Next::GoOn => {}
@@ -164,6 +168,7 @@ impl<S: Source> Peer<S> {
                 self.node.handle_done(clock::now(), Done::SocketsOpened { attempt, sockets });
             }
             Action::CloseSockets(ids) => path.close_sockets(&ids),
+            Action::SayOnLan(beacon) => self.lan.say(&beacon, &prefixes(&self.overlay)),
         }
     }
 

@@ -12,6 +12,7 @@
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
+//! | what is said to everybody on its LANs | [`lan`] |
 //! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting for many in a thread of its own | `ready` |
@@ -29,6 +30,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod interfaces;
+pub mod lan;
 pub mod limits;
 pub mod memory;
 pub mod net;

@@ -26,6 +26,8 @@ pub struct NodeConfig {
     pub deny: Vec<PeerId>,
     /// Whether the router is asked for a port mapping.
     pub port_mapping: bool,
+    /// Whether members on our LANs are told that we are here, and heard.
+    pub lan_discovery: bool,
     /// The bound UDP sockets.
     pub sockets: Vec<LocalSocket>,
     /// Numbers below may have been used by earlier runs.

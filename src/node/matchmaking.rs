@@ -1,11 +1,11 @@
 //! Members with no rendezvous in common never hear of each other from one. Whoever has a session with both tells them,
-//! both at the same moment, and they search a direct path as after any introduction. Where there is none they can only
-//! be told what to change: no relay serves both.
+//! both at the same moment, or they hear each other on their LAN ([`super::lan`]), and they search a direct path as after
+//! any introduction. Where there is none they can only be told what to change: no relay serves both.
 
 use std::time::Duration;
 
 use super::Node;
-use crate::crypto::announcement;
+use crate::crypto::{Signed, announcement};
 use crate::id::PeerId;
 use crate::sans::Instant;
 use crate::wire::session::Control;
@@ -19,16 +19,49 @@ const SEARCH_PAUSE: Duration = Duration::from_secs(5);
 /// A direct path is there by then, or the user is told why there is none.
 const HOPE: Duration = Duration::from_secs(10);
 
+/// Who said that a peer is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Another member.
+    Member,
+    /// The peer itself, to all on its LAN, or whoever repeats what it said.
+    Lan,
+}
+
 /// What a peer is known by that no server lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hearsay {
+    source: Source,
     /// First told of it.
     since: Instant,
     /// Told of it last.
     pub(super) told: Instant,
 }
 
-const WARNING: &str = "no-common-rendezvous";
+impl Source {
+    /// The warning that such a peer is not reached.
+    const fn warning(self) -> &'static str {
+        match self {
+            Self::Member => "no-common-rendezvous",
+            Self::Lan => "lan-unreachable",
+        }
+    }
+
+    /// What to do about it, for the user.
+    fn advice(self, name: &str) -> String {
+        match self {
+            Self::Member => format!(
+                "{name} is here, as another member says, but has no rendezvous in common with this machine, and the \
+                 routers between them let nothing pass directly: write one and the same `rendezvous` into both net.toml"
+            ),
+            Self::Lan => format!(
+                "{name} says on this LAN that it is here, and nothing passes between it and this machine: does a firewall \
+                 on either drop UDP, or does the Wi-Fi keep its guests apart (\"client isolation\")? A `rendezvous` in \
+                 both net.toml would relay"
+            ),
+        }
+    }
+}
 
 impl Node {
     /// Tells those of each other who have no rendezvous in common; with `about` only those pairs that it belongs to.
@@ -72,6 +105,11 @@ impl Node {
         let Ok(signed) = announcement::verify_member(bytes, &self.shared.identity.network) else {
             return self.drops.count("announcement");
         };
+        self.hear_of(now, signed, Source::Member);
+    }
+
+    /// A member of whom no server of ours tells us may be here.
+    pub(super) fn hear_of(&mut self, now: Instant, signed: Signed, source: Source) {
         let id = signed.peer;
         let strangers = self.peers.values().filter(|peer| peer.hearsay.is_some()).count();
         if !self.may_speak(&id) || strangers >= MOST_STRANGERS && !self.peers.contains_key(&id) {
@@ -84,7 +122,7 @@ impl Node {
         };
         let search = peer.hearsay.is_none_or(|hearsay| now - hearsay.told >= SEARCH_PAUSE);
         let since = peer.hearsay.filter(|_| peer.offline.is_none()).map_or(now, |hearsay| hearsay.since);
-        peer.hearsay = Some(Hearsay { since, told: now });
+        peer.hearsay = Some(Hearsay { source, since, told: now });
         if search {
             self.appeared(now, &id);
         }
@@ -95,24 +133,23 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(id)
             && peer.hearsay.take().is_some()
         {
-            self.warnings.clear(WARNING, &id.to_string());
+            for source in [Source::Member, Source::Lan] {
+                self.warnings.clear(source.warning(), &id.to_string());
+            }
         }
     }
 
     /// Whoever is still not reached although others see it needs the user.
     pub(super) fn warn_of_strangers(&mut self, now: Instant) {
-        let stuck = self.peers.iter().filter(|(_, peer)| {
-            let told = peer.hearsay.is_some_and(|hearsay| now - hearsay.since >= HOPE);
-            told && peer.offline.is_none() && !peer.session.is_established(now)
+        let stuck = self.peers.iter().filter_map(|(id, peer)| {
+            let told = peer.hearsay.filter(|hearsay| now - hearsay.since >= HOPE)?;
+            let apart = peer.offline.is_none() && !peer.session.is_established(now);
+            apart.then(|| (*id, told.source, told.source.advice(&peer.name)))
         });
-        let stuck: Vec<(PeerId, String)> = stuck.map(|(id, peer)| (*id, peer.name.clone())).collect();
-        for (id, name) in stuck {
-            let text = format!(
-                "{name} is here, as another member says, but has no rendezvous in common with this machine, and the \
-                 routers between them let nothing pass directly: write one and the same `rendezvous` into both net.toml"
-            );
-            let wall_ms = self.wall_ms(now);
-            self.warnings.raise(wall_ms, WARNING, id.to_string(), text);
+        let stuck: Vec<(PeerId, Source, String)> = stuck.collect();
+        let wall_ms = self.wall_ms(now);
+        for (id, source, text) in stuck {
+            self.warnings.raise(wall_ms, source.warning(), id.to_string(), text);
         }
     }
 }

@@ -119,6 +119,7 @@ impl Node {
         };
         let candidates = self.gather.candidates().to_vec();
         self.shared.announcement = compose(&self.shared.identity, &self.naming, seq, candidates);
+        self.beacons.news(now);
         for index in 0..self.servers.len() {
             self.announce_to(now, index);
         }

@@ -32,6 +32,7 @@ pub mod why;
 mod cache;
 mod forwarding;
 mod inbound;
+mod lan;
 mod matchmaking;
 mod membership;
 mod naming;
@@ -73,6 +74,7 @@ use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
+use lan::Beacons;
 use naming::Naming;
 use nat::NatWatch;
 use peer::Peer;
@@ -200,6 +202,7 @@ pub struct Node {
     gather: Gather,
     lease: Lease,
     nat: NatWatch,
+    beacons: Beacons,
     ports: PortSearch,
     budget: Budget,
     initiations: RateLimit,
@@ -300,6 +303,7 @@ impl Node {
             gather,
             lease: Lease::new(now, config.port_mapping),
             nat: NatWatch::default(),
+            beacons: Beacons::new(config.lan_discovery),
             ports: PortSearch::default(),
             budget: Budget::default(),
             cookies,
@@ -387,6 +391,7 @@ impl Node {
         self.reserve_again(now);
         self.lease.handle_timeout(now);
         self.look_at_nat(now);
+        self.beacons_timeout(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -445,9 +450,14 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let router =
-            [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten();
-        own.into_iter().chain(announce).chain(reserve).chain(router).chain(peers).chain(servers.flatten()).min()
+        let parts = [
+            self.lease.poll_timeout(),
+            self.nat.poll_timeout(),
+            self.ports.poll_timeout(),
+            self.beacons.poll_timeout(),
+        ];
+        let parts = parts.into_iter().flatten();
+        own.into_iter().chain(announce).chain(reserve).chain(parts).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.

@@ -49,8 +49,8 @@ impl Node {
 
     pub(super) fn warn_without_rendezvous(&mut self, now: Instant) {
         if self.servers.is_empty() {
-            let text = "net.toml names no rendezvous: only peers met before, at the addresses they had then, can be \
-                        found; add `rendezvous = [\"HOST:PORT\"]` under [network]"
+            let text = "net.toml names no rendezvous: only peers on this machine's LANs, and peers met before at the \
+                        addresses they had then, can be found; add `rendezvous = [\"HOST:PORT\"]` under [network]"
                 .to_owned();
             let wall_ms = self.wall_ms(now);
             self.warnings.raise(wall_ms, "no-rendezvous", "", text);

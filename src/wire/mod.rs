@@ -13,12 +13,14 @@
 //! 0xE5  probe           is there a path?                                  wire::probe
 //! 0xE6  relay frame     a datagram inside a channel of a rendezvous       wire::relay
 //! 0xE7  rendezvous      registration and introductions                    wire::rendezvous
-//! 0xE8–0xEF reserved; the rest is counted and dropped
+//! 0xE8  beacon        "I am here", on sockets of its own on the LAN        wire::beacon
+//! 0xE9–0xEF reserved; the rest is counted and dropped
 //! ```
 //!
 //! All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
 pub mod announcement;
+pub mod beacon;
 pub mod ip;
 pub mod probe;
 pub mod relay;
@@ -49,6 +51,8 @@ pub mod kind {
     pub const RELAY: u8 = 0xE6;
     /// Registration and introductions.
     pub const RENDEZVOUS: u8 = 0xE7;
+    /// A member on the LAN; [`classify`](super::classify) knows none, for no socket of a peer takes one.
+    pub const BEACON: u8 = 0xE8;
     /// The keepalive's only byte.
     pub const KEEPALIVE: u8 = 0x00;
 }

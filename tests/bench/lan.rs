@@ -99,6 +99,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
         rendezvous: if relayed { vec![rendezvous] } else { Vec::new() },
         deny: Vec::new(),
         port_mapping: false,
+        lan_discovery: false,
         sockets: vec![LocalSocket { id: SocketId(0), addr: (Ipv4Addr::UNSPECIFIED, PORT).into() }],
         stored_ceiling: 0,
         cache: Some(format!(r#"{{"addresses":[],"names":[],"peers":[{peers}]}}"#).into_bytes()),
@@ -189,7 +190,8 @@ impl Lan {
                         | Action::UnmapPort
                         | Action::CheckNat { .. }
                         | Action::OpenSockets { .. }
-                        | Action::CloseSockets(_) => {}
+                        | Action::CloseSockets(_)
+                        | Action::SayOnLan(_) => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {

@@ -9,6 +9,7 @@
 //!                                          198.51.100.0/24 ── rendezvous 198.51.100.10, .11
 //!
 //!   host ── router ── 100.64.n.0/29 ── carrier ── 203.0.113.8n/29 ── core       a site behind a carrier's NAT
+//!   host ── router ────┘                                                        or several homes behind it
 //! ```
 //!
 //! The core only routes; a [`Gateway`] decides what a site's router does. Between two hosts are three
@@ -74,6 +75,19 @@ pub struct SitePlan {
     lan: Option<[u8; 3]>,
     mappings: Option<Duration>,
     looks_public: bool,
+    hairpin: bool,
+    apart: Apart,
+}
+
+/// What is between the hosts of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Apart {
+    /// Nothing: they are on one LAN.
+    No,
+    /// Their Wi-Fi lets them talk to its router alone.
+    Guests,
+    /// Each is in a home of its own, with a router of its own; the carrier's is theirs in common.
+    Homes,
 }
 
 impl SitePlan {
@@ -85,7 +99,16 @@ impl SitePlan {
     /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
     pub const fn new(gateway: Gateway) -> Self {
         let ipv6 = matches!(gateway, Gateway::Ipv6Firewall);
-        Self { gateway, hosts: 1, ipv6, lan: None, mappings: None, looks_public: false }
+        Self {
+            gateway,
+            hosts: 1,
+            ipv6,
+            lan: None,
+            mappings: None,
+            looks_public: false,
+            hairpin: false,
+            apart: Apart::No,
+        }
     }
 
     /// That many hosts on its LAN.
@@ -106,6 +129,21 @@ impl SitePlan {
     /// Addresses outside that no list of reserved ones has: there are programs that refuse those of documentation.
     pub const fn looks_public(self) -> Self {
         Self { looks_public: true, ..self }
+    }
+
+    /// Its NAT, or its carrier's, one of user space, sends back what its own hosts send to its public address.
+    pub const fn hairpin(self) -> Self {
+        Self { hairpin: true, ..self }
+    }
+
+    /// Its hosts are kept apart, as guests of a Wi-Fi are.
+    pub const fn guests(self) -> Self {
+        Self { apart: Apart::Guests, ..self }
+    }
+
+    /// Each of its hosts is in a home of its own behind the one carrier, all homes with the same private addresses.
+    pub const fn homes(self) -> Self {
+        Self { apart: Apart::Homes, ..self }
     }
 
     /// This private /24 for its LAN, in place of one of its own.
@@ -153,6 +191,8 @@ pub struct Site {
     pub router: Namespace,
     /// The carrier's router, where it is another.
     pub carrier: Option<Namespace>,
+    /// The routers of further homes behind it.
+    homes: Vec<Namespace>,
     plan: Plan,
 }
 
@@ -339,24 +379,23 @@ impl Site {
         assert!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
         assert!(!(site.gateway.has_carrier() && site.ipv6), "a carrier here routes no IPv6");
         let plan = Plan { number, site };
-        let router = Namespace::new(lab, &format!("r{number}"))?;
-        router.forward()?;
-        router.ip("link add lan type bridge\nlink set lan up")?;
-        let has_carrier = site.gateway.has_carrier();
-        let carrier = has_carrier.then(|| attach_carrier(lab, &router, plan)).transpose()?;
+        let carrier = site.gateway.has_carrier().then(|| new_carrier(lab, plan)).transpose()?;
+        let router = Site::new_router(lab, carrier.as_ref(), plan, 0)?;
+        let apart = site.apart == Apart::Homes;
+        let homes = (1..if apart { site.hosts } else { 1 }).map(|n| Site::new_router(lab, carrier.as_ref(), plan, n));
+        let homes = homes.collect::<Result<Vec<_>>>()?;
         let edge = carrier.as_ref().unwrap_or(&router);
         core.ip(&format!("link add site{number} type veth peer name wan netns {}", edge.name()))?;
         edge.ip("link set wan up")?;
         core.ip(&format!("link set site{number} up"))?;
         if site.gateway.has_ipv4() {
-            router.ip(&format!("addr add {}/{} dev lan", plan.lan(1), plan.lan_prefix()))?;
             wire_ipv4(core, edge, plan)?;
         }
         if site.ipv6 {
             wire_ipv6(core, &router, plan)?;
         }
-        let hosts = (0..site.hosts).map(|host| Host::new(lab, &router, plan, host)).collect::<Result<_>>()?;
-        router.nft(&site.gateway.rules())?;
+        let home_of = |host| usize::from(host).checked_sub(1).and_then(|n| homes.get(n)).unwrap_or(&router);
+        let hosts = (0..site.hosts).map(|host| Host::new(lab, home_of(host), plan, host)).collect::<Result<_>>()?;
         if let Some(lifetime) = site.mappings {
             let seconds = lifetime.as_secs().to_string();
             router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds)?;
@@ -365,12 +404,28 @@ impl Site {
         let nat = match site.gateway.nat_config() {
             Some(config) => {
                 let lifetime = site.mappings.unwrap_or(config.lifetime);
-                let config = nat::NatConfig { lifetime, ..config };
+                let config = nat::NatConfig { lifetime, hairpin: site.hairpin, ..config };
                 Some(NatRouter::start(edge, config, plan.wan(3))?)
             }
             None => None,
         };
-        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, plan })
+        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, homes, plan })
+    }
+
+    /// The router of the `n`-th home, with its LAN and its rules.
+    fn new_router(lab: &str, carrier: Option<&Namespace>, plan: Plan, n: u8) -> Result<Namespace> {
+        let home = if n == 0 { String::new() } else { format!("h{n}") };
+        let router = Namespace::new(lab, &format!("r{}{home}", plan.number))?;
+        router.forward()?;
+        router.ip("link add lan type bridge\nlink set lan up")?;
+        if let Some(carrier) = carrier {
+            attach_to_carrier(carrier, &router, plan, n)?;
+        }
+        if plan.site.gateway.has_ipv4() {
+            router.ip(&format!("addr add {}/{} dev lan", plan.lan(1), plan.lan_prefix()))?;
+        }
+        router.nft(&plan.site.gateway.rules())?;
+        Ok(router)
     }
 
     /// The router loses all mappings, as one that was restarted; and the carrier's, where there is one.
@@ -420,23 +475,34 @@ impl Site {
     }
 }
 
-/// The carrier's router, before that of the site.
-fn attach_carrier(lab: &str, router: &Namespace, plan: Plan) -> Result<Namespace> {
+/// The carrier's router, before those of its homes.
+fn new_carrier(lab: &str, plan: Plan) -> Result<Namespace> {
     let carrier = Namespace::new(lab, &format!("c{}", plan.number))?;
     carrier.forward()?;
-    let (carrier_end, router_end) = (plan.behind_carrier(1), plan.behind_carrier(2));
     carrier.ip(&format!(
-        "link add lan type veth peer name wan netns {}
-         addr add {carrier_end}/29 dev lan
+        "link add lan type bridge
+         addr add {}/29 dev lan
          link set lan up",
+        plan.behind_carrier(1)
+    ))?;
+    Ok(carrier)
+}
+
+/// The router of the `n`-th home becomes a customer. Customers meet above the carrier's switch alone.
+fn attach_to_carrier(carrier: &Namespace, router: &Namespace, plan: Plan, n: u8) -> Result<()> {
+    carrier.ip(&format!(
+        "link add home{n} type veth peer name wan netns {}
+         link set home{n} master lan up
+         link set home{n} type bridge_slave isolated on",
         router.name()
     ))?;
     router.ip(&format!(
         "link set wan up
-         addr add {router_end}/29 dev wan
-         route add default via {carrier_end}"
-    ))?;
-    Ok(carrier)
+         addr add {}/29 dev wan
+         route add default via {}",
+        plan.behind_carrier(2 + n),
+        plan.behind_carrier(1)
+    ))
 }
 
 /// From the core to the last router before it.
@@ -479,8 +545,12 @@ impl Host {
              link set port{host} master lan up",
             netns.name()
         ))?;
+        if plan.site.apart == Apart::Guests {
+            router.ip(&format!("link set port{host} type bridge_slave isolated on"))?;
+        }
         netns.ip("link set eth0 up")?;
-        let v4 = plan.site.gateway.has_ipv4().then(|| plan.lan(2 + host));
+        let place = if plan.site.apart == Apart::Homes { 2 } else { 2 + host };
+        let v4 = plan.site.gateway.has_ipv4().then(|| plan.lan(place));
         if let Some(address) = v4 {
             netns.ip(&format!(
                 "addr add {address}/{} dev eth0

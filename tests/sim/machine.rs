@@ -15,6 +15,12 @@ pub trait Machine: Any {
     fn poll_transmit(&mut self) -> Option<Transmit>;
     /// When to call `handle_timeout`.
     fn poll_timeout(&self) -> Option<Wakeup>;
+    /// Somebody in the house said this to all.
+    fn handle_said(&mut self, _now: Instant, _bytes: &[u8]) {}
+    /// What it says to everybody in its house.
+    fn poll_said(&mut self) -> Option<Vec<u8>> {
+        None
+    }
     /// The IPv4 sockets that it has open now beside those that its host bound for it, each with its port.
     fn opened(&self) -> &[(SocketId, u16)] {
         &[]

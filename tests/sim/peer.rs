@@ -46,6 +46,7 @@ pub struct Profile {
     pub address: AddressChoice,
     pub rendezvous: Vec<String>,
     pub deny: Vec<PeerId>,
+    pub lan_discovery: bool,
 }
 
 /// What survives a kill.
@@ -81,6 +82,8 @@ pub struct Peer {
     pending: VecDeque<(Instant, Done)>,
     flows: Vec<Flow>,
     out: VecDeque<Transmit>,
+    /// What it says on its LAN.
+    said: VecDeque<Vec<u8>>,
     /// What `Action::OpenSockets` opened.
     pub opened: Sockets,
     /// What `Action::SetOverlayV4` said, in order.
@@ -120,6 +123,7 @@ impl Peer {
             pending: VecDeque::new(),
             flows: Vec::new(),
             out: VecDeque::new(),
+            said: VecDeque::new(),
             opened: Sockets::default(),
             overlay_v4: Vec::new(),
             nat: Traits::default(),
@@ -166,6 +170,7 @@ impl Peer {
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
             port_mapping: false,
+            lan_discovery: self.profile.lan_discovery,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -184,6 +189,7 @@ impl Peer {
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
             port_mapping: false,
+            lan_discovery: self.profile.lan_discovery,
         }
     }
 
@@ -197,6 +203,7 @@ impl Peer {
         self.node = None;
         self.pending.clear();
         self.out.clear();
+        self.said.clear();
         self.opened.close_all();
     }
 
@@ -314,6 +321,7 @@ impl Peer {
                 self.pending.push_back((now + DISK_TIME, Done::SocketsOpened { attempt, sockets }));
             }
             Action::CloseSockets(sockets) => self.opened.close(&sockets),
+            Action::SayOnLan(bytes) => self.said.push_back(bytes),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }
@@ -381,6 +389,17 @@ impl Machine for Peer {
         pending.chain(flows).chain(node.poll_timeout()).min()
     }
 
+    fn handle_said(&mut self, now: Instant, bytes: &[u8]) {
+        if let Some(node) = &mut self.node {
+            node.handle_beacon(now, bytes);
+        }
+        self.settle(now);
+    }
+
+    fn poll_said(&mut self) -> Option<Vec<u8>> {
+        self.said.pop_front()
+    }
+
     fn opened(&self) -> &[(SocketId, u16)] {
         self.opened.all()
     }
@@ -395,6 +414,7 @@ fn sockets_that_were_asked_for_are_there_at_once_and_told_of_a_little_later() {
         address: AddressChoice::Auto,
         rendezvous: Vec::new(),
         deny: Vec::new(),
+        lan_discovery: true,
     };
     let now = Instant::from_nanos(1);
     let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());

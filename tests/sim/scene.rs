@@ -122,6 +122,7 @@ impl Scene {
             address: AddressChoice::Auto,
             rendezvous: (0..self.servers.len()).map(rendezvous_name).collect(),
             deny: Vec::new(),
+            lan_discovery: true,
         };
         let peer = Peer::new(id, profile, interfaces, self.ledger.clone(), self.names.clone());
         assert_eq!(self.world.host(name, gateway, &addresses, peer), id);

@@ -83,6 +83,8 @@ pub(super) enum Stage {
     Entering(usize),
     /// At a host.
     Arriving(usize),
+    /// At a host, said to all in its house.
+    Said(usize),
 }
 
 /// See the module.
@@ -302,6 +304,9 @@ impl World {
         while let Some(transmit) = self.hosts[index].machine.poll_transmit() {
             self.send(index, transmit);
         }
+        while let Some(payload) = self.hosts[index].machine.poll_said() {
+            self.say(index, payload);
+        }
         self.listen(index);
     }
 
@@ -336,10 +341,44 @@ impl World {
         // A neighbour is reached without the gateway.
         let gateway = host.gateway;
         let stage = match self.host_in(gateway, transmit.to.ip()) {
+            Some(neighbour) if self.gateways[gateway].isolates && neighbour != index => {
+                return self.lose(&flight, "neighbours are kept apart");
+            }
             Some(neighbour) => Stage::Arriving(neighbour),
             None => Stage::Leaving(gateway),
         };
         self.enqueue(self.now + LAN_DELAY, stage, flight);
+    }
+
+    /// Everybody else in the house hears it.
+    fn say(&mut self, index: usize, payload: Vec<u8>) {
+        let gateway = self.hosts[index].gateway;
+        if self.gateways[gateway].isolates {
+            return;
+        }
+        let neighbours = self.hosts.iter().enumerate().filter(|(n, host)| *n != index && host.gateway == gateway);
+        for neighbour in neighbours.map(|(n, _)| n).collect::<Vec<_>>() {
+            let nowhere = SocketAddr::from(([239, 255, 0, 0], 0));
+            let flight = Flight {
+                host: index,
+                sent: self.now,
+                written: (nowhere, nowhere),
+                ttl_written: Some(1),
+                ttl: 1,
+                source: nowhere,
+                destination: nowhere,
+                payload: payload.clone(),
+            };
+            self.enqueue(self.now + LAN_DELAY, Stage::Said(neighbour), flight);
+        }
+    }
+
+    fn hear(&mut self, host: usize, flight: &Flight) {
+        self.record(flight, Some(host), None);
+        if self.hosts[host].stopped.is_none() {
+            self.hosts[host].machine.handle_said(self.now, &flight.payload);
+            self.drain(host);
+        }
     }
 
     pub(super) fn host_in(&self, gateway: usize, ip: IpAddr) -> Option<usize> {
@@ -357,6 +396,7 @@ impl World {
             Stage::Core => self.cross_core(flight),
             Stage::Entering(gateway) => self.enter_house(gateway, flight),
             Stage::Arriving(host) => self.arrive(host, flight),
+            Stage::Said(host) => self.hear(host, &flight),
         }
     }
 

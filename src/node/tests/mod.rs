@@ -4,6 +4,7 @@
 mod addresses;
 mod floods;
 mod forgeries;
+mod lan;
 mod names;
 mod outside;
 mod packets;
@@ -120,6 +121,7 @@ impl Setup {
             rendezvous,
             deny: self.deny.clone(),
             port_mapping: false,
+            lan_discovery: false,
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -217,7 +219,10 @@ impl Lan {
                         }
                         Action::UnmapPort => self.unmapped += 1,
                         Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
-                        Action::Resolve { .. } | Action::SaveCache(_) | Action::SetOverlayV4(_) => {}
+                        Action::Resolve { .. }
+                        | Action::SaveCache(_)
+                        | Action::SetOverlayV4(_)
+                        | Action::SayOnLan(_) => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {
@@ -293,6 +298,7 @@ fn changeable() -> Changeable {
         rendezvous: Vec::new(),
         deny: Vec::new(),
         port_mapping: false,
+        lan_discovery: false,
     }
 }
 

@@ -1,0 +1,139 @@
+//! Networks as homes, guests and providers build them: who is direct there, and how.
+//!
+//! ```text
+//!   alice ─┐                      alice ── router ─┐
+//!   bob ───┴─ router ── core      bob ──── router ─┴─ carrier ── core ── rendezvous
+//! ```
+
+use std::time::Duration;
+
+use punchlan::node::status::{PathKind, PeerState};
+
+use crate::lab::programs::{Network, Peer};
+use crate::lab::wire::Wire;
+use crate::lab::{Gateway, Lab, SitePlan};
+use crate::meeting::{between, meet, through_rendezvous};
+use crate::turn;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Nobody is there.
+const NOWHERE: &str = "198.51.100.99:3478";
+
+/// Alice and bob, the hosts of the only site.
+fn two<'a>(lab: &'a Lab, network: &Network) -> [Peer<'a>; 2] {
+    [("alice", 0), ("bob", 1)].map(|(name, n)| network.up(&lab.sites[0].hosts[usize::from(n)], name, n + 1).unwrap())
+}
+
+/// Both say so; by which kind of path bob reaches alice.
+fn meet_as(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState) -> Option<PathKind> {
+    alice.await_peer("bob", state, PATIENCE).unwrap();
+    let status = bob.await_peer("alice", state, PATIENCE).unwrap();
+    Some(status.peers[0].path.as_ref()?.kind)
+}
+
+/// Pings are answered, and cross the core as relayed ones do, or not at all.
+fn pings_pass(lab: &Lab, alice: &Peer<'_>, bob: &Peer<'_>, relayed: bool) {
+    let wire = Wire::tap(lab).unwrap();
+    assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
+    assert_eq!(between(&wire, alice.host, bob.host).there.len(), 0, "nothing crosses the core directly");
+    assert_eq!(through_rendezvous(&wire, bob.host) > 0, relayed);
+}
+
+#[test]
+fn on_one_lan_members_meet_by_themselves_though_no_rendezvous_answers() {
+    let _turn = turn();
+    let lab = Lab::new(&[SitePlan::new(Gateway::Masquerade).hosts(3)]).unwrap();
+    lab.block(&["ip daddr 198.51.100.0/24"]).unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec![NOWHERE.to_owned()];
+    let [alice, bob] = two(&lab, &network);
+    assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
+    pings_pass(&lab, &alice, &bob, false);
+    // Another network on the same LAN hears them and learns nothing.
+    let mut others = Network::without_rendezvous().unwrap();
+    others.servers = vec![NOWHERE.to_owned()];
+    let carol = others.up(&lab.sites[0].hosts[2], "carol", 3).unwrap();
+    carol
+        .await_status("beacons that are not its network's", Duration::from_secs(45), |status| {
+            status.counters.drop.get("beacon").is_some_and(|heard| *heard > 0)
+        })
+        .unwrap();
+    assert!(carol.status().unwrap().peers.is_empty());
+}
+
+#[test]
+fn by_ipv6_alone_members_on_one_lan_meet_by_themselves_too() {
+    let _turn = turn();
+    let lab = Lab::new(&[SitePlan::new(Gateway::Ipv6Firewall).hosts(2)]).unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec![NOWHERE.to_owned()];
+    let [alice, bob] = two(&lab, &network);
+    assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
+    assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
+}
+
+#[test]
+fn guests_of_a_wifi_are_direct_where_its_router_turns_them_round_and_relayed_where_not() {
+    let _turn = turn();
+    let guests = SitePlan::new(Gateway::PortRestricted).hosts(2).guests();
+    for (plan, state) in [(guests.hairpin(), PeerState::Direct), (guests, PeerState::Relayed)] {
+        let lab = Lab::new(&[plan]).unwrap();
+        let network = Network::start(&lab).unwrap();
+        let [alice, bob] = two(&lab, &network);
+        let kind = meet_as(&alice, &bob, state);
+        assert!(kind != Some(PathKind::Host), "{kind:?}");
+        if state == PeerState::Relayed {
+            std::thread::sleep(PATIENCE);
+            assert_eq!(meet_as(&alice, &bob, state), Some(PathKind::Relay), "it stays so");
+        }
+        pings_pass(&lab, &alice, &bob, state == PeerState::Relayed);
+    }
+}
+
+#[test]
+fn two_homes_behind_one_carrier_are_direct_where_it_turns_them_round_and_relayed_where_not() {
+    let _turn = turn();
+    let homes = SitePlan::new(Gateway::CarrierCone).hosts(2).homes();
+    for (plan, state) in [(homes.hairpin(), PeerState::Direct), (homes, PeerState::Relayed)] {
+        let lab = Lab::new(&[plan]).unwrap();
+        assert_eq!(lab.sites[0].hosts[0].v4, lab.sites[0].hosts[1].v4, "they are private");
+        let network = Network::start(&lab).unwrap();
+        let [alice, bob] = two(&lab, &network);
+        let kind = meet_as(&alice, &bob, state);
+        assert!(kind != Some(PathKind::Host), "{kind:?}");
+        pings_pass(&lab, &alice, &bob, state == PeerState::Relayed);
+    }
+}
+
+#[test]
+fn two_homes_with_the_same_private_addresses_are_told_apart() {
+    let _turn = turn();
+    let home = SitePlan::new(Gateway::PortRestricted).lan([192, 168, 1]);
+    let lab = Lab::new(&[home, SitePlan::new(Gateway::Masquerade).lan([192, 168, 1])]).unwrap();
+    assert_eq!(lab.host(0).v4, lab.host(1).v4);
+    meet(&lab, lab.host(0), lab.host(1), true).unwrap();
+}
+
+#[test]
+fn ipv6_alone_and_ipv4_alone_are_relayed() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Ipv6Firewall, Gateway::PortRestricted]).unwrap();
+    meet(&lab, lab.host(0), lab.host(1), false).unwrap();
+}
+
+/// A minute of silence is four of these lifetimes.
+#[test]
+fn a_direct_path_outlives_a_minute_of_silence_behind_routers_that_forget_after_twenty_seconds() {
+    let _turn = turn();
+    let forgetful = |gateway| SitePlan::new(gateway).mappings(Duration::from_secs(20));
+    let lab = Lab::new(&[forgetful(Gateway::PortRestricted), forgetful(Gateway::Masquerade)]).unwrap();
+    let network = Network::start(&lab).unwrap();
+    let up = |name, site, number| network.up(lab.host(site), name, number).unwrap();
+    let (alice, bob) = (up("alice", 0, 1), up("bob", 1, 2));
+    meet_as(&alice, &bob, PeerState::Direct);
+    std::thread::sleep(Duration::from_secs(60));
+    let wire = Wire::tap(&lab).unwrap();
+    assert_eq!(bob.ping(alice.address.into(), 5).unwrap(), 5);
+    assert!(between(&wire, alice.host, bob.host).there.len() >= 5);
+    assert_eq!(through_rendezvous(&wire, bob.host), 0);
+}
