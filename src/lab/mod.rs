@@ -1,4 +1,4 @@
-//! The laboratory: an internet of namespaces with real kernels, real NATs and real programs.
+//! L7: the laboratory: an internet of namespaces with real kernels, real NATs and real programs.
 //!
 //! ```text
 //!   site 0                          internet (core)                         site 1
@@ -17,31 +17,25 @@
 //! and carriers of 100.64.0.0/10, and at sites that are to look public of 11.0.0.0/8) and stays in namespaces of
 //! this lab, which vanish with it.
 //!
-//! - [`cable`]: a link that does nothing for the kernel.
 //! - [`netns`]: namespaces, entered by threads and programs.
 //! - [`gateway`]: the kinds of routers; [`nat_router`]: those that Linux cannot do, in user space.
-//! - [`line`]: makes ways long or bad.
+//! - [`mod@line`]: makes ways long or bad.
 //! - [`mapper`]: a router's port mapper.
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
-//! - [`pulse`]: pings ten a second, and the silences between their answers.
 //! - [`programs`]: the rendezvous, daemons and pings.
 //! - [`wire`]: what crossed the core, counted and kept: the only witness of "direct".
+//! - [`meeting`]: two peers meet, and how long that takes.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary that includes this module uses a part of it")]
 #![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
-#![allow(clippy::print_stderr, reason = "a failed test shows what its programs said")]
 
-pub mod cable;
 pub mod gateway;
 pub mod line;
 pub mod mapper;
-#[path = "../common/nat.rs"]
-pub mod nat;
+pub mod meeting;
 pub mod nat_router;
 pub mod netns;
 pub mod probe;
 pub mod programs;
-pub mod pulse;
 pub mod wire;
 
 use std::fmt;
@@ -49,12 +43,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 pub use gateway::Gateway;
 use line::{Line, LineAtWork};
 use nat_router::NatRouter;
 use netns::Namespace;
+
+use crate::nat::model::NatConfig;
 
 /// Where the rendezvous is.
 pub const RENDEZVOUS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
@@ -336,8 +332,8 @@ impl Plan {
 
 impl Site {
     fn new(lab: &str, core: &Namespace, number: u8, site: SitePlan) -> Result<Self> {
-        assert!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
-        assert!(!(site.gateway.has_carrier() && site.ipv6), "a carrier here routes no IPv6");
+        ensure!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
+        ensure!(!(site.gateway.has_carrier() && site.ipv6), "a carrier here routes no IPv6");
         let plan = Plan { number, site };
         let router = Namespace::new(lab, &format!("r{number}"))?;
         router.forward()?;
@@ -365,7 +361,7 @@ impl Site {
         let nat = match site.gateway.nat_config() {
             Some(config) => {
                 let lifetime = site.mappings.unwrap_or(config.lifetime);
-                let config = nat::NatConfig { lifetime, ..config };
+                let config = NatConfig { lifetime, ..config };
                 Some(NatRouter::start(edge, config, plan.wan(3))?)
             }
             None => None,
