@@ -21,18 +21,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use super::Behaviour;
 use crate::sans::{Instant, Rng, Seed};
-
-/// What a mapping or a filter depends on (RFC 4787 §4.1 and §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Behaviour {
-    /// Nothing about the remote.
-    EndpointIndependent,
-    /// The remote's address.
-    AddressDependent,
-    /// The remote's address and port.
-    AddressAndPortDependent,
-}
 
 /// Which external port a new mapping gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
