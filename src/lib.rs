@@ -26,7 +26,7 @@
 //!
 //! ```text
 //! L8 config/ cli/ log                     what people write and read
-//! L7 server/ daemon/ control/             processes
+//! L7 server/ daemon/ control/ lab/        processes · an internet in namespaces to try them in
 //! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
 //! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
@@ -77,6 +77,8 @@ pub mod io;
 
 pub mod control;
 pub mod daemon;
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod server;
 
 pub mod cli;

@@ -4,8 +4,6 @@
 
 #[path = "fuzz/targets/live.rs"]
 mod live;
-#[path = "common/nat.rs"]
-mod nat;
 #[path = "fuzz/targets/offload.rs"]
 mod offload;
 mod sim;
@@ -15,6 +13,8 @@ mod text;
 mod wire;
 
 use std::path::Path;
+
+use punchlan::nat::model as nat;
 
 /// Runs every input of a corpus, which must not be smaller than `least`.
 fn replay(target: &str, least: usize, run: impl Fn(&[u8])) {

@@ -19,7 +19,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["router", "forward"]),
     (5, &["node"]),
     (6, &["io"]),
-    (7, &["server", "daemon", "control", "metrics", "api"]),
+    (7, &["server", "daemon", "control", "lab", "metrics", "api"]),
     (8, &["config", "cli", "log"]),
 ];
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 #![allow(clippy::disallowed_methods, reason = "real time is what is measured")]
 
+#[path = "lab/equipment.rs"]
 mod lab;
 
 #[path = "namespaces/beyond.rs"]
@@ -20,8 +21,6 @@ mod life;
 mod mapping;
 #[path = "namespaces/marks.rs"]
 mod marks;
-#[path = "namespaces/meeting.rs"]
-mod meeting;
 #[path = "namespaces/netcheck.rs"]
 mod netcheck;
 #[path = "namespaces/night.rs"]
@@ -47,7 +46,7 @@ mod why;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lab::Gateway;
+use lab::{Gateway, meeting};
 
 /// The oracle of plain punching: of the five kinds, direct in all but port-restricted × symmetric and symmetric ×
 /// symmetric. A port that changes cannot be named to the other, who is reached all the same where that does not matter.

@@ -1,14 +1,11 @@
 //! The NAT model keeps the rules of RFC 4787 that every other test leans on.
 
-#[path = "common/nat.rs"]
-mod nat;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use nat::{Nat, NatConfig};
 use proptest::prelude::*;
+use punchlan::nat::model::{Nat, NatConfig};
 use punchlan::sans::{Instant, Seed};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000);

@@ -1,13 +1,11 @@
 //! Whole searches of two path-finders in virtual time, through NATs by RFC 4787.
 
-#[path = "common/nat.rs"]
-mod nat;
 #[path = "punch/world.rs"]
 mod world;
 
 use std::time::Duration;
 
-use nat::NatConfig;
+use punchlan::nat::model::{self as nat, NatConfig};
 use punchlan::punch::{Event, PathKind, Via};
 use world::*;
 

@@ -1,8 +1,6 @@
 //! Peers, rendezvous, relays, NATs and bad lines in virtual time. `tests/sim` is the world, the modules here
 //! are what must hold in it.
 
-#[path = "common/nat.rs"]
-mod nat;
 mod sim;
 
 #[path = "simulation/attacks.rs"]
@@ -35,3 +33,5 @@ mod table;
 mod why;
 #[path = "simulation/world.rs"]
 mod world;
+
+use punchlan::nat::model as nat;

@@ -1,6 +1,7 @@
-//! L0: what NATs do, in the words of RFC 4787.
+//! L0: what NATs do, in the words of RFC 4787; and a NAT to try things with ([`model`]).
 
 mod allocation;
+pub mod model;
 
 use std::fmt;
 

@@ -24,7 +24,7 @@ mod chart;
 mod contenders;
 #[path = "network/floor.rs"]
 mod floor;
-#[path = "../lab/mod.rs"]
+#[path = "../lab/equipment.rs"]
 mod lab;
 #[path = "network/load.rs"]
 mod load;

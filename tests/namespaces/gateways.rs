@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::lab::nat::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 use crate::lab::probe::{self, Allocated, Findings, Reflectors};
 use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
 use crate::{direct_is_possible, pairs, turn};
+use punchlan::nat::model::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 
 #[test]
 fn every_gateway_does_what_its_name_says() {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::lab::programs::Flaws;
+use crate::lab::programs::{Flaws, Network};
 use crate::lab::{Gateway, Lab, SitePlan};
 use crate::meeting::{Meeting, meet};
 use crate::{changes, direct_by_search_is_possible, direct_is_possible, pairs, turn};
@@ -166,7 +166,8 @@ fn median(meetings: &[Meeting]) -> Duration {
 fn meet_once(internet: Internet, a: SitePlan, b: SitePlan, run: u32, direct: bool) -> anyhow::Result<Meeting> {
     let lab = internet.build(a, b)?;
     let (first, second) = if run.is_multiple_of(2) { (0, 1) } else { (1, 0) };
-    meet(&lab, lab.host(first), lab.host(second), direct)
+    let network = Network::start(&lab)?;
+    meet(&lab, &network, lab.host(first), lab.host(second), direct)
 }
 
 impl Internet {

@@ -111,14 +111,14 @@ fn two_homes_with_the_same_private_addresses_are_told_apart() {
     let home = SitePlan::new(Gateway::PortRestricted).lan([192, 168, 1]);
     let lab = Lab::new(&[home, SitePlan::new(Gateway::Masquerade).lan([192, 168, 1])]).unwrap();
     assert_eq!(lab.host(0).v4, lab.host(1).v4);
-    meet(&lab, lab.host(0), lab.host(1), true).unwrap();
+    meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), true).unwrap();
 }
 
 #[test]
 fn ipv6_alone_and_ipv4_alone_are_relayed() {
     let _turn = turn();
     let lab = Lab::new(&[Gateway::Ipv6Firewall, Gateway::PortRestricted]).unwrap();
-    meet(&lab, lab.host(0), lab.host(1), false).unwrap();
+    meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), false).unwrap();
 }
 
 /// A minute of silence is four of these lifetimes.

@@ -5,7 +5,7 @@
 //!  host ──lan── gateway ──line── core ──line── gateway ──lan── host
 //!                 │                                │
 //!            NAT, firewall or plain router    one hop each: a datagram with
-//!            (tests/common/nat.rs)            TTL 2 opens its own NAT and dies in the core
+//!            (punchlan::nat::model)           TTL 2 opens its own NAT and dies in the core
 //! ```
 //!
 //! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real

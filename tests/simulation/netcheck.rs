@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use punchlan::nat::{Allocation as Told, Behaviour as Found, Bounds, Traits};
+use punchlan::nat::{Allocation as Told, Bounds, Traits};
 use punchlan::netcheck::Report;
 
 use crate::nat::{Allocation, Behaviour, NatConfig};
@@ -81,16 +81,7 @@ const SQUARE: [&str; 4] = ["198.51.100.1:3478", "198.51.100.1:3479", "198.51.100
 const BEHAVIOURS: [Behaviour; 3] =
     [Behaviour::EndpointIndependent, Behaviour::AddressDependent, Behaviour::AddressAndPortDependent];
 
-/// The same in the words of the report.
-fn found(behaviour: Behaviour) -> Found {
-    match behaviour {
-        Behaviour::EndpointIndependent => Found::EndpointIndependent,
-        Behaviour::AddressDependent => Found::AddressDependent,
-        Behaviour::AddressAndPortDependent => Found::AddressAndPortDependent,
-    }
-}
-
-fn exact(report: &Report) -> (Option<Found>, Option<Found>) {
+fn exact(report: &Report) -> (Option<Behaviour>, Option<Behaviour>) {
     let exact = |bounds: &Bounds| bounds.exact();
     (report.mapping.known().and_then(exact), report.filtering.known().and_then(exact))
 }
@@ -116,7 +107,7 @@ fn kinds() -> impl Iterator<Item = NatConfig> {
 fn assert_mapping(nat: NatConfig, report: &Report) -> Behaviour {
     // A port that is preserved towards every destination cannot be told from one mapping for all, nor need it be.
     let mapping = if nat.allocation == Allocation::Preserving { Behaviour::EndpointIndependent } else { nat.mapping };
-    assert_eq!(exact(report), (Some(found(mapping)), Some(found(nat.filtering))), "{nat:?}: {report:?}");
+    assert_eq!(exact(report), (Some(mapping), Some(nat.filtering)), "{nat:?}: {report:?}");
     mapping
 }
 
@@ -175,16 +166,17 @@ fn bad_lines_change_nothing_of_it() {
 #[test]
 fn a_linux_router_is_told_although_it_remembers_what_came_unasked() {
     let report = Stage::full(Some(NatConfig::linux_masquerade())).report();
-    assert_eq!(exact(&report), (Some(Found::EndpointIndependent), Some(Found::AddressAndPortDependent)));
+    assert_eq!(exact(&report), (Some(Behaviour::EndpointIndependent), Some(Behaviour::AddressAndPortDependent)));
     assert_eq!(report.allocation.known().map(ToString::to_string).as_deref(), Some("preserved"));
     assert_eq!(report.hairpin.known(), Some(&false));
 }
 
 #[test]
 fn where_nothing_is_translated_only_the_firewall_is_told() {
-    for (nat, filtering) in
-        [(None, Found::EndpointIndependent), (Some(NatConfig::stateful_firewall()), Found::AddressAndPortDependent)]
-    {
+    for (nat, filtering) in [
+        (None, Behaviour::EndpointIndependent),
+        (Some(NatConfig::stateful_firewall()), Behaviour::AddressAndPortDependent),
+    ] {
         let report = Stage::full(nat).report();
         assert_eq!(exact(&report), (None, Some(filtering)));
         assert_eq!(report.translates.known(), Some(&false));
@@ -208,9 +200,9 @@ fn a_second_port_alone_tells_as_much_as_it_can() {
     let ports = ["198.51.100.1:3478", "198.51.100.1:3479"];
     let report = |nat| Stage::new(Some(nat), &[&ports]).report();
     let cone = report(NatConfig::full_cone());
-    let weak = Bounds { least: Found::EndpointIndependent, most: Found::AddressDependent };
+    let weak = Bounds { least: Behaviour::EndpointIndependent, most: Behaviour::AddressDependent };
     assert_eq!((cone.mapping.known(), cone.filtering.known()), (Some(&weak), Some(&weak)));
-    let strict = Some(Found::AddressAndPortDependent);
+    let strict = Some(Behaviour::AddressAndPortDependent);
     assert_eq!(exact(&report(NatConfig::symmetric())), (strict, strict));
 }
 
@@ -218,11 +210,11 @@ fn a_second_port_alone_tells_as_much_as_it_can() {
 fn two_servers_with_one_address_each_tell_the_mapping_and_say_what_is_missing_for_the_filtering() {
     let two: [&[&str]; 2] = [&["198.51.100.1:3478"], &["198.51.100.9:3478"]];
     let report = Stage::new(Some(NatConfig::port_restricted()), &two).report();
-    assert_eq!(exact(&report), (Some(Found::EndpointIndependent), None));
+    assert_eq!(exact(&report), (Some(Behaviour::EndpointIndependent), None));
     let why = report.filtering.why().expect("it cannot be told");
     assert!(why.contains("listens on two addresses or ports"), "{why}");
     let report = Stage::new(Some(NatConfig::symmetric()), &two).report();
-    let strict = Bounds { least: Found::AddressDependent, most: Found::AddressAndPortDependent };
+    let strict = Bounds { least: Behaviour::AddressDependent, most: Behaviour::AddressAndPortDependent };
     assert_eq!(report.mapping.known(), Some(&strict));
 }
 
@@ -280,7 +272,7 @@ fn a_peer_has_its_nat_looked_at_once_and_again_where_it_has_moved_to() {
     let house = House::v4(Some(NatConfig::port_restricted()));
     let mut scene = Scene::new(7);
     let alice = scene.peer("alice", house);
-    let (mapping, filtering) = (Some(Found::EndpointIndependent), Some(Found::AddressAndPortDependent));
+    let (mapping, filtering) = (Some(Behaviour::EndpointIndependent), Some(Behaviour::AddressAndPortDependent));
     let found = Traits { translates: Some(true), mapping, filtering, ..Traits::default() };
     scene.edit(alice, |peer| peer.nat = found);
     scene.up(alice);
@@ -293,7 +285,7 @@ fn a_peer_has_its_nat_looked_at_once_and_again_where_it_has_moved_to() {
 
     let elsewhere = scene.house(house);
     scene.readdress(alice, elsewhere, interfaces(2, house, 9));
-    scene.edit(alice, |peer| peer.nat = Traits { mapping: Some(Found::AddressAndPortDependent), ..found });
+    scene.edit(alice, |peer| peer.nat = Traits { mapping: Some(Behaviour::AddressAndPortDependent), ..found });
     scene.run(Duration::from_mins(3));
     let checks = &scene.machine(alice).nat_checks;
     // The rendezvous saw it first, and the look at the interfaces came later.

@@ -2,9 +2,9 @@
 
 #[path = "../targets/live.rs"]
 mod live;
-#[path = "../../common/nat.rs"]
-mod nat;
 #[path = "../../sim/mod.rs"]
 mod sim;
+
+use punchlan::nat::model as nat;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| live::run(live::Victim::Rendezvous, data));

@@ -10,20 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::crypto::NetworkSecrets;
+use crate::id::Epoch;
+use crate::io::store::StateDir;
+use crate::node::status::{PeerState, RendezvousState, Status};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use punchlan::crypto::NetworkSecrets;
-use punchlan::id::Epoch;
-use punchlan::io::store::StateDir;
-use punchlan::node::status::{PeerState, RendezvousState, Status};
 use tempfile::TempDir;
 
 use super::netns::{self, Namespace};
 use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
 
-/// The program under test.
-pub const PUNCHLAN: &str = env!("CARGO_BIN_EXE_punchlan");
 /// The overlay of every network here.
 pub const SUBNET: &str = "10.77.0.0/24";
 const PORT: u16 = 3478;
@@ -74,6 +72,7 @@ impl Program {
 }
 
 impl Drop for Program {
+    #[allow(clippy::print_stderr, reason = "a test that fails shows what its programs said")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -86,6 +85,8 @@ impl Drop for Program {
 /// A virtual LAN in the making: a rendezvous that runs, and the key that its members share.
 #[derive(Debug)]
 pub struct Network {
+    /// The punchlan that is run.
+    program: PathBuf,
     /// The rendezvous; taken out to be ended by a test.
     pub rendezvous: Option<Program>,
     folder: TempDir,
@@ -100,21 +101,22 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes a new network and starts a rendezvous in the lab.
-    pub fn start(lab: &Lab) -> Result<Self> {
-        let mut network = Self::without_rendezvous()?;
+    /// Makes a new network of this punchlan and starts a rendezvous in the lab.
+    pub fn start(lab: &Lab, program: impl Into<PathBuf>) -> Result<Self> {
+        let mut network = Self::without_rendezvous(program)?;
         network.start_rendezvous(&lab.rendezvous)?;
         Ok(network)
     }
 
     /// Makes a new network that will use a rendezvous which somebody else runs.
-    pub fn without_rendezvous() -> Result<Self> {
+    pub fn without_rendezvous(program: impl Into<PathBuf>) -> Result<Self> {
+        let program = program.into();
         let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
         let net_toml = folder.path().join("founder.toml");
-        netns::run(Command::new(PUNCHLAN).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
+        netns::run(Command::new(&program).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        Ok(Self { rendezvous: None, folder, key, servers: Vec::new(), log: None, offload: "all" })
+        Ok(Self { program, rendezvous: None, folder, key, servers: Vec::new(), log: None, offload: "all" })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
@@ -130,7 +132,7 @@ impl Network {
 
     /// The same on several addresses.
     pub fn serve_at(&self, machine: &Namespace, name: &str, listen: &[&str]) -> Result<Program> {
-        let mut command = machine.command(PUNCHLAN);
+        let mut command = machine.command(&self.program);
         command.arg("rendezvous").args(listen.iter().flat_map(|addr| ["--listen", addr]));
         self.set_folders(&mut command, name);
         let program = Program::start(command, self.folder.path().join(name).with_extension("log"))?;
@@ -146,11 +148,11 @@ impl Network {
         let net_toml = folder.join("net.toml");
         fs::write(&net_toml, self.net_toml(host, name, address))?;
         fs::set_permissions(&net_toml, Permissions::from_mode(0o600))?;
-        let mut command = host.netns.command(PUNCHLAN);
+        let mut command = host.netns.command(&self.program);
         command.args(["-v", "up"]).arg(&net_toml);
         self.set_folders(&mut command, name);
         let program = Program::start(command, folder.join("log"))?;
-        Ok(Peer { program, host, name: name.to_owned(), address, folder })
+        Ok(Peer { program, host, name: name.to_owned(), address, folder, punchlan: self.program.clone() })
     }
 
     /// Starts `punchlan up` and waits until it is registered.
@@ -211,12 +213,13 @@ pub struct Peer<'a> {
     /// Its overlay address.
     pub address: Ipv4Addr,
     folder: PathBuf,
+    punchlan: PathBuf,
 }
 
 impl Peer<'_> {
     /// A `punchlan` command beside this daemon.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.host.netns.command(PUNCHLAN);
+        let mut command = self.host.netns.command(&self.punchlan);
         command.args(args);
         set_folders(&mut command, &self.folder);
         command

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::lab::programs::{Flaws, Network, PING_ON_WIRE, Peer, await_some};
-use crate::lab::wire::{SETTLE, Wire};
-use crate::lab::{Host, Lab};
+use super::programs::{Flaws, Network, PING_ON_WIRE, Peer, await_some};
+use super::wire::{SETTLE, Wire};
+use super::{Host, Lab};
 
 /// What was measured, from the start of the second peer's process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Meeting {
+pub struct Meeting {
     /// To the first answered ping.
-    pub(crate) first_ping: Duration,
+    pub first_ping: Duration,
     /// To the first ping that crossed the core directly both ways, if one did.
-    pub(crate) direct: Option<Duration>,
+    pub direct: Option<Duration>,
     /// Pings that were lost or doubled on the way from the relay to the direct path.
-    pub(crate) flaws: Flaws,
+    pub flaws: Flaws,
 }
 
 /// How long a pair that may become direct is given.
@@ -27,10 +27,9 @@ const WATCH: Duration = Duration::from_secs(3);
 /// Pings that show which way traffic settled on.
 const PINGS: u32 = 25;
 
-/// Brings up a peer on each host, the second when the first is registered, and watches them meet. Then
+/// Brings up a peer of the network on each host, the second when the first is registered, and watches them meet. Then
 /// counts where their pings go, which must be the way that is expected and no other.
-pub(crate) fn meet(lab: &Lab, first: &Host, second: &Host, direct_expected: bool) -> Result<Meeting> {
-    let network = Network::start(lab)?;
+pub fn meet(lab: &Lab, network: &Network, first: &Host, second: &Host, direct_expected: bool) -> Result<Meeting> {
     let alice = network.join(first, "alice-at-home", 1)?;
     let wire = Wire::tap(lab)?;
     let start = Instant::now();
@@ -48,7 +47,7 @@ pub(crate) fn meet(lab: &Lab, first: &Host, second: &Host, direct_expected: bool
 
 /// Pings, and counts them on the wire: all direct, or all through the rendezvous. Where the lab loses packets
 /// the count is of those that were answered.
-pub(crate) fn settles(lab: &Lab, wire: &Wire, a: &Peer<'_>, b: &Peer<'_>, direct_expected: bool) -> Result<()> {
+pub fn settles(lab: &Lab, wire: &Wire, a: &Peer<'_>, b: &Peer<'_>, direct_expected: bool) -> Result<()> {
     wire.clear();
     let answered = b.ping(a.address.into(), PINGS)?;
     std::thread::sleep(SETTLE);
@@ -69,12 +68,12 @@ pub(crate) fn settles(lab: &Lab, wire: &Wire, a: &Peer<'_>, b: &Peer<'_>, direct
 }
 
 /// Pings on the wire between two hosts.
-pub(crate) fn between(wire: &Wire, a: &Host, b: &Host) -> crate::lab::wire::Count {
+pub fn between(wire: &Wire, a: &Host, b: &Host) -> super::wire::Count {
     wire.count(&a.public_addresses(), &b.public_addresses(), PING_ON_WIRE)
 }
 
 /// Pings on the wire between a host and the rendezvous, both ways.
-pub(crate) fn through_rendezvous(wire: &Wire, host: &Host) -> usize {
+pub fn through_rendezvous(wire: &Wire, host: &Host) -> usize {
     let rendezvous: [IpAddr; 4] = Lab::rendezvous_addresses();
     let count = wire.count(&host.public_addresses(), &rendezvous, PING_ON_WIRE);
     count.there.len() + count.back.len()

@@ -12,9 +12,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::sans::Seed;
 use anyhow::Result;
 use etherparse::Ipv4Header;
-use punchlan::sans::Seed;
 
 use super::netns::{self, Namespace};
 

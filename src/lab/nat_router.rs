@@ -1,5 +1,5 @@
 //! The NATs that Linux cannot do, in user space: a thread in the router's namespace that translates what the
-//! kernel routes into a TUN device, by [`super::nat`].
+//! kernel routes into a TUN device, by [`crate::nat::model`].
 //!
 //! ```text
 //!    lan ──▶ kernel ──▶ tun ──▶ outbound ──▶ tun ──▶ kernel ──▶ wan      everything from the LAN
@@ -17,14 +17,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::sans::{Instant, Seed};
 use anyhow::Result;
 use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, UdpHeader};
 use ipnet::Ipv4Net;
-use nix::time::{ClockId, clock_gettime};
-use punchlan::sans::{Instant, Seed};
 
-use super::nat::{Nat, NatConfig};
 use super::netns::Namespace;
+use crate::io::clock;
+use crate::nat::model::{Nat, NatConfig};
 
 /// What carriers number homes from (RFC 6598).
 const CARRIER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
@@ -91,7 +91,7 @@ fn translate_all(device: &tun::Device, translator: &Mutex<Translator>) {
         };
         let translated = {
             let mut translator = translator.lock().unwrap_or_else(PoisonError::into_inner);
-            translator.translate(monotonic(), packet)
+            translator.translate(clock::now(), packet)
         };
         if let Some(packet) = translated {
             // A full queue loses packets, as in any router.
@@ -197,10 +197,4 @@ impl Flow {
 /// Whether it is of a home's network, or of a carrier's between itself and homes.
 fn is_inside(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if ip.is_private() || CARRIER.contains(&ip))
-}
-
-fn monotonic() -> Instant {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had this clock since 2.6.39");
-    let seconds = u64::try_from(now.tv_sec()).unwrap_or_default();
-    Instant::from_nanos(seconds * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap_or_default())
 }

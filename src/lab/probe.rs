@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::nat::Behaviour;
 use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_2, RENDEZVOUS_2_V6, RENDEZVOUS_V6};
+use crate::nat::model::Behaviour;
 
 /// How long no answer means no answer. Nothing is far away here.
 const PATIENCE: Duration = Duration::from_millis(300);

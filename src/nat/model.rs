@@ -16,25 +16,13 @@
 //! One `Nat` translates one protocol: UDP by ports, ICMP echo by identifiers. Only outbound traffic keeps
 //! a mapping alive (RFC 4787 REQ-6 asks for no more).
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary that includes this file uses a part of it")]
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use punchlan::sans::{Instant, Rng, Seed};
-
-/// What a mapping or a filter depends on (RFC 4787 §4.1 and §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Behaviour {
-    /// Nothing about the remote.
-    EndpointIndependent,
-    /// The remote's address.
-    AddressDependent,
-    /// The remote's address and port.
-    AddressAndPortDependent,
-}
+pub use super::Behaviour;
+use crate::sans::{Instant, Rng, Seed};
 
 /// Which external port a new mapping gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,7 +37,12 @@ pub enum Allocation {
     /// Any.
     Random,
     /// Any from `first` on, of so many: what a provider gives to one customer.
-    Block { first: u16, size: u16 },
+    Block {
+        /// Its lowest port.
+        first: u16,
+        /// How many it has.
+        size: u16,
+    },
 }
 
 /// A kind of NAT.

@@ -1,6 +1,6 @@
 //! The kinds of routers that stand between a home and the internet.
 
-use super::nat::NatConfig;
+use crate::nat::model::NatConfig;
 
 /// What a site's router does with IPv4. (IPv6, where a site has it, is routed behind a stateful firewall.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
