@@ -134,6 +134,7 @@ fn a_direct_path_outlives_a_minute_of_silence_behind_routers_that_forget_after_t
     std::thread::sleep(Duration::from_secs(60));
     let wire = Wire::tap(&lab).unwrap();
     assert_eq!(bob.ping(alice.address.into(), 5).unwrap(), 5);
-    assert!(between(&wire, alice.host, bob.host).there.len() >= 5);
-    assert_eq!(through_rendezvous(&wire, bob.host), 0);
+    assert!(between(&wire, alice.host, bob.host).there.len() >= 5, "the first of them already");
+    // What is sent before the path is proven again goes both ways.
+    assert!(through_rendezvous(&wire, bob.host) <= 4);
 }
