@@ -120,21 +120,3 @@ fn ipv6_alone_and_ipv4_alone_are_relayed() {
     let lab = Lab::new(&[Gateway::Ipv6Firewall, Gateway::PortRestricted]).unwrap();
     meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), false).unwrap();
 }
-
-/// A minute of silence is four of these lifetimes.
-#[test]
-fn a_direct_path_outlives_a_minute_of_silence_behind_routers_that_forget_after_twenty_seconds() {
-    let _turn = turn();
-    let forgetful = |gateway| SitePlan::new(gateway).mappings(Duration::from_secs(20));
-    let lab = Lab::new(&[forgetful(Gateway::PortRestricted), forgetful(Gateway::Masquerade)]).unwrap();
-    let network = Network::start(&lab).unwrap();
-    let up = |name, site, number| network.up(lab.host(site), name, number).unwrap();
-    let (alice, bob) = (up("alice", 0, 1), up("bob", 1, 2));
-    meet_as(&alice, &bob, PeerState::Direct);
-    std::thread::sleep(Duration::from_secs(60));
-    let wire = Wire::tap(&lab).unwrap();
-    assert_eq!(bob.ping(alice.address.into(), 5).unwrap(), 5);
-    assert!(between(&wire, alice.host, bob.host).there.len() >= 5, "the first of them already");
-    // What is sent before the path is proven again goes both ways.
-    assert!(through_rendezvous(&wire, bob.host) <= 4);
-}
