@@ -92,15 +92,17 @@ fn two_symmetric_nats_meet_where_both_have_few_ports_to_give() {
     let runs = runs() * 3;
     let [sequential, block, random] =
         [NatConfig::symmetric_sequential(), NatConfig::symmetric_block(), NatConfig::symmetric()];
-    for (name, a, b) in [
-        ("sequential × sequential", sequential, sequential),
-        ("sequential × of a block", sequential, block),
-        ("of a block × of a block", block, block),
+    // Where one side draws from a block of 1,024 ports, about as many shots meet with a chance of 1 − 1/e; a few runs say
+    // that it is no accident.
+    for (name, a, b, percent) in [
+        ("sequential × sequential", sequential, sequential, 95),
+        ("sequential × of a block", sequential, block, 30),
+        ("of a block × of a block", block, block, 30),
     ] {
         let times = times(a, b, Line::CLEAN, runs);
         let found = times.iter().flatten().count();
         println!("{name}: {found} of {runs}, median {:?}", median(&times));
-        assert!(found as u64 * 100 >= runs * 60, "{name}: {times:?}");
+        assert!(found as u64 * 100 >= runs * percent, "{name}: {times:?}");
     }
     for b in [random, sequential] {
         let (mut scene, [alice, bob]) = pair(1, random, b, Line::CLEAN);
