@@ -1,6 +1,6 @@
 //! Real kernels: namespaces with real NATs, real daemons with real TUN devices, real programs over them.
 //!
-//! Every test builds an internet of its own ([`lab`]) and takes its turn, because it measures times. Whether
+//! Every test builds an internet of its own ([`lab`]) and takes its turn, because times are measured. Whether
 //! two peers talk directly is counted on the wire between the routers. Root is needed.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
@@ -44,7 +44,7 @@ mod traffic;
 #[path = "namespaces/why.rs"]
 mod why;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lab::{Gateway, meeting};
 
@@ -79,8 +79,24 @@ fn pairs() -> impl Iterator<Item = (Gateway, Gateway)> {
     kinds().flat_map(move |(i, a)| kinds().skip(i).map(move |(_, b)| (a, b)))
 }
 
-/// One test at a time: two cores are few, and times are measured.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// A test's turn, while it holds this.
+#[allow(dead_code, reason = "what is in it is held, not read")]
+enum Turn {
+    Alone(RwLockWriteGuard<'static, ()>),
+    Shared(RwLockReadGuard<'static, ()>),
+}
+
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Nothing else runs: two cores are few, and this test measures times or fills the line.
+fn turn() -> Turn {
+    Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Others of this kind may run beside it, for it mostly waits; not where times are measured.
+fn shared_turn() -> Turn {
+    match table::is_measured() {
+        true => turn(),
+        false => Turn::Shared(TURN.read().unwrap_or_else(PoisonError::into_inner)),
+    }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::lab::probe::{self, Allocated, Findings, Reflectors};
 use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
-use crate::{direct_is_possible, pairs, turn};
+use crate::{direct_is_possible, pairs, shared_turn, turn};
 use punchlan::nat::model::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 
 #[test]
 fn every_gateway_does_what_its_name_says() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for gateway in Gateway::ALL {
         let lab = Lab::new(&[gateway]).unwrap();
         let reflectors = match gateway {
@@ -57,7 +57,7 @@ fn expected(gateway: Gateway) -> Findings {
 
 #[test]
 fn plain_sockets_meet_wherever_the_table_says_direct() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let linux = [Gateway::Masquerade, Gateway::MasqueradeDroppingInput];
     let linux_pairs = linux.into_iter().flat_map(|a| linux.into_iter().map(move |b| (a, b)));
     let carriers = [Gateway::CarrierCone, Gateway::CarrierSymmetric];
@@ -73,7 +73,7 @@ fn plain_sockets_meet_wherever_the_table_says_direct() {
 
 #[test]
 fn behind_a_carrier_there_are_two_routers_each_with_a_hop_of_its_own() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::CarrierSymmetric, Gateway::Symmetric, Gateway::Masquerade]).unwrap();
     let ping = |site: usize, ttl: &str| {
         let mut ping = lab.host(site).netns.command("ping");

@@ -11,13 +11,13 @@ use crate::lab::programs::{NAME, Network};
 use crate::lab::wire::{SETTLE, Wire};
 use crate::lab::{Gateway, Host, Lab, RENDEZVOUS, netns};
 use crate::meeting::settles;
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_capture_of_a_whole_run_shows_no_name_no_overlay_address_and_no_inner_byte() {
-    let _turn = turn();
+    let _turn = shared_turn();
     // Relayed and direct, from the first packet to the last.
     for gateways in [[Gateway::Symmetric, Gateway::Symmetric], [Gateway::FullCone, Gateway::Public]] {
         let lab = Lab::new(&gateways).unwrap();
@@ -77,7 +77,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 #[test]
 fn after_a_sigterm_nothing_is_left_behind() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::PortRestricted]).unwrap();
     let before = state_of(lab.host(0));
     let network = Network::start(&lab).unwrap();
@@ -110,7 +110,7 @@ fn state_of(host: &Host) -> String {
 
 #[test]
 fn who_is_told_to_stop_while_packets_flood_it_says_goodbye_and_goes() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Public, Gateway::Public]).unwrap();
     let network = Network::start(&lab).unwrap();
     let mut alice = network.join(lab.host(0), "alice", 1).unwrap();
@@ -151,7 +151,7 @@ fn with_last(address: Ipv4Addr, last: u8) -> Ipv4Addr {
 
 #[test]
 fn a_name_server_that_never_answers_delays_no_exit() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Public]).unwrap();
     let _mute = lab.rendezvous.enter(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
     lab.host(0).netns.set_name_server(RENDEZVOUS.into()).unwrap();
@@ -167,7 +167,7 @@ fn a_name_server_that_never_answers_delays_no_exit() {
 
 #[test]
 fn what_a_killed_daemon_leaves_is_taken_over_by_the_next() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::Masquerade]).unwrap();
     let network = Network::start(&lab).unwrap();
     let mut alice = network.join(lab.host(0), "alice", 1).unwrap();
@@ -186,7 +186,7 @@ fn what_a_killed_daemon_leaves_is_taken_over_by_the_next() {
 
 #[test]
 fn tunnels_outlive_the_rendezvous_and_find_it_again() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::PortRestricted, Gateway::PortRestricted]).unwrap();
     let mut network = Network::start(&lab).unwrap();
     let mut rendezvous = network.rendezvous.take().unwrap();
@@ -210,7 +210,7 @@ fn tunnels_outlive_the_rendezvous_and_find_it_again() {
 
 #[test]
 fn strangers_with_another_key_never_see_each_other() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Public, Gateway::Public]).unwrap();
     let network = Network::start(&lab).unwrap();
     let other = Network::without_rendezvous().unwrap();
@@ -227,7 +227,7 @@ const RESIDENT_KB: u64 = if cfg!(debug_assertions) { 24_000 } else { 12_000 };
 
 #[test]
 fn an_idle_peer_is_small() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::Masquerade]).unwrap();
     let network = Network::start(&lab).unwrap();
     let alice = network.join(lab.host(0), "alice", 1).unwrap();

@@ -17,7 +17,7 @@ use crate::lab::programs::{Network, Peer, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan, netns};
 use crate::meeting::settles;
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -44,7 +44,7 @@ fn await_mapping(peer: &Peer<'_>, protocol: &str, address: &str, patience: Durat
 
 #[test]
 fn who_has_a_mapped_port_is_reached_from_a_symmetric_nat_and_gives_it_back_at_the_end() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (offer, protocol) in [(Offer::Control, "PCP"), (Offer::Upnp, "UPnP")] {
         let lab = lab();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -71,7 +71,7 @@ fn who_has_a_mapped_port_is_reached_from_a_symmetric_nat_and_gives_it_back_at_th
 
 #[test]
 fn without_an_offer_the_same_two_are_relayed_and_the_status_says_why() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = lab();
     let network = Network::start(&lab).unwrap();
     let alice = network.join(lab.host(0), "alice", 1).unwrap();
@@ -86,7 +86,7 @@ fn without_an_offer_the_same_two_are_relayed_and_the_status_says_why() {
 
 #[test]
 fn a_router_that_was_restarted_maps_anew_within_seconds() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (offer, protocol) in [(Offer::Control, "PCP"), (Offer::Upnp, "UPnP")] {
         let lab = lab();
         let mut mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -107,7 +107,7 @@ fn a_router_that_was_restarted_maps_anew_within_seconds() {
 
 #[test]
 fn a_router_with_another_address_is_asked_for_a_mapping_there() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (offer, protocol) in [(Offer::Control, "PCP"), (Offer::Upnp, "UPnP")] {
         let lab = lab();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -127,7 +127,7 @@ fn a_router_with_another_address_is_asked_for_a_mapping_there() {
 
 #[test]
 fn a_router_that_speaks_nat_pmp_alone_is_understood() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = lab();
     let _mapper = OddMapper::start(&lab.sites[0], Odd::NatPmp(Ipv4Addr::new(11, 0, 0, 2))).unwrap();
     let network = Network::start(&lab).unwrap();
@@ -137,7 +137,7 @@ fn a_router_that_speaks_nat_pmp_alone_is_understood() {
 
 #[test]
 fn another_device_that_answers_first_is_not_taken_for_the_router() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let homes = [SitePlan::new(Gateway::MasqueradeRandom).looks_public().hosts(2), Gateway::Symmetric.into()];
     let lab = Lab::new(&homes).unwrap();
     let other = Mapper::pretend(&lab.sites[0].hosts[1].netns, "eth0").unwrap();
@@ -153,7 +153,7 @@ fn another_device_that_answers_first_is_not_taken_for_the_router() {
 
 #[test]
 fn a_reload_gives_the_port_back_and_asks_for_it_again() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = lab();
     let mapper = Mapper::start(&lab.sites[0], Offer::Control).unwrap();
     let network = Network::start(&lab).unwrap();
@@ -175,7 +175,7 @@ fn a_reload_gives_the_port_back_and_asks_for_it_again() {
 
 #[test]
 fn a_router_that_is_suddenly_silent_delays_no_exit() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for offer in [Offer::Control, Offer::Upnp] {
         let lab = lab();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -192,7 +192,7 @@ fn a_router_that_is_suddenly_silent_delays_no_exit() {
 
 #[test]
 fn routers_that_lie_or_talk_rubbish_are_survived_and_the_user_told() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let odd = [
         (Odd::NatPmp(Ipv4Addr::new(100, 64, 3, 4)), "none: the router 192.168.0.1 is itself behind a NAT (double NAT)"),
         (

@@ -12,7 +12,7 @@ use punchlan::node::status::PeerState;
 use crate::lab::programs::{Network, Peer, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, RENDEZVOUS};
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -27,14 +27,14 @@ const RUDE: usize = 800;
 
 #[test]
 fn on_a_direct_path_a_packets_class_is_its_datagrams_and_a_mark_on_the_way_is_the_packets() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::PortRestricted, Gateway::Masquerade]).unwrap();
     classes_and_marks_pass(&lab, PeerState::Direct, "");
 }
 
 #[test]
 fn a_mark_before_the_relay_is_the_packets_too() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Symmetric, Gateway::MasqueradeRandom]).unwrap();
     classes_and_marks_pass(&lab, PeerState::Relayed, &format!("ip daddr {RENDEZVOUS}"));
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::lab::mapper::{Mapper, Offer};
 use crate::lab::programs::{Network, PUNCHLAN, Program};
 use crate::lab::{Gateway, Host, Lab, SitePlan};
-use crate::turn;
+use crate::shared_turn;
 
 const SQUARE: [&str; 4] = ["198.51.100.10:3478", "198.51.100.10:3479", "198.51.100.11:3478", "198.51.100.11:3479"];
 const ENDPOINT: &str = "endpoint-independent";
@@ -51,7 +51,7 @@ fn nat(json: &Value) -> [&Value; 4] {
 
 #[test]
 fn every_router_is_told_as_what_it_is() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let some = |text: &str| Value::from(text);
     let none = || Value::Null;
     for (gateway, translates, expected) in [
@@ -82,7 +82,7 @@ fn every_router_is_told_as_what_it_is() {
 
 #[test]
 fn of_ports_that_follow_a_rule_the_rule_is_told() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let told = |gateway| {
         let lab = Lab::new(&[gateway]).unwrap();
         let _rendezvous = rendezvous(&lab, &SQUARE);
@@ -96,7 +96,7 @@ fn of_ports_that_follow_a_rule_the_rule_is_told() {
 
 #[test]
 fn a_second_port_on_all_addresses_tells_a_strict_router_from_others() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (gateway, mapping, filtering) in
         [(Gateway::Masquerade, Value::Null, PORT), (Gateway::MasqueradeRandom, PORT.into(), PORT)]
     {
@@ -111,7 +111,7 @@ fn a_second_port_on_all_addresses_tells_a_strict_router_from_others() {
 
 #[test]
 fn where_udp_is_blocked_it_says_so_and_fails() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Masquerade]).unwrap();
     let _rendezvous = rendezvous(&lab, &SQUARE);
     lab.block(&["meta l4proto udp"]).unwrap();
@@ -127,7 +127,7 @@ fn where_udp_is_blocked_it_says_so_and_fails() {
 
 #[test]
 fn people_get_a_table_that_ends_in_a_verdict_and_see_what_is_being_done() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::PortRestricted).with_ipv6()]).unwrap();
     let _rendezvous = rendezvous(&lab, &[&SQUARE[..], &["[2001:db8:100::10]:3478"]].concat());
     let servers = ["--rendezvous", SQUARE[0], "--stun", "[2001:db8:100::10]"];
@@ -145,7 +145,7 @@ fn people_get_a_table_that_ends_in_a_verdict_and_see_what_is_being_done() {
 
 #[test]
 fn what_the_router_offers_is_told_and_no_port_is_mapped_for_it() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (offer, expected) in [(Offer::Control, [true, true, false]), (Offer::Upnp, [false, false, true])] {
         let lab = Lab::new(&[SitePlan::new(Gateway::MasqueradeRandom).looks_public()]).unwrap();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -160,7 +160,7 @@ fn what_the_router_offers_is_told_and_no_port_is_mapped_for_it() {
 
 #[test]
 fn how_long_a_mapping_lives_in_silence_is_found_out() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Masquerade).mappings(Duration::from_secs(24))]).unwrap();
     let _rendezvous = rendezvous(&lab, &SQUARE);
     let (json, _) = json(lab.host(0), &["--rendezvous", SQUARE[0], "--lifetime"]);
@@ -169,7 +169,7 @@ fn how_long_a_mapping_lives_in_silence_is_found_out() {
 
 #[test]
 fn a_peer_learns_it_by_itself_and_its_status_says_it() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::PortRestricted]).unwrap();
     let (network, _program) = rendezvous(&lab, &SQUARE);
     let alice = network.join(lab.host(0), "alice", 1).unwrap();

@@ -11,13 +11,13 @@ use punchlan::node::status::PeerState;
 
 use crate::lab::programs::{Network, Peer};
 use crate::lab::{Gateway, Lab};
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn at_trace_level_no_log_and_no_answer_contains_a_secret() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::Symmetric]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
     network.log = Some("trace".to_owned());

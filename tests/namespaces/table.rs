@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::lab::programs::{Flaws, Network};
 use crate::lab::{Gateway, Lab, SitePlan};
 use crate::meeting::{Meeting, meet};
-use crate::{changes, direct_by_search_is_possible, direct_is_possible, pairs, turn};
+use crate::{changes, direct_by_search_is_possible, direct_is_possible, pairs, shared_turn};
 
 /// The promise on a short way: first answered ping, and direct where direct is possible. Held against it only when
 /// the table is measured, on a machine that has nothing else to do; a test must not fail because a machine is busy.
@@ -36,13 +36,13 @@ struct Internet {
 
 #[test]
 fn every_pair_of_the_five_kinds_is_direct_or_relayed_as_the_table_says() {
-    let _turn = turn();
+    let _turn = shared_turn();
     table(Internet::default(), pairs().map(|(a, b)| (a.into(), b.into(), direct_by_search_is_possible(a, b))));
 }
 
 #[test]
 fn far_away_and_with_loss_the_table_is_the_same() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let internet = Internet { everywhere: Duration::from_millis(50), loss: 50, ..Internet::default() };
     let hard = [
         (Gateway::AddressRestricted, Gateway::Symmetric),
@@ -54,7 +54,7 @@ fn far_away_and_with_loss_the_table_is_the_same() {
 
 #[test]
 fn linux_routers_meet_directly_unless_both_are_fully_random() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let cells = [
         (Gateway::Masquerade.into(), Gateway::Masquerade.into(), true),
         (Gateway::Masquerade.into(), Gateway::MasqueradeDroppingInput.into(), true),
@@ -70,7 +70,7 @@ fn linux_routers_meet_directly_unless_both_are_fully_random() {
 /// port. The longer the way to the rendezvous, the later one side hears what the other already acts on.
 #[test]
 fn linux_routers_are_primed_before_the_first_probe_however_far_the_rendezvous() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for milliseconds in [10, 200] {
         let internet = Internet { to_rendezvous: Duration::from_millis(milliseconds), ..Internet::default() };
         table(internet, [(Gateway::Masquerade.into(), Gateway::Masquerade.into(), true)]);
@@ -79,7 +79,7 @@ fn linux_routers_are_primed_before_the_first_probe_however_far_the_rendezvous() 
 
 #[test]
 fn two_ipv6_firewalls_are_punched_and_ipv6_saves_two_symmetric_nats() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let symmetric = SitePlan::new(Gateway::Symmetric).with_ipv6();
     let cells = [(Gateway::Ipv6Firewall.into(), Gateway::Ipv6Firewall.into(), true), (symmetric, symmetric, true)];
     table(Internet::default(), cells);
@@ -101,7 +101,7 @@ const CHANGING: [Gateway; 6] = [
 /// Each kind once; when the table is measured each with each.
 #[test]
 fn who_gives_each_destination_another_port_is_found_by_a_search() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let cells =
         STRICT.iter().enumerate().flat_map(|(n, a)| CHANGING.iter().enumerate().map(move |(m, b)| (n, *a, m, *b)));
     let cells = cells.filter(|(n, _, m, _)| is_measured() || n == &(m % STRICT.len()));
@@ -111,7 +111,7 @@ fn who_gives_each_destination_another_port_is_found_by_a_search() {
 /// How often each pair meets when the table is measured.
 const RUNS: &str = "LAB_RUNS";
 
-fn is_measured() -> bool {
+pub(crate) fn is_measured() -> bool {
     std::env::var_os(RUNS).is_some()
 }
 

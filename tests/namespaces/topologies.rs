@@ -13,7 +13,7 @@ use crate::lab::programs::{Network, Peer};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan};
 use crate::meeting::{between, meet, through_rendezvous};
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Nobody is there.
@@ -41,7 +41,7 @@ fn pings_pass(lab: &Lab, alice: &Peer<'_>, bob: &Peer<'_>, relayed: bool) {
 
 #[test]
 fn on_one_lan_members_meet_by_themselves_though_no_rendezvous_answers() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Masquerade).hosts(3)]).unwrap();
     lab.block(&["ip daddr 198.51.100.0/24"]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
@@ -63,7 +63,7 @@ fn on_one_lan_members_meet_by_themselves_though_no_rendezvous_answers() {
 
 #[test]
 fn by_ipv6_alone_members_on_one_lan_meet_by_themselves_too() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Ipv6Firewall).hosts(2)]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
     network.servers = vec![NOWHERE.to_owned()];
@@ -74,7 +74,7 @@ fn by_ipv6_alone_members_on_one_lan_meet_by_themselves_too() {
 
 #[test]
 fn guests_of_a_wifi_are_direct_where_its_router_turns_them_round_and_relayed_where_not() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let guests = SitePlan::new(Gateway::PortRestricted).hosts(2).guests();
     for (plan, state) in [(guests.hairpin(), PeerState::Direct), (guests, PeerState::Relayed)] {
         let lab = Lab::new(&[plan]).unwrap();
@@ -92,7 +92,7 @@ fn guests_of_a_wifi_are_direct_where_its_router_turns_them_round_and_relayed_whe
 
 #[test]
 fn two_homes_behind_one_carrier_are_direct_where_it_turns_them_round_and_relayed_where_not() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let homes = SitePlan::new(Gateway::CarrierCone).hosts(2).homes();
     for (plan, state) in [(homes.hairpin(), PeerState::Direct), (homes, PeerState::Relayed)] {
         let lab = Lab::new(&[plan]).unwrap();
@@ -107,7 +107,7 @@ fn two_homes_behind_one_carrier_are_direct_where_it_turns_them_round_and_relayed
 
 #[test]
 fn two_homes_with_the_same_private_addresses_are_told_apart() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let home = SitePlan::new(Gateway::PortRestricted).lan([192, 168, 1]);
     let lab = Lab::new(&[home, SitePlan::new(Gateway::Masquerade).lan([192, 168, 1])]).unwrap();
     assert_eq!(lab.host(0).v4, lab.host(1).v4);
@@ -116,7 +116,7 @@ fn two_homes_with_the_same_private_addresses_are_told_apart() {
 
 #[test]
 fn ipv6_alone_and_ipv4_alone_are_relayed() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Ipv6Firewall, Gateway::PortRestricted]).unwrap();
     meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), false).unwrap();
 }

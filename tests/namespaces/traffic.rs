@@ -14,7 +14,7 @@ use crate::lab::programs::{Network, Peer, Program, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan, netns};
 use crate::meeting::{between, settles, through_rendezvous};
-use crate::turn;
+use crate::{shared_turn, turn};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 #[test]
 fn three_peers_that_start_at_once_behind_different_nats_all_meet() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::PortRestricted, Gateway::Symmetric]).unwrap();
     let network = Network::start(&lab).unwrap();
     let names = ["alice", "bob", "carol"];
@@ -45,7 +45,7 @@ fn three_peers_that_start_at_once_behind_different_nats_all_meet() {
 /// ```
 #[test]
 fn two_peers_behind_one_router_talk_on_their_lan() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Symmetric).hosts(2)]).unwrap();
     let network = Network::start(&lab).unwrap();
     let [alice, bob] = [0, 1].map(|n| {

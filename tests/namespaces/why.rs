@@ -7,7 +7,7 @@ use punchlan::node::why::{Cause, Why};
 
 use crate::lab::programs::{Network, Peer, await_some};
 use crate::lab::{Gateway, Lab, SitePlan, netns};
-use crate::turn;
+use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -36,7 +36,7 @@ fn ask(a: SitePlan, b: SitePlan, blocked: &[&str], expected: Cause) -> Result<St
 
 #[test]
 fn why_a_pair_is_relayed_is_said_with_what_helps() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let plan = SitePlan::new;
     let said = ask(plan(Gateway::Symmetric), plan(Gateway::MasqueradeRandom), &[], Cause::BothSymmetric).unwrap();
     assert!(said.contains("switch on UPnP"), "{said}");
