@@ -313,6 +313,8 @@ pub enum Action {
     /// Say this to everybody on the LANs of this machine, overlays excepted; what others say so is handed to
     /// [`crate::node::Node::handle_beacon`]. Not answered.
     SayOnLan(Vec<u8>),
+    /// Listen there no longer, until something is said there again. Not answered.
+    LeaveLan,
 }
 
 /// A protocol by which routers map ports.

@@ -116,9 +116,11 @@ const ATTACKS: &[Attack] = &[
     ),
     attack(
         "a stranger on the LAN repeats what a member said there, invents, or floods",
-        "it is sealed for members; a search begins, within the budget of all searches, and nobody counts as here; a rate",
+        "it is sealed for members and numbered; a search begins, within the budget of all searches, and nobody counts as here; \
+         a rate",
         &[
-            "src/node/tests/lan.rs: a_beacon_that_somebody_repeats_makes_nobody_be_here",
+            "src/node/tests/lan.rs: a_beacon_that_somebody_repeats_makes_nobody_be_here_and_counts_once",
+            "src/node/tests/lan.rs: answers_are_not_answered",
             "src/node/tests/lan.rs: other_networks_beacons_rubbish_and_our_own_are_nothing_and_a_flood_is_cut",
             "src/node/tests/lan.rs: of_devices_that_a_member_invents_on_the_lan_few_are_searched",
         ],

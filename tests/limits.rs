@@ -72,7 +72,7 @@ const AT_A_PEER: &[Limit] = &[
     ),
     limit(
         "beacons that are heard on the LAN",
-        "50 a second, 200 at once",
+        "4 a second from an address, 20 at once; 100 a second in all, 200 at once",
         "beacon-rate",
         "src/node/tests/lan.rs: other_networks_beacons_rubbish_and_our_own_are_nothing_and_a_flood_is_cut",
     ),

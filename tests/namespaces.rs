@@ -44,9 +44,8 @@ mod traffic;
 #[path = "namespaces/why.rs"]
 mod why;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
 use lab::{Gateway, meeting};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The oracle of plain punching: of the five kinds, direct in all but port-restricted × symmetric and symmetric ×
 /// symmetric. A port that changes cannot be named to the other, who is reached all the same where that does not matter.
@@ -79,24 +78,24 @@ fn pairs() -> impl Iterator<Item = (Gateway, Gateway)> {
     kinds().flat_map(move |(i, a)| kinds().skip(i).map(move |(_, b)| (a, b)))
 }
 
+/// Labs at once: two cores are few.
+const PLACES: u32 = 2;
+static FREE: Semaphore = Semaphore::const_new(PLACES as usize);
+
 /// A test's turn, while it holds this.
-#[allow(dead_code, reason = "what is in it is held, not read")]
-enum Turn {
-    Alone(RwLockWriteGuard<'static, ()>),
-    Shared(RwLockReadGuard<'static, ()>),
-}
+type Turn = SemaphorePermit<'static>;
 
-static TURN: RwLock<()> = RwLock::new(());
-
-/// Nothing else runs: two cores are few, and this test measures times or fills the line.
+/// Nothing else runs: this test measures times or fills the line.
 fn turn() -> Turn {
-    Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner))
+    places(PLACES)
 }
 
-/// Others of this kind may run beside it, for it mostly waits; not where times are measured.
+/// Another of this kind may run beside it, for it mostly waits; not where times are measured.
 fn shared_turn() -> Turn {
-    match table::is_measured() {
-        true => turn(),
-        false => Turn::Shared(TURN.read().unwrap_or_else(PoisonError::into_inner)),
-    }
+    places(if table::is_measured() { PLACES } else { 1 })
+}
+
+fn places(places: u32) -> Turn {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(FREE.acquire_many(places)).unwrap()
 }

@@ -23,7 +23,7 @@ use crate::addr::OverlayNet;
 use crate::control;
 use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
-use crate::io::lan::Lan;
+use crate::io::lan::{Heard, Lan};
 use crate::io::net::{Changes, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::Reloads;
@@ -70,7 +70,7 @@ impl<S: Source> Peer<S> {
         mut self,
         mut control: control::Server,
         mut news: mpsc::UnboundedReceiver<Effect>,
-        mut beacons: mpsc::Receiver<Vec<u8>>,
+        mut beacons: mpsc::Receiver<Heard>,
         mut reloads: Reloads,
         stop: impl Future<Output = &'static str>,
     ) -> Result<Option<Arc<StateDir>>, Failure> {
@@ -106,7 +106,7 @@ impl<S: Source> Peer<S> {
                     Effect::Done(done) => self.node.handle_done(clock::now(), done),
                     Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
                 },
-                Some(beacon) = beacons.recv() => self.node.handle_beacon(clock::now(), &beacon),
+                Some((from, beacon)) = beacons.recv() => self.node.handle_beacon(clock::now(), from, &beacon),
                 () = reloads.next() => drop(self.reload()),
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
                     Next::GoOn => {}
@@ -169,6 +169,7 @@ impl<S: Source> Peer<S> {
             }
             Action::CloseSockets(ids) => path.close_sockets(&ids),
             Action::SayOnLan(beacon) => self.lan.say(&beacon, &prefixes(&self.overlay)),
+            Action::LeaveLan => self.lan.leave(),
         }
     }
 

@@ -138,9 +138,10 @@ impl Gather {
         self.observed.iter().map(|seen| seen.addr)
     }
 
-    /// Our IPv4 addresses on the LANs.
+    /// Our IPv4 addresses on the LANs, those left out that a machine gives itself (RFC 3927): no router leads on from them.
     pub fn v4_hosts(&self) -> Vec<IpAddr> {
-        let usable = |addr: &SocketAddr| addr.is_ipv4() && is_usable_candidate(*addr, &self.overlays);
+        let leads_on = |ip: IpAddr| matches!(ip, IpAddr::V4(v4) if !v4.is_link_local());
+        let usable = |addr: &SocketAddr| leads_on(addr.ip()) && is_usable_candidate(*addr, &self.overlays);
         self.hosts().map(|host| host.addr).filter(usable).map(|addr| addr.ip()).collect()
     }
 

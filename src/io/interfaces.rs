@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Every address of every running interface with its prefix, sorted; without loopback, link-local and
-/// unspecified addresses, and without those of any overlay: of an interface named `punchN`, or inside one
-/// of the prefixes `overlays`.
+/// Every address of every running interface with its prefix, sorted; without loopback and unspecified addresses,
+/// link-local ones of IPv6, which mean nothing without their interface, and those of any overlay: of an interface named
+/// `punchN`, or inside one of the prefixes `overlays`.
 ///
 /// # Errors
 /// The system does not list its interfaces.
@@ -50,11 +50,8 @@ pub(crate) fn net(addr: &if_addrs::IfAddr) -> Option<IpNet> {
 }
 
 fn is_reachable(ip: IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !link_local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
+    let is_of_its_link = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    !is_of_its_link && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
 }
 
 #[cfg(test)]

@@ -3,33 +3,43 @@
 //!
 //! A beacon leaves once on every interface that is up, by IPv4 and by IPv6, with a hop limit of 1 and from a socket of its
 //! own; never on an overlay, and not on interfaces that have one machine at their other end. Listening begins with the
-//! first beacon that is said, and each looks for interfaces that are new.
+//! first beacon that is said; when interfaces have come or gone by the next one, it begins anew. The sockets are bound to
+//! the groups, so that nothing else reaches them (Windows binds to none: there anybody can write to the port).
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::interfaces::is_ours;
-use crate::wire::beacon::{GROUP_V4, GROUP_V6, MAX, PORT};
+use crate::wire::beacon::{Beacon, GROUP_V4, GROUP_V6, MAX, PORT};
 
-/// More interfaces than this has a machine that runs containers, and its LANs are the first.
+/// More interfaces than this has a machine that runs containers; those with IPv4 come first. Linux lets a socket be in 20
+/// groups.
 const MOST_INTERFACES: usize = 16;
+/// After each beacon: what comes quicker waits in the socket, until the system drops it.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Who said what.
+pub type Heard = (IpAddr, Vec<u8>);
 
 /// The machine's voice and ears on its LANs.
 #[derive(Debug)]
 pub struct Lan {
-    heard: mpsc::Sender<Vec<u8>>,
-    ears: [Option<Arc<UdpSocket>>; 2],
+    heard: mpsc::Sender<Heard>,
+    /// Where it listens, and the tasks that do.
+    interfaces: BTreeMap<u32, Interface>,
+    ears: JoinSet<()>,
 }
 
 /// An interface with a LAN behind it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Interface {
     v4: Option<Ipv4Addr>,
     v6: bool,
@@ -37,8 +47,8 @@ struct Interface {
 
 impl Lan {
     /// What is heard goes to `heard`, waiting for its room.
-    pub const fn new(heard: mpsc::Sender<Vec<u8>>) -> Self {
-        Self { heard, ears: [None, None] }
+    pub fn new(heard: mpsc::Sender<Heard>) -> Self {
+        Self { heard, interfaces: BTreeMap::new(), ears: JoinSet::new() }
     }
 
     /// Says it on every LAN, `overlays` excepted. Where that fails, it is said without it. Must be called inside a tokio
@@ -48,69 +58,81 @@ impl Lan {
             Ok(interfaces) => interfaces,
             Err(error) => return tracing::debug!(%error, "interfaces cannot be listed, nothing is said on the LAN"),
         };
-        self.listen(&interfaces);
-        for (index, interface) in interfaces {
+        if interfaces != self.interfaces || self.ears.is_empty() {
+            self.interfaces = interfaces;
+            self.listen();
+        }
+        for (index, interface) in &self.interfaces {
             let by_v4 = interface.v4.map(|local| say_v4(local, beacon));
-            let by_v6 = interface.v6.then(|| say_v6(index, beacon));
+            let by_v6 = interface.v6.then(|| say_v6(*index, beacon));
             for error in [by_v4, by_v6].into_iter().flatten().filter_map(Result::err) {
                 tracing::debug!(%error, index, "not said on the LAN");
             }
         }
     }
 
-    /// Listens on all of them.
-    fn listen(&mut self, interfaces: &BTreeMap<u32, Interface>) {
-        for (ear, family) in self.ears.iter_mut().zip([Domain::IPV4, Domain::IPV6]) {
-            if ear.is_none() {
-                match ear_of(family) {
-                    Ok(socket) => *ear = Some(listen(Arc::new(socket), self.heard.clone())),
-                    Err(error) => tracing::debug!(%error, ?family, "beacons are not heard"),
-                }
-            }
-        }
-        let [v4, v6] = &self.ears;
-        for (index, interface) in interfaces {
-            let joined_v4 = v4.as_ref().filter(|_| interface.v4.is_some()).map(|socket| {
-                let interface = InterfaceIndexOrAddress::Index(*index);
-                socket2::SockRef::from(&**socket).join_multicast_v4_n(&GROUP_V4, &interface)
-            });
-            let joined_v6 = v6
-                .as_ref()
-                .filter(|_| interface.v6)
-                .map(|socket| socket2::SockRef::from(&**socket).join_multicast_v6(&GROUP_V6, *index));
-            for error in [joined_v4, joined_v6].into_iter().flatten().filter_map(Result::err) {
-                // It was joined before.
-                if error.kind() != io::ErrorKind::AddrInUse {
-                    tracing::debug!(%error, index, "beacons are not heard there");
-                }
+    /// Listens no longer, until something is said again.
+    pub fn leave(&mut self) {
+        self.ears = JoinSet::new();
+    }
+
+    /// Listens where it speaks.
+    fn listen(&mut self) {
+        self.leave();
+        let v4 = self.interfaces.iter().filter(|(_, interface)| interface.v4.is_some()).map(|(index, _)| *index);
+        let v6 = self.interfaces.iter().filter(|(_, interface)| interface.v6).map(|(index, _)| *index);
+        let ears = std::iter::once(ear_v4(v4)).chain(ears_v6(v6));
+        for ear in ears {
+            match ear {
+                Ok(socket) => drop(self.ears.spawn(listen(socket, self.heard.clone()))),
+                Err(error) => tracing::debug!(%error, "beacons are not heard everywhere"),
             }
         }
     }
 }
 
-/// Hands on what a socket hears, for as long as somebody wants it. While nobody takes it, the system drops what comes.
-fn listen(socket: Arc<UdpSocket>, heard: mpsc::Sender<Vec<u8>>) -> Arc<UdpSocket> {
-    let ear = socket.clone();
-    tokio::spawn(async move {
-        // One byte more: what is longer than a beacon is none.
-        let mut buffer = [0; MAX + 1];
-        loop {
-            let received = tokio::select! {
-                received = socket.recv(&mut buffer) => received,
-                () = heard.closed() => return,
-            };
-            match received {
-                Ok(length) if heard.send(buffer[..length].to_vec()).await.is_err() => return,
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "a beacon was not heard"),
+/// Hands on what a socket hears.
+async fn listen(socket: UdpSocket, heard: mpsc::Sender<Heard>) {
+    // One byte more: what is longer than a beacon is none.
+    let mut buffer = [0; MAX + 1];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((length, from)) if Beacon::decode(&buffer[..length]).is_ok() => {
+                if heard.send((from.ip(), buffer[..length].to_vec())).await.is_err() {
+                    return;
+                }
             }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a beacon was not heard"),
         }
-    });
-    ear
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
-/// A socket that takes beacons of one family; shared with whoever else listens here.
-fn ear_of(family: Domain) -> io::Result<UdpSocket> {
+/// The socket that hears by IPv4, on these interfaces.
+fn ear_v4(interfaces: impl Iterator<Item = u32>) -> io::Result<UdpSocket> {
+    let local = if cfg!(windows) { Ipv4Addr::UNSPECIFIED } else { GROUP_V4 };
+    let socket = ear(Domain::IPV4, SocketAddr::from((local, PORT)))?;
+    for index in interfaces {
+        if let Err(error) = socket.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(index)) {
+            tracing::debug!(%error, index, "beacons are not heard there");
+        }
+    }
+    UdpSocket::from_std(socket.into())
+}
+
+/// The sockets that hear by IPv6: one for each interface, for a group of one link is one of each.
+fn ears_v6(interfaces: impl Iterator<Item = u32>) -> impl Iterator<Item = io::Result<UdpSocket>> {
+    interfaces.map(|index| {
+        let local = if cfg!(windows) { Ipv6Addr::UNSPECIFIED } else { GROUP_V6 };
+        let socket = ear(Domain::IPV6, SocketAddrV6::new(local, PORT, 0, index).into())?;
+        socket.join_multicast_v6(&GROUP_V6, index)?;
+        UdpSocket::from_std(socket.into())
+    })
+}
+
+/// A socket that shares its address with whoever else listens here.
+fn ear(family: Domain, local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     // There the sharing of a group's port has another name.
@@ -120,14 +142,8 @@ fn ear_of(family: Domain) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Bound to the group, a socket takes nothing else; a link's group is one of each link, and Windows binds to no group.
-    let local: IpAddr = match family {
-        Domain::IPV6 => Ipv6Addr::UNSPECIFIED.into(),
-        _ if cfg!(windows) => Ipv4Addr::UNSPECIFIED.into(),
-        _ => GROUP_V4.into(),
-    };
-    socket.bind(&SocketAddr::new(local, PORT).into())?;
-    UdpSocket::from_std(socket.into())
+    socket.bind(&local.into())?;
+    Ok(socket)
 }
 
 fn say_v4(local: Ipv4Addr, beacon: &[u8]) -> io::Result<()> {
@@ -168,5 +184,10 @@ fn lans(overlays: &[IpNet]) -> io::Result<BTreeMap<u32, Interface>> {
             IpAddr::V6(_) => lan.v6 = true,
         }
     }
-    Ok(lans.into_iter().take(MOST_INTERFACES).collect())
+    let mut list: Vec<_> = lans.into_iter().collect();
+    list.sort_by_key(|(index, lan)| (lan.v4.is_none(), *index));
+    if list.len() > MOST_INTERFACES {
+        tracing::debug!(interfaces = list.len(), "beacons are said and heard on the first {MOST_INTERFACES} alone");
+    }
+    Ok(list.into_iter().take(MOST_INTERFACES).collect())
 }

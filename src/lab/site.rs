@@ -23,8 +23,8 @@ pub struct Site {
     pub router: Namespace,
     /// The carrier's router, where it is another.
     pub carrier: Option<Namespace>,
-    /// The routers of further homes behind it, which live as long as the site.
-    _homes: Vec<Namespace>,
+    /// The routers of further homes behind it.
+    homes: Vec<Namespace>,
     plan: Plan,
 }
 
@@ -106,6 +106,7 @@ impl Plan {
 impl Site {
     pub(super) fn new(lab: &str, core: &Namespace, number: u8, site: SitePlan) -> Result<Self> {
         ensure!(number < 32 && site.hosts < 6, "the documentation ranges hold 32 sites of 5 hosts");
+        ensure!(!site.hairpin || site.gateway.nat_config().is_some(), "the kernel's NAT turns nobody round");
         ensure!(site.apart != Apart::Homes || site.gateway.has_carrier(), "homes share a carrier");
         ensure!(!(site.gateway.has_carrier() && site.ipv6), "a carrier here routes no IPv6");
         let plan = Plan { number, site };
@@ -127,8 +128,10 @@ impl Site {
         let hosts = (0..site.hosts).map(|host| Host::new(lab, home_of(host), plan, host)).collect::<Result<_>>()?;
         if let Some(lifetime) = site.mappings {
             let seconds = lifetime.as_secs().to_string();
-            router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds)?;
-            router.sysctl("netfilter/nf_conntrack_udp_timeout_stream", &seconds)?;
+            for router in std::iter::once(&router).chain(&homes) {
+                router.sysctl("netfilter/nf_conntrack_udp_timeout", &seconds)?;
+                router.sysctl("netfilter/nf_conntrack_udp_timeout_stream", &seconds)?;
+            }
         }
         let nat = match site.gateway.nat_config() {
             Some(config) => {
@@ -138,7 +141,7 @@ impl Site {
             }
             None => None,
         };
-        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, _homes: homes, plan })
+        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, homes, plan })
     }
 
     /// The router loses all mappings, as one that was restarted; and the carrier's, where there is one.
@@ -147,7 +150,9 @@ impl Site {
             nat.forget();
         }
         if self.nat.is_none() || self.carrier.is_some() {
-            netns::run(self.router.command("conntrack").arg("-F"))?;
+            for router in std::iter::once(&self.router).chain(&self.homes) {
+                netns::run(router.command("conntrack").arg("-F"))?;
+            }
         }
         Ok(())
     }
@@ -171,6 +176,7 @@ impl Site {
 
     /// A host unplugs its interface and gets another one, with another address on the same LAN.
     pub fn rewire(&self, host: usize) -> Result<()> {
+        ensure!(self.plan.site.apart == Apart::No, "hosts that are kept apart stay where they are");
         let (netns, router) = (&self.hosts[host].netns, &self.router);
         let (address, gateway) = (self.plan.lan(100), self.plan.lan(1));
         router.ip(&format!(

@@ -293,8 +293,8 @@ impl Arrival {
     }
 }
 
-/// What one source of handshakes can have of the address space.
-fn site(ip: IpAddr) -> IpNet {
+/// What one source can have of the address space.
+pub(super) fn site(ip: IpAddr) -> IpNet {
     IpNet::new(ip, if ip.is_ipv4() { 32 } else { 64 }).expect("no longer than the address").trunc()
 }
 

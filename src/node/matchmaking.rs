@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::Node;
+use super::peer::{FAREWELL, Peer};
 use crate::crypto::{Signed, announcement};
 use crate::id::PeerId;
 use crate::sans::Instant;
@@ -36,6 +37,8 @@ pub(super) struct Hearsay {
     since: Instant,
     /// Told of it last.
     pub(super) told: Instant,
+    /// Searched for it last.
+    searched: Instant,
 }
 
 impl Source {
@@ -44,6 +47,13 @@ impl Source {
         match self {
             Self::Member => "no-common-rendezvous",
             Self::Lan => "lan-unreachable",
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Member => Self::Lan,
+            Self::Lan => Self::Member,
         }
     }
 
@@ -56,8 +66,8 @@ impl Source {
             ),
             Self::Lan => format!(
                 "{name} says on this LAN that it is here, and nothing passes between it and this machine: does a firewall \
-                 on either drop UDP, or does the Wi-Fi keep its guests apart (\"client isolation\")? A `rendezvous` in \
-                 both net.toml would relay"
+                 on either drop UDP, does the Wi-Fi keep its guests apart (\"client isolation\"), or does {name} refuse \
+                 this machine (`deny`)? A rendezvous that both reach would relay"
             ),
         }
     }
@@ -108,23 +118,42 @@ impl Node {
         self.hear_of(now, signed, Source::Member);
     }
 
-    /// A member of whom no server of ours tells us may be here.
-    pub(super) fn hear_of(&mut self, now: Instant, signed: Signed, source: Source) {
+    /// A member of whom no server of ours tells us may be here; whether nothing was known of that.
+    pub(super) fn hear_of(&mut self, now: Instant, signed: Signed, source: Source) -> bool {
         let id = signed.peer;
         let strangers = self.peers.values().filter(|peer| peer.hearsay.is_some()).count();
         if !self.may_speak(&id) || strangers >= MOST_STRANGERS && !self.peers.contains_key(&id) {
-            return self.drops.count("hearsay");
+            self.drops.count("hearsay");
+            return false;
         }
         self.learn(now, signed);
         let is_listed = self.is_listed(&id);
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !is_listed && !peer.session.is_established(now)) else {
-            return;
-        };
-        let search = peer.hearsay.is_none_or(|hearsay| now - hearsay.told >= SEARCH_PAUSE);
-        let since = peer.hearsay.filter(|_| peer.offline.is_none()).map_or(now, |hearsay| hearsay.since);
-        peer.hearsay = Some(Hearsay { source, since, told: now });
+        let left = |peer: &Peer| peer.offline.is_some_and(|since| now - since < FAREWELL);
+        let apart = |peer: &&mut Peer| !is_listed && !peer.session.is_established(now) && !left(peer);
+        let Some(peer) = self.peers.get_mut(&id).filter(apart) else { return false };
+        let before = peer.hearsay.filter(|_| peer.offline.is_none());
+        let search = before.is_none_or(|hearsay| now - hearsay.searched >= SEARCH_PAUSE);
+        let (since, searched) = before.map_or((now, now), |hearsay| (hearsay.since, hearsay.searched));
+        let searched = if search { now } else { searched };
+        peer.hearsay = Some(Hearsay { source, since, told: now, searched });
         if search {
             self.appeared(now, &id);
+        }
+        before.is_none()
+    }
+
+    /// A peer that was not here is listed, or may be here.
+    pub(super) fn appeared(&mut self, now: Instant, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if peer.offline.is_some() || peer.heard.is_none() {
+            tracing::info!(peer = %peer.name, "is here");
+        }
+        (peer.offline, peer.searched) = (None, None);
+        peer.heard.get_or_insert(now);
+        peer.punch.introduce(now);
+        // Without a way an initiation would be lost, and the next one late: the way's own news begin it.
+        if peer.punch.choice().is_some() {
+            peer.session.connect(now);
         }
     }
 
@@ -149,6 +178,7 @@ impl Node {
         let stuck: Vec<(PeerId, Source, String)> = stuck.collect();
         let wall_ms = self.wall_ms(now);
         for (id, source, text) in stuck {
+            self.warnings.clear(source.other().warning(), &id.to_string());
             self.warnings.raise(wall_ms, source.warning(), id.to_string(), text);
         }
     }

@@ -209,19 +209,6 @@ impl Node {
         }
     }
 
-    /// A peer that was not here is listed.
-    pub(super) fn appeared(&mut self, now: Instant, id: &PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        tracing::info!(peer = %peer.name, "is here");
-        (peer.offline, peer.searched) = (None, None);
-        peer.heard.get_or_insert(now);
-        peer.punch.introduce(now);
-        // Without a way an initiation would be lost, and the next one late: the way's own news begin it.
-        if peer.punch.choice().is_some() {
-            peer.session.connect(now);
-        }
-    }
-
     /// A peer passed on an announcement, its own or another's.
     pub(super) fn handle_announcement(&mut self, now: Instant, bytes: &[u8]) {
         match announcement::verify_member(bytes, &self.shared.identity.network) {
@@ -376,7 +363,9 @@ impl Node {
         peer.searched = None;
         peer.punch.stop(now);
         peer.session.close(now, &mut self.shared.env());
-        peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
+        if peer.hearsay.is_none() || peer.received.is_some() {
+            peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
+        }
         self.leave_ports(now, id);
         self.warnings.clear("address-taken", &id.to_string());
         self.forget_hearsay(id);

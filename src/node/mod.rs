@@ -278,6 +278,7 @@ impl Node {
             config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
         let next_server = u16::try_from(servers.len()).expect("net.toml is read up to a size that holds fewer");
         let cookies = CookieJar::new(&mut rng);
+        let beacons = Beacons::new(config.lan_discovery, &mut rng);
         let proven_initiations = RateTable::with_cells(PROVEN_SOURCES, PROVEN_INITIATIONS, &mut rng);
         let sockets: Vec<_> = config.sockets.iter().map(|s| (s.id, s.addr)).collect();
         let gather = Gather::new(&sockets, &[config.overlay.v4.into(), config.overlay.v6.into()]);
@@ -303,7 +304,7 @@ impl Node {
             gather,
             lease: Lease::new(now, config.port_mapping),
             nat: NatWatch::default(),
-            beacons: Beacons::new(config.lan_discovery),
+            beacons,
             ports: PortSearch::default(),
             budget: Budget::default(),
             cookies,

@@ -197,7 +197,8 @@ impl Node {
         let tried: Vec<Tried> = peer.punch.paths(now).filter_map(|path| tried(&path)).collect();
         let facts = Facts {
             state: report.state,
-            is_registered: self.is_registered(),
+            // Of whom the LAN tells, no rendezvous has to.
+            is_registered: self.is_registered() || peer.hearsay.is_some(),
             here: &here,
             there: &there,
             tried: &tried,

@@ -191,7 +191,8 @@ impl Lan {
                         | Action::CheckNat { .. }
                         | Action::OpenSockets { .. }
                         | Action::CloseSockets(_)
-                        | Action::SayOnLan(_) => {}
+                        | Action::SayOnLan(_)
+                        | Action::LeaveLan => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {

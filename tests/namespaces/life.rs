@@ -11,7 +11,7 @@ use crate::lab::programs::{NAME, Network};
 use crate::lab::wire::{SETTLE, Wire};
 use crate::lab::{Gateway, Host, Lab, RENDEZVOUS, netns};
 use crate::meeting::settles;
-use crate::shared_turn;
+use crate::{shared_turn, turn};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -77,7 +77,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 #[test]
 fn after_a_sigterm_nothing_is_left_behind() {
-    let _turn = shared_turn();
+    let _turn = turn();
     let lab = Lab::new(&[Gateway::FullCone, Gateway::PortRestricted]).unwrap();
     let before = state_of(lab.host(0));
     let network = Network::start(&lab).unwrap();
@@ -110,7 +110,7 @@ fn state_of(host: &Host) -> String {
 
 #[test]
 fn who_is_told_to_stop_while_packets_flood_it_says_goodbye_and_goes() {
-    let _turn = shared_turn();
+    let _turn = turn();
     let lab = Lab::new(&[Gateway::Public, Gateway::Public]).unwrap();
     let network = Network::start(&lab).unwrap();
     let mut alice = network.join(lab.host(0), "alice", 1).unwrap();
@@ -151,7 +151,7 @@ fn with_last(address: Ipv4Addr, last: u8) -> Ipv4Addr {
 
 #[test]
 fn a_name_server_that_never_answers_delays_no_exit() {
-    let _turn = shared_turn();
+    let _turn = turn();
     let lab = Lab::new(&[Gateway::Public]).unwrap();
     let _mute = lab.rendezvous.enter(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
     lab.host(0).netns.set_name_server(RENDEZVOUS.into()).unwrap();

@@ -17,7 +17,7 @@ use crate::lab::programs::{Network, Peer, await_true};
 use crate::lab::wire::Wire;
 use crate::lab::{Gateway, Lab, SitePlan, netns};
 use crate::meeting::settles;
-use crate::shared_turn;
+use crate::{shared_turn, turn};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -44,7 +44,7 @@ fn await_mapping(peer: &Peer<'_>, protocol: &str, address: &str, patience: Durat
 
 #[test]
 fn who_has_a_mapped_port_is_reached_from_a_symmetric_nat_and_gives_it_back_at_the_end() {
-    let _turn = shared_turn();
+    let _turn = turn();
     for (offer, protocol) in [(Offer::Control, "PCP"), (Offer::Upnp, "UPnP")] {
         let lab = lab();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -175,7 +175,7 @@ fn a_reload_gives_the_port_back_and_asks_for_it_again() {
 
 #[test]
 fn a_router_that_is_suddenly_silent_delays_no_exit() {
-    let _turn = shared_turn();
+    let _turn = turn();
     for offer in [Offer::Control, Offer::Upnp] {
         let lab = lab();
         let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
@@ -192,7 +192,7 @@ fn a_router_that_is_suddenly_silent_delays_no_exit() {
 
 #[test]
 fn routers_that_lie_or_talk_rubbish_are_survived_and_the_user_told() {
-    let _turn = shared_turn();
+    let _turn = turn();
     let odd = [
         (Odd::NatPmp(Ipv4Addr::new(100, 64, 3, 4)), "none: the router 192.168.0.1 is itself behind a NAT (double NAT)"),
         (

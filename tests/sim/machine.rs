@@ -1,6 +1,7 @@
 //! What a host runs, seen by the world: the loop contract and nothing else.
 
 use std::any::Any;
+use std::net::IpAddr;
 
 use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Instant, Transmit, Wakeup};
@@ -16,7 +17,7 @@ pub trait Machine: Any {
     /// When to call `handle_timeout`.
     fn poll_timeout(&self) -> Option<Wakeup>;
     /// Somebody in the house said this to all.
-    fn handle_said(&mut self, _now: Instant, _bytes: &[u8]) {}
+    fn handle_said(&mut self, _now: Instant, _from: IpAddr, _bytes: &[u8]) {}
     /// What it says to everybody in its house.
     fn poll_said(&mut self) -> Option<Vec<u8>> {
         None

@@ -322,6 +322,7 @@ impl Peer {
             }
             Action::CloseSockets(sockets) => self.opened.close(&sockets),
             Action::SayOnLan(bytes) => self.said.push_back(bytes),
+            Action::LeaveLan => {}
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }
@@ -389,9 +390,9 @@ impl Machine for Peer {
         pending.chain(flows).chain(node.poll_timeout()).min()
     }
 
-    fn handle_said(&mut self, now: Instant, bytes: &[u8]) {
+    fn handle_said(&mut self, now: Instant, from: IpAddr, bytes: &[u8]) {
         if let Some(node) = &mut self.node {
-            node.handle_beacon(now, bytes);
+            node.handle_beacon(now, from, bytes);
         }
         self.settle(now);
     }

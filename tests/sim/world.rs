@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Instant, Rng, Seed, Transmit, Wakeup};
-use punchlan::wire::{self, Class};
+use punchlan::wire::{self, Class, beacon};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
@@ -358,15 +358,16 @@ impl World {
         }
         let neighbours = self.hosts.iter().enumerate().filter(|(n, host)| *n != index && host.gateway == gateway);
         for neighbour in neighbours.map(|(n, _)| n).collect::<Vec<_>>() {
-            let nowhere = SocketAddr::from(([239, 255, 0, 0], 0));
+            let all = SocketAddr::from((beacon::GROUP_V4, beacon::PORT));
+            let from = SocketAddr::new(self.hosts[index].addresses[0], beacon::PORT);
             let flight = Flight {
                 host: index,
                 sent: self.now,
-                written: (nowhere, nowhere),
+                written: (from, all),
                 ttl_written: Some(1),
                 ttl: 1,
-                source: nowhere,
-                destination: nowhere,
+                source: from,
+                destination: all,
                 payload: payload.clone(),
             };
             self.enqueue(self.now + LAN_DELAY, Stage::Said(neighbour), flight);
@@ -376,7 +377,7 @@ impl World {
     fn hear(&mut self, host: usize, flight: &Flight) {
         self.record(flight, Some(host), None);
         if self.hosts[host].stopped.is_none() {
-            self.hosts[host].machine.handle_said(self.now, &flight.payload);
+            self.hosts[host].machine.handle_said(self.now, flight.source.ip(), &flight.payload);
             self.drain(host);
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use punchlan::node::status::{PathKind, PeerState};
 
 use crate::nat::NatConfig;
+use crate::sim::peer::Peer;
 use crate::sim::scene::{House, Scene};
-use crate::sim::world::{GatewayId, HostId};
+use crate::sim::world::{GatewayId, HostId, World};
 
 const CONE: House = House::v4(Some(NatConfig::port_restricted()));
 const SOON: Duration = Duration::from_secs(2);
@@ -60,12 +61,20 @@ fn who_is_killed_and_started_again_is_found_again_without_a_rendezvous() {
         scene.up(peer);
     }
     scene.settle(alice, bob, PeerState::Direct, SOON).expect("direct");
-    scene.kill(bob);
-    scene.run(Duration::from_secs(60));
-    assert_eq!(scene.state(alice, bob), Some(PeerState::Offline));
-    scene.edit(bob, |p| p.disk = Default::default());
-    scene.up(bob);
-    scene.settle(alice, bob, PeerState::Direct, SOON).expect("direct again, with nothing remembered");
+    for away in [3, 60] {
+        scene.kill(bob);
+        scene.run(Duration::from_secs(away));
+        // Whom it knew is forgotten, its numbers are not.
+        scene.edit(bob, |p| p.disk.cache = None);
+        scene.up(bob);
+        let both = |w: &World| [alice, bob].map(|p| w.machine::<Peer>(p).status(w.now()).peers).concat();
+        let direct = |w: &World| both(w).iter().filter(|p| p.state == PeerState::Direct).count() == 2;
+        let young = |w: &World| both(w).iter().all(|p| p.handshake_age_s.is_some_and(|age| age < 3.0));
+        scene
+            .world
+            .run_until(SOON, |w| direct(w) && young(w))
+            .expect("direct by a new handshake, with nothing remembered");
+    }
 }
 
 #[test]

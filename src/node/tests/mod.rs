@@ -222,7 +222,8 @@ impl Lan {
                         Action::Resolve { .. }
                         | Action::SaveCache(_)
                         | Action::SetOverlayV4(_)
-                        | Action::SayOnLan(_) => {}
+                        | Action::SayOnLan(_)
+                        | Action::LeaveLan => {}
                     }
                 }
                 while let Some(t) = node.poll_transmit() {
@@ -309,7 +310,11 @@ fn pair() -> Lan {
 }
 
 fn claim(device: u8, seq: u64, name: &str, v4: V4Claim) -> Vec<u8> {
-    let identity = identity(1, device);
+    claim_in(1, device, seq, name, v4)
+}
+
+fn claim_in(network_key: u8, device: u8, seq: u64, name: &str, v4: V4Claim) -> Vec<u8> {
+    let identity = identity(network_key, device);
     let text = Announcement {
         version: crate::wire::VERSION,
         epoch: Epoch::default(),

@@ -134,6 +134,11 @@ impl Live {
                 let gateway = self.scene.world.gateway_of(self.peers[input.choose_index(3)?]);
                 self.scene.world.gate(gateway).nat.as_mut().expect("a NAT").forget();
             }
+            6 => {
+                let (peer, said) = (self.peers[input.choose_index(3)?], self.bullet(input)?);
+                let somebody = ip("192.168.1.66");
+                self.scene.world.with(peer, |p: &mut Peer, now| p.handle_said(now, somebody, &said));
+            }
             _ => self.shoot(input)?,
         }
         Ok(())

@@ -3,6 +3,7 @@
 use punchlan::crypto::announcement;
 use punchlan::id::NetworkId;
 use punchlan::wire::announcement::{Announcement, split_signature};
+use punchlan::wire::beacon::Beacon;
 use punchlan::wire::probe::Probe;
 use punchlan::wire::rendezvous::items::{ToPeer, ToServer};
 use punchlan::wire::rendezvous::{Claim, Message, Unknown};
@@ -26,7 +27,7 @@ macro_rules! again {
 pub(crate) fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     let _ = (classify(bytes), receiver_index(bytes), Probe::peek_tag(bytes), Unknown::to(bytes));
-    match which % 14 {
+    match which % 15 {
         0 => message(bytes),
         1 => to_server(bytes),
         2 => to_peer(bytes),
@@ -44,6 +45,7 @@ pub(crate) fn run(data: &[u8]) {
         10 => handshake(bytes),
         11 => packets(bytes),
         12 => relay_frame(bytes),
+        13 => again!(Beacon, bytes),
         _ => {
             let _ = (split_signature(bytes), announcement::verify(bytes, &NetworkId([7; 32])));
             stun(bytes);
