@@ -82,6 +82,22 @@ fn by_ipv6_alone_members_on_one_lan_meet_by_themselves_too() {
     assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
 }
 
+/// Two laptops on a switch: no router, and addresses that they gave themselves (RFC 3927).
+#[test]
+fn on_a_cable_without_any_router_members_meet_by_themselves() {
+    let _turn = shared_turn();
+    let lab = Lab::new(&[SitePlan::new(Gateway::Masquerade).hosts(2)]).unwrap();
+    for (host, last) in lab.sites[0].hosts.iter().zip([7, 8]) {
+        host.netns.ip(&format!("addr flush dev eth0\naddr add 169.254.1.{last}/16 dev eth0")).unwrap();
+    }
+    lab.sites[0].router.ip("addr flush dev lan").unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec![NOWHERE.to_owned()];
+    let [alice, bob] = two(&lab, &network);
+    assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
+    assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
+}
+
 #[test]
 fn guests_of_a_wifi_are_direct_where_its_router_turns_them_round_and_relayed_where_not() {
     let _turn = shared_turn();
