@@ -42,7 +42,7 @@ impl daemon::Source for File {
 
 /// What the program runs on.
 fn options(config: NetConfig) -> daemon::Options {
-    let NetConfig { network, peer } = config;
+    let NetConfig { network, peer, relay } = config;
     daemon::Options {
         network_name: network.name,
         key: network.key,
@@ -53,6 +53,7 @@ fn options(config: NetConfig) -> daemon::Options {
         address: peer.address,
         listen: peer.listen,
         port_mapping: peer.port_mapping,
+        relay,
         log: peer.log,
     }
 }

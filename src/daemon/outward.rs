@@ -264,6 +264,7 @@ pub(super) mod tests {
             rendezvous: Vec::new(),
             deny: Vec::new(),
             port_mapping: false,
+            relay: crate::node::RelayConfig::default(),
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

@@ -70,6 +70,7 @@ impl<S: Source> Peer<S> {
             rendezvous: wanted.rendezvous.clone(),
             deny: wanted.deny.clone(),
             port_mapping: wanted.port_mapping,
+            relay: wanted.relay,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -100,6 +101,12 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     }
     if old.port_mapping != new.port_mapping {
         list.push(changed("port_mapping", if new.port_mapping { "true" } else { "false" }));
+    }
+    if old.relay.offer != new.relay.offer {
+        list.push(changed("[relay] offer", if new.relay.offer { "true" } else { "false" }));
+    }
+    if old.relay.mbit != new.relay.mbit {
+        list.push(changed("[relay] mbit", &new.relay.mbit.to_string()));
     }
     if old.key != new.key {
         list.push(later("key", "it is another"));
@@ -145,7 +152,7 @@ fn address(choice: AddressChoice) -> String {
 mod tests {
     use super::*;
     use crate::id::{NetworkKey, PeerId};
-    use crate::node::RendezvousConfig;
+    use crate::node::{RelayConfig, RendezvousConfig};
 
     fn options() -> Options {
         Options {
@@ -158,6 +165,7 @@ mod tests {
             address: AddressChoice::Auto,
             listen: 0,
             port_mapping: true,
+            relay: RelayConfig::default(),
             log: None,
         }
     }
@@ -175,6 +183,7 @@ mod tests {
             address: AddressChoice::Configured("10.9.0.7".parse().expect("an address")),
             listen: 5000,
             port_mapping: false,
+            relay: RelayConfig { offer: false, mbit: 25 },
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -182,6 +191,7 @@ mod tests {
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\n\
+             [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

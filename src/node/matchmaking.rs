@@ -1,6 +1,6 @@
 //! Members with no rendezvous in common never hear of each other from one. Whoever has a session with both tells them,
-//! both at the same moment, and they search a direct path as after any introduction. Where there is none they can only
-//! be told what to change: no relay serves both.
+//! both at the same moment, and they search a direct path as after any introduction. Where there is none, a third member
+//! may carry between them ([`super::carriers`]); else they can only be told what to change, for no rendezvous relays to both.
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@
 //!   go through any relay that is open.
 //! * **What a datagram may change** ([`inbound`]): nothing, before it is authenticated.
 //! * **Who holds an address or a name** ([`naming`]).
+//! * **Who carries between whom** ([`carriers`], [`carriage`]): a member with a direct way to both.
 //! * **What all this comes to for packets** ([`forwarding`]): a table, which whoever has it seals and opens by.
 //!
 //! # How a pair of peers meets
@@ -30,6 +31,8 @@ pub mod status;
 pub mod why;
 
 mod cache;
+mod carriage;
+mod carriers;
 mod forwarding;
 mod inbound;
 mod matchmaking;
@@ -58,7 +61,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
+pub use config::{AddressChoice, LocalSocket, NodeConfig, RelayConfig, RendezvousConfig};
 pub use reconfigure::Changeable;
 
 pub use crate::forward::{HEADROOM, Inbound, MTU, TAILROOM, Train};
@@ -73,6 +76,8 @@ use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
+use carriage::Carrying;
+use carriers::Carriers;
 use naming::Naming;
 use nat::NatWatch;
 use peer::Peer;
@@ -201,6 +206,8 @@ pub struct Node {
     lease: Lease,
     nat: NatWatch,
     ports: PortSearch,
+    carriers: Carriers,
+    carrying: Carrying,
     budget: Budget,
     initiations: RateLimit,
     /// The same for those that come through relays: from others, and from those who were met first.
@@ -301,6 +308,8 @@ impl Node {
             lease: Lease::new(now, config.port_mapping),
             nat: NatWatch::default(),
             ports: PortSearch::default(),
+            carriers: Carriers::default(),
+            carrying: Carrying::new(config.relay),
             budget: Budget::default(),
             cookies,
             proven_initiations,
@@ -323,6 +332,7 @@ impl Node {
             drops,
             warnings: Warnings::default(),
         };
+        node.set_carrying(now, config.relay);
         node.start(now, cache);
         node
     }
@@ -387,6 +397,8 @@ impl Node {
         self.reserve_again(now);
         self.lease.handle_timeout(now);
         self.look_at_nat(now);
+        self.look_for_carriers(now);
+        self.expire_carrying(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -445,9 +457,10 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let router =
-            [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()].into_iter().flatten();
-        own.into_iter().chain(announce).chain(reserve).chain(router).chain(peers).chain(servers.flatten()).min()
+        let router = [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()];
+        let carried = [self.carriers.poll_timeout(), self.carrying.poll_timeout()];
+        let others = router.into_iter().chain(carried).flatten();
+        own.into_iter().chain(announce).chain(reserve).chain(others).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.

@@ -99,6 +99,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
         rendezvous: if relayed { vec![rendezvous] } else { Vec::new() },
         deny: Vec::new(),
         port_mapping: false,
+        relay: punchlan::node::RelayConfig::default(),
         sockets: vec![LocalSocket { id: SocketId(0), addr: (Ipv4Addr::UNSPECIFIED, PORT).into() }],
         stored_ceiling: 0,
         cache: Some(format!(r#"{{"addresses":[],"names":[],"peers":[{peers}]}}"#).into_bytes()),

@@ -15,10 +15,11 @@ use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
-    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound,
+    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RelayConfig,
     RendezvousConfig, TAILROOM,
 };
 use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
+use punchlan::wire::session::feature;
 
 use super::ledger;
 use super::machine::Machine;
@@ -46,6 +47,7 @@ pub struct Profile {
     pub address: AddressChoice,
     pub rendezvous: Vec<String>,
     pub deny: Vec<PeerId>,
+    pub relay: RelayConfig,
 }
 
 /// What survives a kill.
@@ -139,7 +141,7 @@ impl Peer {
         let derive = || {
             let network = NetworkSecrets::derive(&NetworkKey::new([network_key; 32]), Epoch::default());
             let device = DeviceSecrets::from_seed(&[device; 32]);
-            Arc::new(Identity { network, device, suites: Suites::ALL, features: 0 })
+            Arc::new(Identity { network, device, suites: Suites::ALL, features: feature::CARRYING })
         };
         KNOWN.with_borrow_mut(|known| known.entry((network_key, device)).or_insert_with(derive).clone())
     }
@@ -166,6 +168,7 @@ impl Peer {
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
             port_mapping: false,
+            relay: self.profile.relay,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -184,6 +187,7 @@ impl Peer {
             rendezvous: self.profile.rendezvous.iter().map(|host| rendezvous(host)).collect(),
             deny: self.profile.deny.clone(),
             port_mapping: false,
+            relay: self.profile.relay,
         }
     }
 
@@ -348,6 +352,9 @@ impl Machine for Peer {
         let Datagram { socket, local, from, payload } = datagram;
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
             Inbound::Deliver(range) | Inbound::Segment { range, .. } => self.read_tunnel(now, &payload[range]),
+            Inbound::Forward { socket, to } => {
+                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload: payload.to_vec() });
+            }
             Inbound::Taken => {}
             Inbound::Dropped => self.dropped += 1,
         }
@@ -395,6 +402,7 @@ fn sockets_that_were_asked_for_are_there_at_once_and_told_of_a_little_later() {
         address: AddressChoice::Auto,
         rendezvous: Vec::new(),
         deny: Vec::new(),
+        relay: RelayConfig::default(),
     };
     let now = Instant::from_nanos(1);
     let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use punchlan::id::PeerId;
 use punchlan::node::status::{self, PeerState, Status};
-use punchlan::node::{AddressChoice, Command};
+use punchlan::node::{AddressChoice, Command, RelayConfig};
 use punchlan::sans::Instant;
 
 use super::ledger::{self, Entry};
@@ -122,6 +122,7 @@ impl Scene {
             address: AddressChoice::Auto,
             rendezvous: (0..self.servers.len()).map(rendezvous_name).collect(),
             deny: Vec::new(),
+            relay: RelayConfig::default(),
         };
         let peer = Peer::new(id, profile, interfaces, self.ledger.clone(), self.names.clone());
         assert_eq!(self.world.host(name, gateway, &addresses, peer), id);

@@ -2,6 +2,7 @@
 //! rendezvous. Everything with one is in `tests/simulation.rs`.
 
 mod addresses;
+mod carriers;
 mod floods;
 mod forgeries;
 mod names;
@@ -120,6 +121,7 @@ impl Setup {
             rendezvous,
             deny: self.deny.clone(),
             port_mapping: false,
+            relay: RelayConfig::default(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -293,6 +295,7 @@ fn changeable() -> Changeable {
         rendezvous: Vec::new(),
         deny: Vec::new(),
         port_mapping: false,
+        relay: RelayConfig::default(),
     }
 }
 
