@@ -96,6 +96,40 @@ const ATTACKS: &[Attack] = &[
         &["src/node/tests/floods.rs: ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets"],
     ),
     attack(
+        "a member has another carry to somebody who is no member, or does not want it",
+        "carried is only to where a direct way is proven, by this machine and by who asks, and only when both have asked",
+        &[
+            "src/node/tests/carriers.rs: nothing_is_carried_to_where_nobody_was_proven_to_be_nor_through_a_second_relay",
+            "src/node/tests/carriers.rs: a_frame_is_carried_between_two_who_both_asked_and_only_under_its_senders_key_from_its_address",
+            "tests/simulation/carriers.rs: who_is_denied_is_neither_carried_for_nor_asked",
+        ],
+    ),
+    attack(
+        "a member uses up another's line or memory by what it has carried",
+        "a rate of wishes, a number of channels, a rate of bytes of which one address has half; a frame goes out once, as \
+         long as it came",
+        &[
+            "src/node/tests/carriers.rs: who_asks_without_end_is_not_listened_to_without_end_and_cannot_have_another_told_as_often",
+            "src/node/tests/carriers.rs: beyond_the_channels_there_may_be_it_is_refused_counted_and_said",
+            "src/node/tests/carriers.rs: a_channel_that_nobody_asks_for_any_more_ends",
+            "tests/simulation/carriers.rs: who_sends_more_than_is_carried_is_told_and_goes_by_the_rendezvous",
+        ],
+    ),
+    attack(
+        "a member says that it carries, and was not asked, or for many",
+        "only who was asked, or has the peer ask, is a way; four for each peer; what comes by it is sealed end to end",
+        &[
+            "src/node/tests/carriers.rs: what_a_member_says_of_carrying_unasked_opens_nothing_and_only_so_many_carry_for_one",
+        ],
+    ),
+    attack(
+        "a stranger sends frames in a member's name to one who carries",
+        "each has a tag under the key of the pair, and comes from where its sender asked",
+        &[
+            "src/node/tests/carriers.rs: a_frame_is_carried_between_two_who_both_asked_and_only_under_its_senders_key_from_its_address",
+        ],
+    ),
+    attack(
         "a member's probes name somebody else as their sender",
         "echoes to an address that never answered are in the same budget",
         &[

@@ -83,6 +83,30 @@ const AT_A_PEER: &[Limit] = &[
         "src/node/tests/lan.rs: of_devices_that_a_member_invents_on_the_lan_few_are_searched",
     ),
     limit(
+        "wishes of one peer that something is carried for it",
+        "2 a second, 40 at once",
+        "carry-rate",
+        "src/node/tests/carriers.rs: who_asks_without_end_is_not_listened_to_without_end_and_cannot_have_another_told_as_often",
+    ),
+    limit(
+        "channels that are carried",
+        "32 for each member, 256 ends in all",
+        "carry-full",
+        "src/node/tests/carriers.rs: beyond_the_channels_there_may_be_it_is_refused_counted_and_said",
+    ),
+    limit(
+        "bytes that are carried",
+        "10 megabits a second (`mbit` under [relay]), half of it from one prefix",
+        "carry-over-rate",
+        "tests/simulation/carriers.rs: who_sends_more_than_is_carried_is_told_and_goes_by_the_rendezvous",
+    ),
+    limit(
+        "members who carry to one peer",
+        "4",
+        "too-many-carriers",
+        "src/node/tests/carriers.rs: what_a_member_says_of_carrying_unasked_opens_nothing_and_only_so_many_carry_for_one",
+    ),
+    limit(
         "handshakes from unproven addresses",
         "40 a second, then a cookie has to prove the address: 4 a second for each that did",
         "under-load",
@@ -234,7 +258,7 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
 #[test]
 fn every_limit_on_the_list_is_counted_and_tested() {
     let words: BTreeSet<String> =
-        ["daemon", "node", "rendezvous", "server", "wire"].iter().flat_map(|layer| quoted(layer)).collect();
+        ["daemon", "forward", "node", "rendezvous", "server", "wire"].iter().flat_map(|layer| quoted(layer)).collect();
     for Limit { of, most, counter, test } in AT_A_PEER.iter().chain(AT_A_RENDEZVOUS) {
         assert!(!most.is_empty() && words.contains(*counter), "{of}: nothing is counted as {counter}");
         named::test_exists(test);

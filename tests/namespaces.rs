@@ -11,6 +11,8 @@ mod lab;
 
 #[path = "namespaces/beyond.rs"]
 mod beyond;
+#[path = "namespaces/carriers.rs"]
+mod carriers;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]

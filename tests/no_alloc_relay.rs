@@ -1,16 +1,21 @@
-//! A relayed frame costs the rendezvous no heap allocation: counted.
+//! A relayed frame costs the rendezvous no heap allocation, nor the member who carries it: counted.
 
 #[path = "common/counting.rs"]
 mod counting;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use punchlan::crypto::relay::RelayKey;
 use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
-use punchlan::id::{Epoch, NetworkKey, PeerId, ServerId, SocketId};
+use punchlan::forward::{Inbound, Table};
+use punchlan::id::{Epoch, NetworkId, NetworkKey, PeerId, ServerId, SocketId};
 use punchlan::rendezvous::Client;
+use punchlan::router::{Owned, Router};
 use punchlan::sans::{Datagram, Instant, Seed};
 use punchlan::server::{Config, Core, Verdict};
+use punchlan::wire::relay::Header;
 
 use counting::allocations;
 
@@ -94,4 +99,33 @@ fn a_relayed_frame_costs_no_allocation() {
         assert!(from == ids[0] && buffer[range] == payload);
     }
     assert_eq!(allocations() - before, 0);
+}
+
+#[test]
+fn a_carried_frame_costs_no_allocation() {
+    let secrets = NetworkSecrets::derive(&NetworkKey::new([1; 32]), Epoch::default());
+    let me = Owned { v4: None, ula: std::net::Ipv6Addr::LOCALHOST, link_local: std::net::Ipv6Addr::LOCALHOST };
+    let table = Table::new(Arc::new(Router::new(secrets.overlay(None), me)));
+    let key = |n| RelayKey::new(zeroize::Zeroizing::new([n; 16]));
+    let addr = |n| SocketAddr::new([192, 0, 2, n].into(), 9);
+    for n in [1, 2] {
+        let (slot, prefix) = (u32::from(n), addr(n).ip().into());
+        table.carriage().set_way(slot, Some((SocketId(0), addr(n))));
+        table.carriage().change(|t| t.attach(slot, addr(n), key(n), key(n + 10), NetworkId([0; 32]), prefix));
+    }
+    table.carriage().change(|t| (t.open(1, 2, 5), t.open(2, 1, 7))).1.expect("open").expect("on both ends");
+
+    let mut now = Instant::from_nanos(1_000_000_000);
+    let payload = [0xE0; 1400];
+    let frame = [&Header { channel: 5, tag: key(1).tag(5, &payload) }.encode()[..], &payload].concat();
+    let mut buffer = frame.clone();
+    let before = allocations();
+    for _ in 0..10_000 {
+        now += Duration::from_micros(100);
+        buffer.copy_from_slice(&frame);
+        let opened = table.openings().open(now, &mut datagram(addr(1), &mut buffer));
+        assert_eq!(opened, Some(Inbound::Forward { socket: SocketId(0), to: addr(2) }));
+    }
+    assert_eq!(allocations() - before, 0);
+    assert_eq!(Header::parse(&buffer).expect("a frame").0.channel, 7);
 }

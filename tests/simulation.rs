@@ -5,6 +5,8 @@ mod sim;
 
 #[path = "simulation/attacks.rs"]
 mod attacks;
+#[path = "simulation/carriers.rs"]
+mod carriers;
 #[path = "simulation/chaos.rs"]
 mod chaos;
 #[path = "simulation/events.rs"]

@@ -12,7 +12,7 @@ use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, milliseconds};
 use super::{Failure, block_on, output};
 use crate::io::signal;
-use crate::node::status::{Nat, Peer, PeerState, Rendezvous, RendezvousState, Status};
+use crate::node::status::{Carries, Nat, Peer, PeerState, Rendezvous, RendezvousState, Status};
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +68,7 @@ fn for_people(status: &Status) -> String {
     }
     text.extend(nat(&status.me.nat));
     text.extend(status.me.nat.port_mapping.as_deref().map(port_mapping));
+    text.extend(carries(status.me.carries));
     text.push('\n');
     if status.peers.is_empty() {
         text.push_str(&nobody(status.network.denied));
@@ -137,6 +138,13 @@ fn port_mapping(said: &str) -> String {
     let line = format!("port mapping: {}", harmless(said));
     let nothing = ["none: ", "off: "].iter().any(|word| said.starts_with(word));
     format!("{}\n", if nothing { styled(FAINT, &line) } else { line })
+}
+
+/// What goes over this machine's line for others.
+fn carries(Carries { pairs, bytes: carried }: Carries) -> Option<String> {
+    let of = if pairs == 1 { "one pair of members" } else { "pairs of members" };
+    let number = if pairs == 1 { String::new() } else { format!("{pairs} ") };
+    (pairs > 0).then(|| format!("relays for {number}{of}: {} so far\n", bytes(carried)))
 }
 
 const HEADINGS: [&str; 7] = ["name", "address", "path", "round trip", "loss", "sent", "received"];
@@ -257,6 +265,7 @@ pub(super) mod tests {
                 addresses: vec![ip("10.77.0.1"), ip("fd00::1")],
                 candidates: Vec::new(),
                 nat: Nat::default(),
+                carries: Carries::default(),
             },
             rendezvous: vec![Rendezvous {
                 address: "play.example.org:3478".into(),
@@ -311,6 +320,15 @@ warning: Something is odd.
             status.me.nat.port_mapping = Some(said.to_owned());
             assert!(plain(&status).contains(&format!("\nport mapping: {}\n\n", harmless(said))), "{}", plain(&status));
         }
+    }
+
+    #[test]
+    fn what_goes_over_the_line_for_others_has_a_line() {
+        let mut status = status();
+        status.me.carries = Carries { pairs: 1, bytes: 1_234_567 };
+        assert!(plain(&status).contains("\nrelays for one pair of members: 1.23 MB so far\n\n"), "{}", plain(&status));
+        status.me.carries.pairs = 3;
+        assert!(plain(&status).contains("\nrelays for 3 pairs of members: 1.23 MB so far\n\n"), "{}", plain(&status));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl daemon::Source for File {
 
 /// What the program runs on.
 fn options(config: NetConfig) -> daemon::Options {
-    let NetConfig { network, peer } = config;
+    let NetConfig { network, peer, relay } = config;
     daemon::Options {
         network_name: network.name,
         key: network.key,
@@ -54,6 +54,7 @@ fn options(config: NetConfig) -> daemon::Options {
         listen: peer.listen,
         port_mapping: peer.port_mapping,
         lan_discovery: peer.lan_discovery,
+        relay,
         log: peer.log,
     }
 }

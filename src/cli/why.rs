@@ -9,7 +9,7 @@ use super::ping::{describe_path, find, milliseconds};
 use super::{Failure, block_on, output};
 use crate::control::{Request, Response};
 use crate::node::status::{PathKind, PeerState};
-use crate::node::why::{Cause, Search, SearchState, Side, Tried, Why};
+use crate::node::why::{CarrierState, Cause, Search, SearchState, Side, Tried, Why};
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     block_on(async {
@@ -35,6 +35,10 @@ fn for_people(why: &Why) -> String {
     }
     rows.extend(why.search.as_ref().map(|search| ["search over ports".to_owned(), searched(search)]));
     rows.extend(why.here.nat.port_mapping.as_ref().map(|said| ["port mapping here".to_owned(), harmless(said)]));
+    for (i, carrier) in why.carriers.iter().enumerate() {
+        let what = if i == 0 { "other members".to_owned() } else { String::new() };
+        rows.push([what, format!("{} {}", carrier.name, carries(carrier.state))]);
+    }
     rows.push(["in use".to_owned(), in_use(why)]);
     let mut text = output::table(["what was looked at", "what came of it"], rows);
     let style = if why.cause == Cause::Direct { GOOD } else { NOTABLE };
@@ -105,6 +109,17 @@ fn searched(search: &Search) -> String {
     format!("{what}{ago}")
 }
 
+fn carries(state: CarrierState) -> &'static str {
+    match state {
+        CarrierState::Carries => "relays between you",
+        CarrierState::Asked => "was asked to relay, and has not answered",
+        CarrierState::NoWay => "has no direct way to both of you",
+        CarrierState::NotOffered => "could relay, and is told not to",
+        CarrierState::Full => "relays for as many as it may",
+        CarrierState::Throttled => "relays less than was sent",
+    }
+}
+
 fn age(seconds: u64) -> String {
     match seconds {
         s if s < 120 => format!("{s} s"),
@@ -128,7 +143,9 @@ fn in_use(why: &Why) -> String {
 fn explain(why: &Why) -> (String, Option<String>) {
     let (me, peer) = ("this machine", why.peer.name.as_str());
     let v6 = if why.here.ipv6 && why.there.ipv6 { "" } else { "; or IPv6 on both sides" };
-    let upnp = |whose: &str| format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change{v6}");
+    let third = carrier_wanted(why);
+    let upnp =
+        |whose: &str| format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change{v6}{third}");
     let (cause, help) = match why.cause {
         Cause::Direct => (format!("{peer} is reached directly"), None),
         Cause::Offline => (
@@ -180,6 +197,18 @@ fn explain(why: &Why) -> (String, Option<String>) {
     (harmless(&cause), help.map(|help| harmless(&help)))
 }
 
+/// A third member may be a shorter way than the rendezvous.
+fn carrier_wanted(why: &Why) -> String {
+    let first = |state| why.carriers.iter().find(|carrier| carrier.state == state);
+    match first(CarrierState::NotOffered) {
+        _ if first(CarrierState::Carries).is_some() => String::new(),
+        Some(carrier) => {
+            format!("; or `offer = true` under [relay] in the net.toml of {}, who then relays", carrier.name)
+        }
+        None => "; a member with a public address would relay".to_owned(),
+    }
+}
+
 fn symmetric(whose: &str, why: &Why) -> String {
     let tried = match why.search.as_ref().map(|search| search.state) {
         Some(SearchState::InVain) => ", and of those that were tried none fitted; it is tried again, ever more seldom",
@@ -198,6 +227,7 @@ mod tests {
     use super::super::status::tests::status;
     use super::*;
     use crate::node::status::Nat;
+    use crate::node::why::MayCarry;
 
     fn why(cause: Cause) -> Why {
         let mut peer = status().peers.remove(0);
@@ -224,6 +254,7 @@ mod tests {
             there: side(false, nat("endpoint-independent", "preserved")),
             tried: vec![Tried { kind, address, sent: 12, heard: false, answered: false, narrow: false }],
             search: Some(Search { state: SearchState::InVain, ago_s: Some(125) }),
+            carriers: vec![MayCarry { name: "carol".to_owned(), state: CarrierState::NoWay }],
             cause,
         }
     }
@@ -241,11 +272,23 @@ bob                 IPv4 alone; a router that shows all friends one port, lets i
 direct ways         203.0.113.9:41641 (as a rendezvous sees it): 12 probes, no answer
 search over ports   none that was tried fitted, 2 min ago
 port mapping here   none: the router 192.168.0.1 answers by none of PCP, NAT-PMP, UPnP
+other members       carol has no direct way to both of you
 in use              relayed through play.example.org:3478, 0.8 ms
 
 Why: the router here shows each friend another port, and of those that were tried none fitted; it is tried again, ever more seldom
-What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours to change; or IPv6 on both sides";
+What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours to change; or IPv6 on both sides; a member with a public address would relay";
         assert_eq!(plain(&why(Cause::SymmetricHere)), expected, "\n{}", plain(&why(Cause::SymmetricHere)));
+    }
+
+    #[test]
+    fn a_member_that_could_relay_is_named_and_one_that_does_is_enough() {
+        let mut both = why(Cause::BothSymmetric);
+        both.carriers.push(MayCarry { name: "dave".to_owned(), state: CarrierState::NotOffered });
+        let said = plain(&both);
+        assert!(said.ends_with("; or `offer = true` under [relay] in the net.toml of dave, who then relays"), "{said}");
+        both.carriers[0].state = CarrierState::Carries;
+        let said = plain(&both);
+        assert!(said.contains("carol relays between you") && said.ends_with("; or IPv6 on both sides"), "{said}");
     }
 
     #[test]

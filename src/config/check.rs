@@ -5,18 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::file::{NetToml, Network, Peer};
+use super::file::{NetToml, Network, Peer, Relay};
 use super::report::Problem;
 use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
 use crate::addr::OverlayNet;
 use crate::id::{NetworkKey, PeerId, ServerKey};
-use crate::node::{AddressChoice, RendezvousConfig};
+use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
 
 /// Longest name of a network or peer.
 const NAME_LEN: usize = 32;
 
 /// More rendezvous than this are a mistake: a peer registers with each of them.
 const MAX_RENDEZVOUS: usize = 100;
+
+/// Megabits a second that a member may carry for others.
+const MBIT: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// What is wrong with a value, and what to type instead.
 pub type Wrong = (String, String);
@@ -48,8 +51,9 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     let mut problems = Problems::default();
     let network = network(&mut problems, typed.network);
     let peer = peer(&mut problems, &typed.peer, network.as_ref());
+    let relay = relay(&mut problems, &typed.relay);
     match network {
-        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer }),
+        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay }),
         _ => Err(problems.0),
     }
 }
@@ -104,6 +108,17 @@ fn peer(problems: &mut Problems, typed: &Peer, network: Option<&NetworkConfig>) 
         lan_discovery: typed.lan_discovery.unwrap_or(default.lan_discovery),
         log,
     }
+}
+
+fn relay(problems: &mut Problems, typed: &Relay) -> RelayConfig {
+    let default = RelayConfig::default();
+    let mbit = problems.take(typed.mbit.as_ref(), |mbit| {
+        u32::try_from(*mbit).ok().filter(|mbit| MBIT.contains(mbit)).ok_or_else(|| {
+            let help = format!("a number from {} to {}; to carry nothing: offer = false", MBIT.start(), MBIT.end());
+            (format!("`mbit` cannot be {mbit}"), help)
+        })
+    });
+    RelayConfig { offer: typed.offer.unwrap_or(default.offer), mbit: mbit.unwrap_or(default.mbit) }
 }
 
 /// What to log, in the language of `PUNCHLAN_LOG`.

@@ -22,6 +22,8 @@ pub(super) struct NetToml {
     pub(super) network: Option<Spanned<Network>>,
     #[serde(default)]
     pub(super) peer: Peer,
+    #[serde(default)]
+    pub(super) relay: Relay,
 }
 
 /// `[network]` as typed.
@@ -45,6 +47,13 @@ pub(super) struct Peer {
     pub(super) port_mapping: Option<bool>,
     pub(super) lan_discovery: Option<bool>,
     pub(super) log: Option<Spanned<String>>,
+}
+
+/// `[relay]` as typed.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Relay {
+    pub(super) offer: Option<bool>,
+    pub(super) mbit: Option<Spanned<i64>>,
 }
 
 /// The text of a key: not in `Debug`, and wiped when dropped.

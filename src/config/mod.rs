@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::addr::OverlayNet;
 use crate::crypto::NetworkSecrets;
 use crate::id::{Epoch, NetworkKey, PeerId};
-use crate::node::{AddressChoice, RendezvousConfig};
+use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
@@ -51,6 +51,8 @@ pub struct NetConfig {
     pub network: NetworkConfig,
     /// This machine.
     pub peer: PeerConfig,
+    /// What it carries for others.
+    pub relay: RelayConfig,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

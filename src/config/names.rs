@@ -23,8 +23,9 @@ pub(super) const NET_TOML: Names<'static> = Names {
     sections: &[
         ("network", &["name", "key", "subnet", "rendezvous", "deny"]),
         ("peer", &["name", "address", "listen", "port_mapping", "lan_discovery", "log"]),
+        ("relay", &["offer", "mbit"]),
     ],
-    later: &["lan", "dns", "relay", "socks", "forward", "expose"],
+    later: &["lan", "dns", "socks", "forward", "expose"],
 };
 
 /// Parses `text` and holds its names against those that there are.

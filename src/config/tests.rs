@@ -31,7 +31,7 @@ fn the_example_is_understood() {
     let config = parse("conf/net.toml", &Zeroizing::new(own.clone())).expect("the example with a key of its own");
     assert_eq!(config.network.name, "friday");
     assert_eq!(config.network.rendezvous.len(), 3);
-    assert_eq!(config.peer.address, AddressChoice::Auto);
+    assert_eq!((config.peer.address, config.relay), (AddressChoice::Auto, RelayConfig::default()));
     for (_, keys) in names::NET_TOML.sections {
         for key in *keys {
             let shown = ["", "# "].iter().any(|off| example.contains(&format!("\n{off}{key} =")));
@@ -83,6 +83,7 @@ fn what_is_written_is_read_back() {
         lan_discovery: false,
         log: Some("punchlan=warn".into()),
     };
+    config.relay = RelayConfig { offer: false, mbit: 3 };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }
@@ -104,7 +105,7 @@ fn an_unknown_name_is_answered_with_the_nearest_known_one() {
 
 #[test]
 fn sections_of_later_versions_are_errors() {
-    for section in ["[lan]", "[dns]", "[relay]", "[socks]", "[[forward]]", "[[expose]]"] {
+    for section in ["[lan]", "[dns]", "[socks]", "[[forward]]", "[[expose]]"] {
         complains(&format!("{NETWORK}{section}\na = 1"), &["net.toml:4", "not in this version"]);
     }
 }
@@ -155,6 +156,9 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&peer("address = \"10.77.0.1/24\""), &["without its /24"]);
     complains(&peer("port_mapping = \"no\""), &["net.toml:5:16", "should be true or false, without quotation marks"]);
     complains(&peer("port_maping = true"), &["did you mean `port_mapping`"]);
+    complains(&format!("{NETWORK}[relay]\nmbit = 0"), &["net.toml:5:8", "from 1 to 10000", "offer = false"]);
+    complains(&format!("{NETWORK}[relay]\nmbit = \"10 Mbit/s\""), &["net.toml:5:8", "a whole number"]);
+    complains(&format!("{NETWORK}[relay]\nofer = true"), &["net.toml:5:1", "did you mean `offer`"]);
     complains(&peer("listen = 70000"), &["70000 is no UDP port"]);
     complains(&peer("listen = -1"), &["-1 is no UDP port"]);
     complains(&network("subnet = \"10.77.0.0/30\""), &["net.toml:3:10", "too small", "room for 2 machines", "/29"]);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
 use super::NetConfig;
-use crate::node::{AddressChoice, RendezvousConfig};
+use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
 
 /// A rendezvous as a person writes it: `host:port`, with its pin behind a `#`.
 pub(super) fn rendezvous(server: &RendezvousConfig) -> String {
@@ -39,6 +39,7 @@ pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
         let _ = writeln!(text, "deny       = [{}]", ids.join(", "));
     }
     write_peer(&mut text, config);
+    write_relay(&mut text, config);
     text
 }
 
@@ -64,5 +65,12 @@ fn write_peer(text: &mut String, config: &NetConfig) {
     }
     if let Some(log) = &peer.log {
         let _ = writeln!(text, "log     = {log:?}");
+    }
+}
+
+fn write_relay(text: &mut String, config: &NetConfig) {
+    let RelayConfig { offer, mbit } = config.relay;
+    if config.relay != RelayConfig::default() {
+        let _ = writeln!(text, "\n[relay]\noffer = {offer}\nmbit  = {mbit}");
     }
 }

@@ -1,10 +1,12 @@
-//! Keys of probes between two devices. They come from DH(device, device) and the network key, so they need no
-//! session, and last; a key and a tag for each direction.
+//! Keys of two devices outside of their sessions: of probes between them, and of the relay frames of a third member that
+//! one of them carries for the other. They come from DH(device, device) and the network key, so they need no session,
+//! and last; a key for each direction, and a tag of probes.
 
 use zeroize::Zeroizing;
 
 use super::keys::{DeviceSecrets, NetworkSecrets, Secret32, hkdf};
 use super::mac;
+use super::relay::RelayKey;
 use crate::id::PeerId;
 
 /// The keys of one pair, seen from one end.
@@ -15,6 +17,10 @@ pub struct ProbeKeys {
     pub rx_tag: u64,
     tx: Secret32,
     rx: Secret32,
+    /// The key of relay frames that this end sends to the other.
+    pub relay_tx: RelayKey,
+    /// The key of those that it receives.
+    pub relay_rx: RelayKey,
 }
 
 impl ProbeKeys {
@@ -32,9 +38,12 @@ impl ProbeKeys {
             let (tag, key) = okm.split_first_chunk().expect("40 bytes are 8 and 32");
             (u64::from_be_bytes(*tag), Zeroizing::new(key.try_into().expect("40 bytes are 8 and 32")))
         };
-        let (tx_tag, tx) = direction(&device.id(), peer);
-        let (rx_tag, rx) = direction(peer, &device.id());
-        Some(Self { tx_tag, rx_tag, tx, rx })
+        let relay = |from: &PeerId, to: &PeerId| {
+            RelayKey::new(hkdf(network.probe_secret(), shared.as_slice(), "relay direction", &[&from.0, &to.0]))
+        };
+        let me = device.id();
+        let ((tx_tag, tx), (rx_tag, rx)) = (direction(&me, peer), direction(peer, &me));
+        Some(Self { tx_tag, rx_tag, tx, rx, relay_tx: relay(&me, peer), relay_rx: relay(peer, &me) })
     }
 
     /// Writes the MAC into the last 16 bytes of an encoded probe.
@@ -82,6 +91,7 @@ mod tests {
         a.seal(&mut sent);
         assert!(b.verify(&sent));
         assert!(!a.verify(&sent), "reflected");
+        assert!(a.relay_tx == b.relay_rx && b.relay_tx == a.relay_rx && a.relay_tx != a.relay_rx);
     }
 
     #[test]

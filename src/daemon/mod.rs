@@ -51,7 +51,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::bind_pair;
 use crate::io::{clock, entropy, limits, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
@@ -86,6 +86,8 @@ pub struct Options {
     pub port_mapping: bool,
     /// Whether members on our LANs are told that we are here, and heard.
     pub lan_discovery: bool,
+    /// What is carried for others.
+    pub relay: RelayConfig,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -108,7 +110,8 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let folders = Folders::from_env();
     let state = StateDir::open(&folders.state, &id).map_err(|error| failure::of_state(error, &options.network_name))?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
-    let identity = Arc::new(Identity { network, device, suites: Suites::native(), features: feature::SEGMENTS });
+    let features = feature::SEGMENTS | feature::CARRYING;
+    let identity = Arc::new(Identity { network, device, suites: Suites::native(), features });
 
     let net = Network::open()?;
     for leftover in net.remove_leftovers().await? {
@@ -131,6 +134,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         deny: options.deny.clone(),
         port_mapping: options.port_mapping,
         lan_discovery: options.lan_discovery,
+        relay: options.relay,
         sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,

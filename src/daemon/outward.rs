@@ -265,6 +265,7 @@ pub(super) mod tests {
             deny: Vec::new(),
             port_mapping: false,
             lan_discovery: false,
+            relay: crate::node::RelayConfig::default(),
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

@@ -1,6 +1,6 @@
 //! What leaves by the sockets together, and the way of packets from them to the TUN.
 
-use super::sockets::Open;
+use super::sockets::{Open, Sockets};
 use crate::id::SocketId;
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Received, Run, Way};
@@ -46,15 +46,17 @@ impl<'a> Runs<'a> {
 }
 
 /// Has the datagrams of a batch opened, each with its ECN bits, and gives the packets that come of them to the TUN:
-/// segments that belong together as one. A datagram that was marked on its way marks its packet; how many were lost
-/// because theirs cannot be marked.
+/// segments that belong together as one. What two others send each other goes on by the sockets. A datagram that was
+/// marked on its way marks its packet; how many were lost because theirs cannot be marked.
 pub(super) fn receive(
     mut open: impl FnMut(Datagram<'_>, u8) -> Inbound,
     tun: &Tun,
+    sockets: &Sockets,
     socket: SocketId,
     batch: &mut Batch,
 ) -> u64 {
-    let mut congested = 0;
+    let (mut congested, by) = (0, sockets.open());
+    let mut passed_on: Option<Runs<'_>> = None;
     let mut join: Option<Join<'_>> = None;
     for Received { from, local, ecn, payload } in batch.datagrams() {
         let inbound = open(Datagram { socket, local, from, payload: &mut *payload }, ecn);
@@ -91,10 +93,18 @@ pub(super) fn receive(
                 }
                 refused(tun.send(packet));
             }
+            Inbound::Forward { socket, to } => {
+                // Who is marked on the way here is marked on the way there too.
+                let way = Way { to, src: None, tos: ecn };
+                if !passed_on.get_or_insert_with(|| Runs::new(&by)).push(socket, way, payload) {
+                    tracing::trace!(%to, "what was to be passed on has no socket");
+                }
+            }
             Inbound::Taken | Inbound::Dropped => {}
         }
     }
     give_joined(tun, &mut join);
+    passed_on.into_iter().for_each(|mut runs| runs.flush());
     congested
 }
 

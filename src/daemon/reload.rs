@@ -71,6 +71,7 @@ impl<S: Source> Peer<S> {
             deny: wanted.deny.clone(),
             port_mapping: wanted.port_mapping,
             lan_discovery: wanted.lan_discovery,
+            relay: wanted.relay,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -99,11 +100,17 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     if old.name != new.name {
         list.push(changed("this machine's name", &new.name));
     }
-    let switches =
-        [("port_mapping", [old, new].map(|o| o.port_mapping)), ("lan_discovery", [old, new].map(|o| o.lan_discovery))];
+    let switches = [
+        ("port_mapping", [old, new].map(|options| options.port_mapping)),
+        ("lan_discovery", [old, new].map(|options| options.lan_discovery)),
+        ("[relay] offer", [old, new].map(|options| options.relay.offer)),
+    ];
     list.extend(
         switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
     );
+    if old.relay.mbit != new.relay.mbit {
+        list.push(changed("[relay] mbit", &new.relay.mbit.to_string()));
+    }
     if old.key != new.key {
         list.push(later("key", "it is another"));
     }
@@ -148,7 +155,7 @@ fn address(choice: AddressChoice) -> String {
 mod tests {
     use super::*;
     use crate::id::{NetworkKey, PeerId};
-    use crate::node::RendezvousConfig;
+    use crate::node::{RelayConfig, RendezvousConfig};
 
     fn options() -> Options {
         Options {
@@ -162,6 +169,7 @@ mod tests {
             listen: 0,
             port_mapping: true,
             lan_discovery: true,
+            relay: RelayConfig::default(),
             log: None,
         }
     }
@@ -180,6 +188,7 @@ mod tests {
             listen: 5000,
             port_mapping: false,
             lan_discovery: false,
+            relay: RelayConfig { offer: false, mbit: 25 },
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -187,6 +196,7 @@ mod tests {
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
+             [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

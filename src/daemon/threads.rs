@@ -27,7 +27,7 @@ use crate::io::clock;
 use crate::io::ready::{Ready, Told};
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Socket, Way};
-use crate::node::{Node, Outbound};
+use crate::node::{Inbound, Node, Outbound};
 use crate::offload::{Cut, tos};
 use crate::sans::{Datagram, Instant};
 
@@ -134,7 +134,7 @@ impl Shared {
         let (now, table) = (clock::now(), self.table());
         let mut openings = table.openings();
         let open = |datagram: Datagram<'_>, ecn| inward::open(now, &table, &mut openings, &self.desk, datagram, ecn);
-        let congested = packets::receive(open, &self.tun, socket, batch);
+        let congested = packets::receive(open, &self.tun, &self.sockets, socket, batch);
         drop(openings);
         table.drops().add("congested", congested);
         self.desk.ring(&table);
@@ -155,6 +155,12 @@ impl Shared {
             }
             Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
                 let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut payload });
+                if let Inbound::Forward { socket, to } = inbound {
+                    let way = Way { to, src: None, tos: ecn };
+                    let no_socket =
+                        self.sockets.open().send_train(socket, way, payload.len(), &[IoSlice::new(&payload)]);
+                    node.count_drops("no-socket", no_socket);
+                }
                 if !packets::give(&self.tun, ecn, &inbound, &mut payload) {
                     node.count_drops("congested", 1);
                 }

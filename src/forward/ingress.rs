@@ -1,11 +1,12 @@
 //! Datagrams come in: opened where they lie, held against the router's guard, and made out.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::leg::is_frame;
 use super::{Leg, Table, Traffic};
-use crate::id::PeerId;
+use crate::id::{PeerId, SocketId};
 use crate::offload::{self, Place};
 use crate::router::Router;
 use crate::sans::{Datagram, Instant};
@@ -29,6 +30,13 @@ pub enum Inbound {
         segment: Segment,
         /// Where it belongs.
         place: Place,
+    },
+    /// It is on its way between two others: send the whole of it, rewritten in place.
+    Forward {
+        /// From this socket.
+        socket: SocketId,
+        /// To there.
+        to: SocketAddr,
     },
     /// It was for the node.
     Taken,
@@ -98,6 +106,11 @@ impl<'a> Openings<'a> {
             _ => {}
         }
         let lead = if is_frame(datagram.payload) { relay::HEADER } else { 0 };
+        if lead > 0
+            && let Some(passed_on) = self.table.carry(now, datagram)
+        {
+            return Some(passed_on);
+        }
         let sealed = datagram.payload.get(lead..).filter(|sealed| sealed.first() == Some(&kind::DATA))?;
         let header = Header::decode(sealed).ok().filter(|header| header.channel == Channel::Data)?;
         let run = self.run_of(header.index)?;
@@ -190,7 +203,7 @@ impl Inbound {
     pub fn packet(&self) -> Option<Range<usize>> {
         match self {
             Self::Deliver(range) | Self::Segment { range, .. } => Some(range.clone()),
-            Self::Taken | Self::Dropped => None,
+            Self::Forward { .. } | Self::Taken | Self::Dropped => None,
         }
     }
 

@@ -4,7 +4,8 @@
 //!
 //! It takes the common case alone: a session that stands and one way; and it drops what is nobody's. **Everything else is
 //! the node's, whole**: packets for many, peers without a session or with two ways at the moment, whatever is not data, and
-//! data by another way than before. So what is right never depends on this path, and the node need not know who goes
+//! data by another way than before. (What two others send each other through this machine it passes on, unopened:
+//! [`Carriage`].) So what is right never depends on this path, and the node need not know who goes
 //! through it.
 //!
 //! What belongs to both is atomic or locked, and there is little of it:
@@ -15,7 +16,9 @@
 //! | the replay window of an opening key | whoever opens holds it: no counter is accepted twice ([`Openings`]) |
 //! | bytes, and when the last packet went and came | [`Traffic`], which the node takes over |
 //! | what was dropped, by reason | [`Drops`] |
+//! | the channels of those who are carried for | whoever has a frame of theirs holds them ([`Carriage`]) |
 
+mod carriage;
 mod drops;
 mod egress;
 mod ingress;
@@ -25,6 +28,7 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use carriage::{Carriage, Way};
 pub use drops::Drops;
 pub use egress::{Egress, SUPER_PACKET, Train};
 pub use ingress::{Inbound, Ingress, Openings, make_out, refusal_word};
@@ -34,7 +38,7 @@ pub use traffic::{Bell, Traffic};
 use crate::id::PeerId;
 use crate::offload::Cut;
 use crate::router::{Route, Router};
-use crate::sans::Instant;
+use crate::sans::{Datagram, Instant};
 
 /// Free bytes before an inner packet: relay header 12, data header 8, inner kind 1, and room to spare.
 pub const HEADROOM: usize = 32;
@@ -62,6 +66,7 @@ pub struct Table {
     indices: BTreeMap<PeerId, Vec<u32>>,
     drops: Arc<Drops>,
     bell: Arc<Bell>,
+    carriage: Arc<Carriage>,
 }
 
 impl Table {
@@ -74,6 +79,7 @@ impl Table {
             indices: BTreeMap::new(),
             drops: Arc::default(),
             bell: Arc::default(),
+            carriage: Arc::default(),
         }
     }
 
@@ -143,6 +149,11 @@ impl Table {
         &self.drops
     }
 
+    /// What is carried for others.
+    pub const fn carriage(&self) -> &Arc<Carriage> {
+        &self.carriage
+    }
+
     /// How many peers it has anything to say of.
     pub fn peers(&self) -> usize {
         self.egress.len().max(self.ingress.len())
@@ -195,6 +206,20 @@ impl Table {
         let framed = arena.get_mut(..HEADROOM + len + TAILROOM)?;
         cut.write_whole(segment, &mut framed[HEADROOM..HEADROOM + len]);
         Some(framed)
+    }
+
+    /// Passes on a frame of two others; `None`: it is none, and as it was.
+    fn carry(&self, now: Instant, datagram: &mut Datagram<'_>) -> Option<Inbound> {
+        Some(match self.carriage.carry(now, datagram.from, datagram.payload)? {
+            carriage::Carried::To((socket, to)) => Inbound::Forward { socket, to },
+            carriage::Carried::Throttled { is_news } => {
+                self.drops.count("carry-over-rate");
+                if is_news {
+                    self.bell.ring();
+                }
+                Inbound::Dropped
+            }
+        })
     }
 
     fn dropped_as(&self, word: &'static str) -> Unsealed {

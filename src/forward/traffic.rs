@@ -21,7 +21,7 @@ impl Bell {
         self.is_rung() && self.0.swap(false, Ordering::SeqCst)
     }
 
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         // Not a store: whoever answers is to see all that any of those who rang has done before.
         self.0.swap(true, Ordering::SeqCst);
     }

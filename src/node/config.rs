@@ -6,6 +6,11 @@ use std::sync::Arc;
 use crate::addr::OverlayNet;
 use crate::crypto::Identity;
 use crate::id::{PeerId, ServerKey, SocketId};
+use crate::relay;
+
+/// Channels that one member may have through this machine, and channel ends in all.
+const CHANNELS_PER_PEER: usize = 32;
+const CHANNELS: usize = 256;
 
 /// What a node runs on.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub struct NodeConfig {
     pub port_mapping: bool,
     /// Whether members on our LANs are told that we are here, and heard.
     pub lan_discovery: bool,
+    /// What is carried for others.
+    pub relay: RelayConfig,
     /// The bound UDP sockets.
     pub sockets: Vec<LocalSocket>,
     /// Numbers below may have been used by earlier runs.
@@ -36,6 +43,36 @@ pub struct NodeConfig {
     pub cache: Option<Vec<u8>>,
     /// Wall time at the start, milliseconds since 1970.
     pub wall_ms: u64,
+}
+
+/// What is carried between members who do not reach each other directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// Whether anything is.
+    pub offer: bool,
+    /// Megabits a second at most, headers included.
+    pub mbit: u32,
+}
+
+impl Default for RelayConfig {
+    /// Enough for some games, and no more than any line can spare.
+    fn default() -> Self {
+        Self { offer: true, mbit: 10 }
+    }
+}
+
+impl RelayConfig {
+    /// The same for the relay's table. What one source prefix sends takes half of it at most.
+    pub(super) fn limits(self) -> relay::Limits {
+        let bytes = u64::from(self.mbit) * 1_000_000 / 8;
+        relay::Limits {
+            prefix_bytes: bytes / 2,
+            network_bytes: bytes,
+            total_bytes: bytes,
+            channels_per_peer: CHANNELS_PER_PEER,
+            channels: CHANNELS,
+        }
+    }
 }
 
 /// How the overlay IPv4 address is chosen.

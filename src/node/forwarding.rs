@@ -74,6 +74,8 @@ impl Node {
         }
         while let Some(id) = self.peers.take_changed() {
             self.refresh_peer(now, id);
+            // What it carries for us goes its way.
+            self.carriers.carried_by(&id).into_iter().for_each(|carried| self.refresh_peer(now, carried));
         }
     }
 
@@ -132,6 +134,13 @@ impl Node {
                 };
                 Some(Leg { via, socket: socket_for(remote), remote, relay: Some(RelayChannel { number, keys }) })
             }
+            Via::Member { carrier } => {
+                let ((socket, remote), number, key) = match direction {
+                    Direction::Out => self.carried_out(&carrier, id)?,
+                    Direction::In => self.carried_in(&carrier, id)?,
+                };
+                Some(Leg { via, socket, remote, relay: Some(RelayChannel { number, keys: vec![key] }) })
+            }
         }
     }
 
@@ -140,6 +149,7 @@ impl Node {
         if !self.table.bell().answer() {
             return;
         }
+        self.tell_throttled(now);
         let busy = self.peers.iter().filter(|(_, peer)| peer.watch.is_none() && !peer.traffic.is_quiet());
         let busy: Vec<PeerId> = busy.map(|(id, _)| *id).collect();
         for id in busy {

@@ -54,7 +54,14 @@ impl Node {
                     let base = range.start;
                     self.handle_from_peer(now, arrival, &mut payload[range]).shifted(base)
                 }
-                None => self.dropped_as("relay-frame"),
+                None => match self.unwrap_carried(now, payload, from) {
+                    Some((via, peer, range)) => {
+                        let arrival = Arrival { via, local, channel_peer: Some(peer) };
+                        let base = range.start;
+                        self.handle_from_peer(now, arrival, &mut payload[range]).shifted(base)
+                    }
+                    None => self.dropped_as("relay-frame"),
+                },
             },
             Class::Rendezvous => self.handle_from_server(now, from, payload),
             Class::Keepalive => Inbound::Taken,
@@ -148,6 +155,8 @@ impl Node {
             Ok(Control::LookForMe { ports, open }) => self.told_to_look(now, id, ports, open),
             Ok(Control::Looked) => self.told_looked(id),
             Ok(Control::Nat(traits)) => self.told_nat(id, traits),
+            Ok(Control::Carry { peer, wanted }) => self.told_to_carry(now, id, arrival.via, &peer, wanted),
+            Ok(Control::Carried { peer, how }) => self.told_carried(now, id, &peer, how),
             Err(_) => self.drops.count("malformed"),
         }
     }

@@ -1,6 +1,7 @@
 //! Members with no rendezvous in common never hear of each other from one. Whoever has a session with both tells them,
 //! both at the same moment, or they hear each other on their LAN ([`super::lan`]), and they search a direct path as after
-//! any introduction. Where there is none they can only be told what to change: no relay serves both.
+//! any introduction. Where there is none, a third member may carry between them ([`super::carriers`]); else they can only
+//! be told what to change, for no rendezvous relays to both.
 
 use std::time::Duration;
 
@@ -155,6 +156,7 @@ impl Node {
         if peer.punch.choice().is_some() {
             peer.session.connect(now);
         }
+        self.carriers.look_soon(now);
     }
 
     /// A peer is known by more than hearsay, or is gone.

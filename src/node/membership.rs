@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::Cache;
+use super::carriage;
 use super::naming::Naming;
 use super::peer::{Peer, SILENCE};
 use super::ports::Searched;
@@ -155,6 +156,7 @@ impl Node {
 
     /// Says goodbye to everybody.
     pub(super) fn leave(&mut self, now: Instant) {
+        self.carry_for_nobody(now);
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             self.send_control(now, &id, &Control::Goodbye);
@@ -293,6 +295,8 @@ impl Node {
             watch: None,
             arrives: None,
             nat: None,
+            carriers: Default::default(),
+            carries: carriage::wishes(),
             searched_ports: Searched::default(),
             note: Default::default(),
             signed,
@@ -367,6 +371,8 @@ impl Node {
             peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
         }
         self.leave_ports(now, id);
+        self.leave_carriers(now, id);
+        self.way_changes(now, id);
         self.warnings.clear("address-taken", &id.to_string());
         self.forget_hearsay(id);
         self.unbind(now, id);
@@ -421,7 +427,9 @@ impl Node {
     pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
         self.forget_hearsay(id);
         self.leave_ports(now, id);
+        self.leave_carriers(now, id);
         let Some(mut peer) = self.peers.remove(id) else { return };
+        self.way_changes(now, id);
         peer.session.close(now, &mut self.shared.env());
         self.drops.add("echo-rate", peer.punch.unanswered());
         self.drops.add("too-many-paths", peer.punch.crowded());

@@ -8,6 +8,7 @@
 //!   go through any relay that is open.
 //! * **What a datagram may change** ([`inbound`]): nothing, before it is authenticated.
 //! * **Who holds an address or a name** ([`naming`]).
+//! * **Who carries between whom** ([`carriers`], [`carriage`]): a member with a direct way to both.
 //! * **What all this comes to for packets** ([`forwarding`]): a table, which whoever has it seals and opens by.
 //!
 //! # How a pair of peers meets
@@ -30,6 +31,8 @@ pub mod status;
 pub mod why;
 
 mod cache;
+mod carriage;
+mod carriers;
 mod forwarding;
 mod inbound;
 mod lan;
@@ -59,7 +62,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{AddressChoice, LocalSocket, NodeConfig, RendezvousConfig};
+pub use config::{AddressChoice, LocalSocket, NodeConfig, RelayConfig, RendezvousConfig};
 pub use reconfigure::Changeable;
 
 pub use crate::forward::{HEADROOM, Inbound, MTU, TAILROOM, Train};
@@ -74,6 +77,8 @@ use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::{Owned, Router};
 use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
+use carriage::Carrying;
+use carriers::Carriers;
 use lan::Beacons;
 use naming::Naming;
 use nat::NatWatch;
@@ -204,6 +209,8 @@ pub struct Node {
     nat: NatWatch,
     beacons: Beacons,
     ports: PortSearch,
+    carriers: Carriers,
+    carrying: Carrying,
     budget: Budget,
     initiations: RateLimit,
     /// The same for those that come through relays: from others, and from those who were met first.
@@ -306,6 +313,8 @@ impl Node {
             nat: NatWatch::default(),
             beacons,
             ports: PortSearch::default(),
+            carriers: Carriers::default(),
+            carrying: Carrying::new(config.relay),
             budget: Budget::default(),
             cookies,
             proven_initiations,
@@ -328,6 +337,7 @@ impl Node {
             drops,
             warnings: Warnings::default(),
         };
+        node.set_carrying(now, config.relay);
         node.start(now, cache);
         node
     }
@@ -393,6 +403,8 @@ impl Node {
         self.lease.handle_timeout(now);
         self.look_at_nat(now);
         self.beacons_timeout(now);
+        self.look_for_carriers(now);
+        self.expire_carrying(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -451,14 +463,10 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let parts = [
-            self.lease.poll_timeout(),
-            self.nat.poll_timeout(),
-            self.ports.poll_timeout(),
-            self.beacons.poll_timeout(),
-        ];
-        let parts = parts.into_iter().flatten();
-        own.into_iter().chain(announce).chain(reserve).chain(parts).chain(peers).chain(servers.flatten()).min()
+        let router = [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()];
+        let members = [self.carriers.poll_timeout(), self.carrying.poll_timeout(), self.beacons.poll_timeout()];
+        let others = router.into_iter().chain(members).flatten();
+        own.into_iter().chain(announce).chain(reserve).chain(others).chain(peers).chain(servers.flatten()).min()
     }
 
     /// Whether everybody who is to know of [`Command::Leave`] knows.

@@ -138,6 +138,7 @@ impl Node {
         }
         if peer.punch.choice().is_none() {
             peer.punch.introduce(now);
+            self.carriers.look_soon(now);
         }
     }
 
@@ -177,6 +178,7 @@ impl Node {
         match event {
             punch::Event::Chosen { via, .. } => {
                 self.way_is_found(now, id, *via);
+                self.way_changes(now, id);
                 if let (Some(peer), Via::Direct { .. }) = (self.peers.get_mut(id), via) {
                     let heard = *peer.heard.get_or_insert(now);
                     let after = *peer.direct_after.get_or_insert(now - heard);
@@ -188,12 +190,15 @@ impl Node {
                 }
                 self.flush_waiting(now, id);
             }
-            punch::Event::PathLost => self.introduce_again(now, id),
-            punch::Event::RelayDoubtful { server } => {
-                if let Some(server) = self.server_mut(*server) {
-                    server.client.check(now);
-                }
+            punch::Event::PathLost => {
+                self.introduce_again(now, id);
+                self.way_changes(now, id);
             }
+            punch::Event::RelayDoubtful { relay } => match relay {
+                Via::Relay { server } => self.server_mut(*server).into_iter().for_each(|s| s.client.check(now)),
+                Via::Member { carrier } => self.check_carrier(now, id, carrier),
+                Via::Direct { .. } => {}
+            },
             punch::Event::Stuck => self.punching_is_stuck(now, id),
             // The search goes on there by itself.
             punch::Event::PeerReflexive { addr } => {
@@ -283,6 +288,10 @@ impl Node {
                 let addr = server.client.server_addr()?;
                 (PathKind::Relay, addr, socket_for(addr), Some(server.config.text()))
             }
+            Via::Member { carrier } => {
+                let ((socket, remote), ..) = self.carried_out(&carrier, id)?;
+                (PathKind::Relay, remote, socket, Some(self.peers.get(&carrier)?.name.clone()))
+            }
         };
         let local = self.sockets.iter().find(|s| s.id == socket);
         Some(Path {
@@ -297,15 +306,13 @@ impl Node {
 
     /// Queues a datagram for a peer on a given way.
     pub(super) fn send_via(&mut self, via: Via, id: &PeerId, payload: Vec<u8>, ttl: Option<u8>) {
-        match via {
-            Via::Direct { socket, remote } => self.transmit(socket, remote, payload, ttl),
-            Via::Relay { server } => {
-                let Some((header, socket, to)) = self.relay_header(server, id, &payload) else { return };
-                let mut frame = Vec::with_capacity(header.len() + payload.len());
-                frame.extend_from_slice(&header);
-                frame.extend_from_slice(&payload);
-                self.transmit(socket, to, frame, ttl);
-            }
+        let framed = match via {
+            Via::Direct { socket, remote } => return self.transmit(socket, remote, payload, ttl),
+            Via::Relay { server } => self.relay_header(server, id, &payload),
+            Via::Member { carrier } => self.carried_header(&carrier, id, &payload),
+        };
+        if let Some((header, socket, to)) = framed {
+            self.transmit(socket, to, [&header[..], &payload].concat(), ttl);
         }
     }
 
@@ -314,6 +321,13 @@ impl Node {
         if let Via::Direct { socket, remote } = via {
             self.transmit(socket, remote, payload, None);
         }
+    }
+
+    /// A peer is reached another way, or not any more: that concerns those too who are carried by it, and for it.
+    pub(super) fn way_changes(&mut self, now: Instant, id: &PeerId) {
+        self.carrier_moves(now, id);
+        self.carried_moves(now, id);
+        self.carriers.look_soon(now);
     }
 
     pub(super) fn transmit(&mut self, socket: SocketId, to: SocketAddr, payload: Vec<u8>, ttl: Option<u8>) {

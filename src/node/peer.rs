@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::carriers::Carrier;
 use super::matchmaking::Hearsay;
 use super::peers::Note;
 use super::ports::Searched;
@@ -104,6 +105,10 @@ pub(super) struct Peer {
     pub(super) arrives: Option<Via>,
     /// What it says of its NAT.
     pub(super) nat: Option<Traits>,
+    /// Who may carry between us.
+    pub(super) carriers: BTreeMap<PeerId, Carrier>,
+    /// Its wishes that we carry for it which are listened to.
+    pub(super) carries: RateLimit,
     /// What searches over ports have to do with it.
     pub(super) searched_ports: Searched,
     /// What the list of peers notes of it.

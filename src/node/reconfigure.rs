@@ -1,5 +1,5 @@
 //! What may change while the node runs: the rendezvous, who is refused, the names of machine and network, whether the
-//! router is asked for a port mapping, and whether we say on our LANs that we are here.
+//! router is asked for a port mapping, whether we say on our LANs that we are here, and what is carried for others.
 //!
 //! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
 //! kept until it knows; one that comes registers at once, under an id that no other has.
@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::servers::Server;
-use super::{Node, RendezvousConfig};
+use super::{Node, RelayConfig, RendezvousConfig};
 use crate::id::{PeerId, ServerId};
 use crate::sans::Instant;
 
@@ -26,16 +26,19 @@ pub struct Changeable {
     pub port_mapping: bool,
     /// Whether members on our LANs are told that we are here, and heard.
     pub lan_discovery: bool,
+    /// What is carried for others.
+    pub relay: RelayConfig,
 }
 
 impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
-        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery } = wanted;
+        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay } = wanted;
         self.network_name = network_name;
         self.set_rendezvous(now, &rendezvous);
         self.set_deny(now, deny.into_iter().collect());
         self.lease.set_wanted(now, port_mapping);
         self.set_lan_discovery(now, lan_discovery);
+        self.set_carrying(now, relay);
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {

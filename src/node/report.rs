@@ -64,6 +64,7 @@ impl Node {
             addresses: me.v4.map(IpAddr::V4).into_iter().chain([IpAddr::V6(me.ula)]).collect(),
             candidates: candidates.map(|c| Candidate { kind: c.kind.into(), address: c.addr }).collect(),
             nat: Nat { port_mapping: self.lease.report(), ..self.nat.report() },
+            carries: self.carried(),
         }
     }
 
@@ -73,7 +74,7 @@ impl Node {
         let state = match choice.map(|c| c.via) {
             _ if peer.offline.is_some() => PeerState::Offline,
             None => PeerState::Connecting,
-            Some(Via::Relay { .. }) => PeerState::Relayed,
+            Some(Via::Relay { .. } | Via::Member { .. }) => PeerState::Relayed,
             Some(Via::Direct { .. }) => PeerState::Direct,
         };
         let stats = choice.and_then(|_| peer.punch.stats(now));

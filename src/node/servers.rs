@@ -175,6 +175,7 @@ impl Node {
                     peer.relays.remove(&id);
                     peer.punch.relay_down(now, id);
                 }
+                self.carriers.look_soon(now);
                 self.admit_all(now);
             }
             Event::Duplicate => {
@@ -207,6 +208,7 @@ impl Node {
                     peer.relays.remove(&id);
                     peer.punch.relay_down(now, id);
                 }
+                self.carriers.look_soon(now);
             }
         }
     }

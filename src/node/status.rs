@@ -64,6 +64,18 @@ pub struct Me {
     pub candidates: Vec<Candidate>,
     /// What is known of the NAT in front of it.
     pub nat: Nat,
+    /// What it carries for others.
+    #[serde(default)]
+    pub carries: Carries,
+}
+
+/// What a member carries between others, who do not reach each other directly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carries {
+    /// Pairs that have a channel now.
+    pub pairs: usize,
+    /// Bytes since start, headers included.
+    pub bytes: u64,
 }
 
 /// A candidate of ours.
@@ -152,7 +164,7 @@ pub enum PeerState {
     Offline,
     /// No session yet.
     Connecting,
-    /// Through a rendezvous.
+    /// Through a rendezvous, or another member.
     Relayed,
     /// Directly.
     Direct,
@@ -171,7 +183,7 @@ pub struct Path {
     pub local: Option<SocketAddr>,
     /// The other end; the relay's address when relayed.
     pub remote: SocketAddr,
-    /// The rendezvous that relays, as in net.toml.
+    /// The rendezvous that relays, as in net.toml; or the member that does, by its name here.
     pub relay: Option<String>,
 }
 

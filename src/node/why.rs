@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Node;
+use super::carriers::{Carrier, Standing};
 use super::peer::Peer;
 use super::status::{self, Nat, PathKind, PeerState};
 use crate::id::PeerId;
 use crate::punch::{PathReport, Via};
 use crate::sans::Instant;
 use crate::symmetric::Outcome;
+use crate::wire::session::Carried;
 
 /// What came longer ago says nothing of now.
 const LATELY: Duration = Duration::from_mins(1);
@@ -34,8 +36,38 @@ pub struct Why {
     pub tried: Vec<Tried>,
     /// The search over ports, if there was one.
     pub search: Option<Search>,
+    /// Other members who may carry between us, as far as they were asked.
+    #[serde(default)]
+    pub carriers: Vec<MayCarry>,
     /// The one reason.
     pub cause: Cause,
+}
+
+/// A member who may carry for others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MayCarry {
+    /// Its name here.
+    pub name: String,
+    /// How it stands to that.
+    pub state: CarrierState,
+}
+
+/// How a member stands to carrying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CarrierState {
+    /// It does, if that is the quickest way.
+    Carries,
+    /// It was asked, and has not answered.
+    Asked,
+    /// It has no direct way to both, or the other does not want it.
+    NoWay,
+    /// `offer = false` in its net.toml.
+    NotOffered,
+    /// It carries for as many as may be.
+    Full,
+    /// We sent more than it carries.
+    Throttled,
 }
 
 /// One end.
@@ -214,8 +246,24 @@ impl Node {
             there,
             tried,
             search,
+            carriers: self.may_carry(peer),
             cause,
         })
+    }
+
+    fn may_carry(&self, peer: &Peer) -> Vec<MayCarry> {
+        let state = |known: &Carrier| match (known.standing, known.said) {
+            (Standing::Open { .. }, _) => CarrierState::Carries,
+            (Standing::Asked(..), _) | (Standing::Resting(_), None) => CarrierState::Asked,
+            (Standing::Resting(_), Some(Carried::NotOffered)) => CarrierState::NotOffered,
+            (Standing::Resting(_), Some(Carried::Full)) => CarrierState::Full,
+            (Standing::Resting(_), Some(Carried::Throttled)) => CarrierState::Throttled,
+            (Standing::Resting(_), Some(_)) => CarrierState::NoWay,
+        };
+        let known = peer.carriers.iter().filter_map(|(carrier, known)| {
+            Some(MayCarry { name: self.peers.get(carrier)?.name.clone(), state: state(known) })
+        });
+        known.collect()
     }
 
     fn search_report(&self, now: Instant, id: &PeerId, peer: &Peer, report: &status::Peer) -> Option<Search> {

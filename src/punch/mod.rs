@@ -49,7 +49,7 @@ use search::{Search, Step};
 pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
 pub use window::PathStats;
 
-use crate::id::{ServerId, SocketId};
+use crate::id::SocketId;
 use crate::sans::{Instant, RateLimit, Rng, Seed, Wakeup};
 use crate::wire::announcement::{Candidate, MAX_CANDIDATES};
 use crate::wire::probe::{self, ProbeKind};
@@ -146,17 +146,19 @@ impl Punch {
     }
 
     /// A channel to the peer is open on both ends.
-    pub fn relay_up(&mut self, now: Instant, server: ServerId) {
-        if self.path(Via::Relay { server }).is_none() && self.relays().count() < MAX_RELAYS {
-            self.paths.push(Path::relay(server));
+    pub fn relay_up(&mut self, now: Instant, relay: impl Into<Via>) {
+        let relay = relay.into();
+        if self.path(relay).is_none() && self.relays().count() < MAX_RELAYS {
+            self.paths.push(Path::relay(relay));
             self.search.on_relay(now);
             self.refresh(now);
         }
     }
 
     /// The channel is closed.
-    pub fn relay_down(&mut self, now: Instant, server: ServerId) {
-        self.paths.retain(|path| path.via != Via::Relay { server });
+    pub fn relay_down(&mut self, now: Instant, relay: impl Into<Via>) {
+        let relay = relay.into();
+        self.paths.retain(|path| path.via != relay);
         self.refresh(now);
     }
 
@@ -238,11 +240,11 @@ impl Punch {
                 self.keepalives.push_back(path.via);
             }
             match doubted {
-                Some(Via::Relay { server }) => self.emit(Event::RelayDoubtful { server }),
+                Some(relay) if !relay.is_direct() => self.emit(Event::RelayDoubtful { relay }),
                 // A router that has forgotten this way may have forgotten those to the relays too, which are needed now.
                 Some(direct) if used == Some(direct) => {
-                    let servers: Vec<ServerId> = self.relays().filter_map(|path| path.via.server()).collect();
-                    servers.into_iter().for_each(|server| self.emit(Event::RelayDoubtful { server }));
+                    let relays: Vec<Via> = self.relays().map(|path| path.via).collect();
+                    relays.into_iter().for_each(|relay| self.emit(Event::RelayDoubtful { relay }));
                 }
                 Some(_) | None => {}
             }
@@ -303,11 +305,16 @@ impl Punch {
 
     // ---- what it can tell ----
 
+    /// Whether there is a relay beside this one.
+    pub fn has_relay_beside(&self, relay: Via) -> bool {
+        self.relays().any(|path| path.via != relay)
+    }
+
     /// The sockets at which ways begin that lead somewhere, or may.
     pub fn sockets_in_use(&self, now: Instant) -> impl Iterator<Item = SocketId> {
         self.paths.iter().filter(move |path| !path.is_spent(now)).filter_map(|path| match path.via {
             Via::Direct { socket, .. } => Some(socket),
-            Via::Relay { .. } => None,
+            Via::Relay { .. } | Via::Member { .. } => None,
         })
     }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use super::ladder::{FULL, LATER, Ladder, ONCE, Rungs};
 use super::window::{PathStats, Window};
 use super::{PathKind, PathReport, Via};
-use crate::id::ServerId;
 use crate::sans::Instant;
 
 /// Doubt of this age counts: data goes by a relay as well, other paths are preferred. Most doubts end sooner.
@@ -135,9 +134,9 @@ impl Path {
         }
     }
 
-    /// A channel of `server`, open on both ends.
-    pub(super) fn relay(server: ServerId) -> Self {
-        Self { usable: true, ..Self::new(Via::Relay { server }, PathKind::Relay, true) }
+    /// A channel of a relay, open on both ends.
+    pub(super) fn relay(relay: impl Into<Via>) -> Self {
+        Self { usable: true, ..Self::new(relay.into(), PathKind::Relay, true) }
     }
 
     // ---- what it is ----

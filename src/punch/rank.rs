@@ -2,7 +2,8 @@
 //!
 //! Fields are compared from top to bottom. Loss and round trip are coarse and relative to a *reference*, the path
 //! in use, so that neither noise nor two equal paths make the choice flap: a path that is merely as good as
-//! the one in use never replaces it, unless it is IPv6 instead of IPv4 or a nearer kind of address.
+//! the one in use never replaces it, unless it is IPv6 instead of IPv4 or a nearer kind of address. Where that is of
+//! another kind (a relay, while paths are direct), the reference is the quickest of the path's own.
 
 use std::time::Duration;
 
@@ -84,12 +85,14 @@ pub(super) fn best<'a>(
     now: Instant,
     used: Option<Via>,
 ) -> Option<&'a Path> {
-    let in_use = paths.clone().find(|path| used == Some(path.via) && path.via.is_direct());
-    let reference = in_use.map_or_else(
-        || paths.clone().filter(|path| path.via.is_direct()).filter_map(|path| path.window.rtt(now)).min(),
-        |path| path.window.rtt(now),
-    );
-    paths.min_by_key(|path| Rank::of(path, now, used, reference))
+    let reference = |is_direct| {
+        let alike = || paths.clone().filter(move |path| path.via.is_direct() == is_direct);
+        let in_use = alike().find(|path| used == Some(path.via));
+        in_use.map_or_else(|| alike().filter_map(|path| path.window.rtt(now)).min(), |path| path.window.rtt(now))
+    };
+    let (direct, relay) = (reference(true), reference(false));
+    let rank = |path: &&Path| Rank::of(path, now, used, if path.via.is_direct() { direct } else { relay });
+    paths.clone().min_by_key(rank)
 }
 
 /// Whether what is known of `path` is enough to leave a good path for it.
@@ -158,6 +161,21 @@ mod tests {
     fn direct_beats_a_quicker_relay() {
         let relay = measured(Path::relay(ServerId(0)), 1, 0);
         assert_eq!(chosen(&[relay, path(REFLEXIVE, 90, 5)], Some(0)), 1);
+    }
+
+    #[test]
+    fn of_two_relays_the_clearly_quicker_is_taken_and_two_alike_never_take_turns() {
+        let relays = |a: u64, b: u64| {
+            let carrier = Via::Member { carrier: crate::id::PeerId([3; 32]) };
+            [measured(Path::relay(ServerId(0)), a, 0), measured(Path::relay(carrier), b, 0)]
+        };
+        assert_eq!(chosen(&relays(100, 20), Some(0)), 1);
+        assert_eq!(chosen(&relays(20, 100), Some(1)), 0);
+        for (a, b) in [(20, 20), (20, 17), (17, 20), (100, 85), (2, 1)] {
+            assert_eq!((chosen(&relays(a, b), Some(0)), chosen(&relays(a, b), Some(1))), (0, 1), "{a} {b}");
+        }
+        let unknown = [measured(Path::relay(ServerId(0)), 100, 0), Path::relay(ServerId(1))];
+        assert_eq!(chosen(&unknown, Some(0)), 0, "what was never measured is not quicker");
     }
 
     #[test]

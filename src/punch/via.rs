@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::PathStats;
-use crate::id::{ServerId, SocketId};
+use crate::id::{PeerId, ServerId, SocketId};
 use crate::wire::announcement::CandidateKind;
 use crate::wire::probe::ProbeKind;
 
@@ -25,6 +25,17 @@ pub enum Via {
         /// The rendezvous.
         server: ServerId,
     },
+    /// Inside a channel of another member, which has a direct way to both.
+    Member {
+        /// That member.
+        carrier: PeerId,
+    },
+}
+
+impl From<ServerId> for Via {
+    fn from(server: ServerId) -> Self {
+        Self::Relay { server }
+    }
 }
 
 impl Via {
@@ -32,19 +43,11 @@ impl Via {
     pub const fn remote(self) -> Option<SocketAddr> {
         match self {
             Self::Direct { remote, .. } => Some(remote),
-            Self::Relay { .. } => None,
+            Self::Relay { .. } | Self::Member { .. } => None,
         }
     }
 
-    /// The rendezvous in between; `None`: there is none.
-    pub const fn server(self) -> Option<ServerId> {
-        match self {
-            Self::Direct { .. } => None,
-            Self::Relay { server } => Some(server),
-        }
-    }
-
-    /// Whether no server is in between.
+    /// Whether nobody is in between.
     pub const fn is_direct(self) -> bool {
         matches!(self, Self::Direct { .. })
     }
@@ -64,7 +67,7 @@ pub enum PathKind {
     PeerReflexive,
     /// Guessed from how a NAT allocates ports.
     Predicted,
-    /// Through a rendezvous.
+    /// Through a rendezvous, or another member.
     Relay,
 }
 
@@ -156,10 +159,10 @@ pub enum Event {
     /// started again. Ask the rendezvous to introduce both sides anew.
     PathLost,
     /// The relay that data goes through does not answer, and data goes through another, if there is one; or the direct
-    /// path does not, and data goes through relays too. Ask the rendezvous whether it is still there, and knows us.
+    /// path does not, and data goes through relays too. Ask whoever relays whether it is still there, and knows us.
     RelayDoubtful {
-        /// The rendezvous.
-        server: ServerId,
+        /// The way through it.
+        relay: Via,
     },
     /// Both sides have probed each other's candidates, and nothing came.
     Stuck,

@@ -88,6 +88,14 @@ impl Meters {
         id
     }
 
+    /// Other rates from now on, for those who are metered already too.
+    pub(super) fn set_rates(&mut self, prefix_bytes: u64, network_bytes: u64) {
+        (self.prefix_bytes, self.network_bytes) = (prefix_bytes, network_bytes);
+        for meter in self.meters.iter_mut().flatten() {
+            meter.rate = limit(if matches!(meter.whose, Whose::Prefix(_)) { prefix_bytes } else { network_bytes });
+        }
+    }
+
     /// One user is gone.
     pub(super) fn release(&mut self, id: MeterId) {
         let Some(meter) = &mut self.meters[id.0] else { return };

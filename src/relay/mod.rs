@@ -160,6 +160,13 @@ impl Table {
         }
     }
 
+    /// Other limits from now on; channels that stand stay.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.meters.set_rates(limits.prefix_bytes, limits.network_bytes);
+        self.total = meter::limit(limits.total_bytes);
+    }
+
     /// A registration stands: frames from it come from `remote` under `receive`, frames to it go out under `send`.
     pub fn attach(
         &mut self,

@@ -1,4 +1,5 @@
-//! The relay frame: a datagram between two members, carried by a rendezvous through a channel that both opened.
+//! The relay frame: a datagram between two members, carried by a rendezvous or by a third member through a channel that
+//! both opened.
 //!
 //! ```text
 //! 0        1                 4                                   12
@@ -7,9 +8,10 @@
 //! +--------+-----------------+-----------------------------------+-------------+
 //! ```
 //!
-//! The channel is the number that the frame's *peer* gave it, in both directions; the server rewrites it. The
-//! tag is SipHash-2-4 under the registration's relay key of the direction, over channel (u32), payload length (u32)
-//! and the payload's first 32 bytes: it keeps strangers from spending the relay's bandwidth. What is inside is sealed end to end.
+//! The channel is the number that is agreed on with the frame's *peer*, the same in both directions; who relays
+//! rewrites it. The tag is SipHash-2-4 under the relay key of the direction (a registration's, or the pair's), over
+//! channel (u32), payload length (u32) and the payload's first 32 bytes: it keeps strangers from spending the relay's
+//! bandwidth. What is inside is sealed end to end.
 
 use super::{Malformed, Reader, kind};
 

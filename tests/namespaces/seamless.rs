@@ -76,13 +76,13 @@ fn handshake_age(status: &Status) -> Result<Duration> {
 
 /// What became of a flow's packets.
 #[derive(Debug, PartialEq, Eq)]
-struct Flow {
-    lost: usize,
-    doubled: usize,
+pub(crate) struct Flow {
+    pub(crate) lost: usize,
+    pub(crate) doubled: usize,
 }
 
 /// Numbered packets at a steady rate from `client` to `server`, which sends each back.
-fn flow(client: &Peer<'_>, server: &Peer<'_>, packets: u32) -> Result<Flow> {
+pub(crate) fn flow(client: &Peer<'_>, server: &Peer<'_>, packets: u32) -> Result<Flow> {
     let there = bound(server, 7_001)?;
     let here = bound(client, 7_002)?;
     let to = SocketAddr::from((server.address, 7_001));

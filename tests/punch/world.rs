@@ -308,8 +308,8 @@ impl World {
 
     fn send(&mut self, from: usize, via: Via, ttl: Option<u8>, payload: Payload, len: usize) {
         let packet = match via {
-            Via::Relay { .. } if !self.relay_works => return,
-            Via::Relay { .. } => Packet { from, flow: None, inside: None, payload },
+            Via::Relay { .. } | Via::Member { .. } if !self.relay_works => return,
+            Via::Relay { .. } | Via::Member { .. } => Packet { from, flow: None, inside: None, payload },
             Via::Direct { .. } if len + 28 > self.mtu => return,
             Via::Direct { socket, remote } => {
                 let endpoint = self.peers[from].endpoints.iter().find(|e| e.socket == socket).expect("its socket");

@@ -15,10 +15,11 @@ use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
-    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound,
+    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RelayConfig,
     RendezvousConfig, TAILROOM,
 };
 use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
+use punchlan::wire::session::feature;
 
 use super::ledger;
 use super::machine::Machine;
@@ -47,6 +48,7 @@ pub struct Profile {
     pub rendezvous: Vec<String>,
     pub deny: Vec<PeerId>,
     pub lan_discovery: bool,
+    pub relay: RelayConfig,
 }
 
 /// What survives a kill.
@@ -143,7 +145,7 @@ impl Peer {
         let derive = || {
             let network = NetworkSecrets::derive(&NetworkKey::new([network_key; 32]), Epoch::default());
             let device = DeviceSecrets::from_seed(&[device; 32]);
-            Arc::new(Identity { network, device, suites: Suites::ALL, features: 0 })
+            Arc::new(Identity { network, device, suites: Suites::ALL, features: feature::CARRYING })
         };
         KNOWN.with_borrow_mut(|known| known.entry((network_key, device)).or_insert_with(derive).clone())
     }
@@ -171,6 +173,7 @@ impl Peer {
             deny: self.profile.deny.clone(),
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
+            relay: self.profile.relay,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -190,6 +193,7 @@ impl Peer {
             deny: self.profile.deny.clone(),
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
+            relay: self.profile.relay,
         }
     }
 
@@ -357,6 +361,9 @@ impl Machine for Peer {
         let Datagram { socket, local, from, payload } = datagram;
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
             Inbound::Deliver(range) | Inbound::Segment { range, .. } => self.read_tunnel(now, &payload[range]),
+            Inbound::Forward { socket, to } => {
+                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload: payload.to_vec() });
+            }
             Inbound::Taken => {}
             Inbound::Dropped => self.dropped += 1,
         }
@@ -416,6 +423,7 @@ fn sockets_that_were_asked_for_are_there_at_once_and_told_of_a_little_later() {
         rendezvous: Vec::new(),
         deny: Vec::new(),
         lan_discovery: true,
+        relay: RelayConfig::default(),
     };
     let now = Instant::from_nanos(1);
     let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use punchlan::id::PeerId;
 use punchlan::node::status::{self, PeerState, Status};
-use punchlan::node::{AddressChoice, Command};
+use punchlan::node::{AddressChoice, Command, RelayConfig};
 use punchlan::sans::Instant;
 
 use super::ledger::{self, Entry};
@@ -123,6 +123,7 @@ impl Scene {
             rendezvous: (0..self.servers.len()).map(rendezvous_name).collect(),
             deny: Vec::new(),
             lan_discovery: true,
+            relay: RelayConfig::default(),
         };
         let peer = Peer::new(id, profile, interfaces, self.ledger.clone(), self.names.clone());
         assert_eq!(self.world.host(name, gateway, &addresses, peer), id);

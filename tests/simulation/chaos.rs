@@ -124,9 +124,10 @@ impl Evening {
                 let address = format!("192.168.1.{place}/24").parse().expect("a prefix");
                 self.scene.readdress(self.peers[p], gateway, vec![address]);
             }
-            // Its rendezvous in another order, which changes nothing.
+            // Its rendezvous in another order, which changes nothing; and it carries for others, or no longer.
             Step::Reload(p) if self.runs(p) => {
                 self.scene.world.with(self.peers[p], |peer: &mut Peer, now| {
+                    peer.profile.relay.offer = !peer.profile.relay.offer;
                     let mut wanted = peer.changeable();
                     wanted.rendezvous.reverse();
                     peer.command(now, Command::Reconfigure(wanted));

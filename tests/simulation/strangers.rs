@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use punchlan::node::RelayConfig;
 use punchlan::node::status::PeerState;
 
 use crate::nat::NatConfig;
@@ -15,8 +16,8 @@ use crate::sim::world::HostId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// alice and bob behind these NATs, and carol, all up.
-fn divided(a: NatConfig, b: NatConfig) -> (Scene, [HostId; 3]) {
+/// alice and bob behind these NATs, and carol, who carries for others or not, all up.
+fn divided(a: NatConfig, b: NatConfig, offer: bool) -> (Scene, [HostId; 3]) {
     let mut scene = Scene::new(81);
     scene.rendezvous();
     let kinds = [a, b, NatConfig::full_cone()];
@@ -24,7 +25,10 @@ fn divided(a: NatConfig, b: NatConfig) -> (Scene, [HostId; 3]) {
     for (peer, servers) in
         peers.into_iter().zip([&["rdv1.example"][..], &["rdv2.example"], &["rdv1.example", "rdv2.example"]])
     {
-        scene.edit(peer, |p: &mut Peer| p.profile.rendezvous = servers.iter().map(|&s| s.to_owned()).collect());
+        scene.edit(peer, |p: &mut Peer| {
+            p.profile.rendezvous = servers.iter().map(|&s| s.to_owned()).collect();
+            p.profile.relay = RelayConfig { offer, ..RelayConfig::default() };
+        });
         scene.up(peer);
     }
     (scene, peers)
@@ -32,7 +36,7 @@ fn divided(a: NatConfig, b: NatConfig) -> (Scene, [HostId; 3]) {
 
 #[test]
 fn who_has_no_rendezvous_in_common_is_connected_directly_by_a_third() {
-    let (mut scene, [alice, bob, carol]) = divided(NatConfig::port_restricted(), NatConfig::port_restricted());
+    let (mut scene, [alice, bob, carol]) = divided(NatConfig::port_restricted(), NatConfig::port_restricted(), true);
     scene.settle(alice, bob, PeerState::Direct, SECOND * 5).expect("carol tells them");
     scene.flows(alice, bob, SECOND / 10);
     scene.run(SECOND * 100);
@@ -46,8 +50,22 @@ fn who_has_no_rendezvous_in_common_is_connected_directly_by_a_third() {
 }
 
 #[test]
+fn who_has_no_rendezvous_in_common_and_no_direct_path_is_carried_by_a_third() {
+    let (mut scene, [alice, bob, _]) = divided(NatConfig::symmetric(), NatConfig::symmetric(), true);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 10).expect("by carol");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 100);
+    scene.hush();
+    assert_eq!((scene.lost(0, alice, bob).1, scene.lost(0, bob, alice).1), (0, 0));
+    for (peer, other) in [(alice, bob), (bob, alice)] {
+        assert_eq!(scene.view(peer, other).and_then(|other| other.path?.relay).as_deref(), Some("carol"));
+        assert!(scene.warnings(peer).is_empty(), "{:?}", scene.warnings(peer));
+    }
+}
+
+#[test]
 fn who_has_no_rendezvous_in_common_and_no_direct_path_is_told_what_to_change() {
-    let (mut scene, [alice, bob, carol]) = divided(NatConfig::symmetric(), NatConfig::symmetric());
+    let (mut scene, [alice, bob, carol]) = divided(NatConfig::symmetric(), NatConfig::symmetric(), false);
     scene.run(SECOND * 100);
     for (peer, other) in [(alice, bob), (bob, alice)] {
         assert_eq!(scene.state(peer, other), Some(PeerState::Connecting));

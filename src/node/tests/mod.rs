@@ -2,6 +2,7 @@
 //! rendezvous. Everything with one is in `tests/simulation.rs`.
 
 mod addresses;
+mod carriers;
 mod floods;
 mod forgeries;
 mod lan;
@@ -122,6 +123,7 @@ impl Setup {
             deny: self.deny.clone(),
             port_mapping: false,
             lan_discovery: false,
+            relay: RelayConfig::default(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -300,6 +302,7 @@ fn changeable() -> Changeable {
         deny: Vec::new(),
         port_mapping: false,
         lan_discovery: false,
+        relay: RelayConfig::default(),
     }
 }
 

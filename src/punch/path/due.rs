@@ -185,7 +185,7 @@ impl Path {
         silence.into_iter().chain(missed).min()
     }
 
-    /// When doubt becomes death. A relay never dies of it: the rendezvous closes its channel.
+    /// When doubt becomes death. A relay never dies of it: who relays closes its channel, or who asked for it.
     fn death_due(&self) -> Option<Instant> {
         let doubt = self.doubt.filter(|_| self.via.is_direct())?;
         let last_data = self.received.map_or(Instant::ZERO, |at| at + SILENCE);

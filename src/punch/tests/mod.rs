@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::paths::MAX_PEER_REFLEXIVE;
 use super::*;
+use crate::id::ServerId;
 use crate::wire::announcement::CandidateKind;
 use crate::wire::probe::{FULL_LEN, MIN_LEN};
 

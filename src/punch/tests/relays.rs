@@ -19,7 +19,7 @@ fn a_relay_that_falls_silent_gives_way_to_another_and_its_rendezvous_is_asked_on
         punch.handle_timeout(now);
         asked.extend(std::iter::from_fn(|| punch.poll_event()).filter(|e| matches!(e, Event::RelayDoubtful { .. })));
     }
-    assert_eq!(asked, [Event::RelayDoubtful { server: relays[0] }]);
+    assert_eq!(asked, [Event::RelayDoubtful { relay: used }]);
     assert_eq!(punch.choice().map(|choice| choice.via), Some(other));
 }
 
@@ -35,13 +35,13 @@ fn when_a_direct_path_falls_silent_the_rendezvous_is_asked_once_before_the_path_
         punch.handle_timeout(now);
         for event in std::iter::from_fn(|| punch.poll_event()) {
             match event {
-                Event::RelayDoubtful { server } => asked.push((now - silent, server)),
+                Event::RelayDoubtful { relay } => asked.push((now - silent, relay)),
                 Event::PathLost => lost = Some(now - silent),
                 _ => {}
             }
         }
     }
-    assert!(matches!(asked.as_slice(), [(after, RELAY)] if *after <= ms(1_600)), "{asked:?}");
+    assert!(matches!(asked.as_slice(), [(after, Via::Relay { server: RELAY })] if *after <= ms(1_600)), "{asked:?}");
     assert!(lost.is_some_and(|after| after > ms(2_500)), "{lost:?}");
 }
 
@@ -50,17 +50,17 @@ fn when_a_direct_path_falls_silent_the_rendezvous_is_asked_once_before_the_path_
 fn a_relay_that_went_unnoticed_is_found_out_before_data_is_lost_on_it_for_long() {
     let (mut punch, mut budget, mut now) = (punch(&[]), Budget::new(), start());
     (0..3).for_each(|server| punch.relay_up(now, ServerId(server)));
-    let mut alive: Vec<ServerId> = (0..3).map(ServerId).collect();
-    let mut run = |punch: &mut Punch, alive: &[ServerId], done: &dyn Fn(&Punch) -> bool| {
+    let mut alive: Vec<Via> = (0..3).map(|server| ServerId(server).into()).collect();
+    let mut run = |punch: &mut Punch, alive: &[Via], done: &dyn Fn(&Punch) -> bool| {
         for step in 0..1_000 {
             if let Some(via) = punch.choice().map(|choice| choice.via) {
                 punch.data_sent(now, via);
-                if via.server().is_some_and(|server| alive.contains(&server)) {
+                if alive.contains(&via) {
                     punch.received(now, via);
                 }
             }
             for probe in drain(punch, now, &mut budget) {
-                if probe.via.server().is_some_and(|server| alive.contains(&server)) {
+                if alive.contains(&probe.via) {
                     punch.handle_probe(now + ms(5), probe.via, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
                 }
             }
@@ -73,10 +73,10 @@ fn a_relay_that_went_unnoticed_is_found_out_before_data_is_lost_on_it_for_long()
         }
         panic!("never");
     };
-    let used = |punch: &Punch| punch.choice().and_then(|choice| choice.via.server()).expect("a relay");
+    let used = |punch: &Punch| punch.choice().map(|choice| choice.via).expect("a relay");
     run(&mut punch, &alive, &|punch| punch.choice().is_some());
     let first = used(&punch);
-    let last = *alive.iter().rfind(|server| **server != first).expect("another");
+    let last = *alive.iter().rfind(|relay| **relay != first).expect("another");
     alive = vec![first, last];
     for _ in 0..20 {
         run(&mut punch, &alive, &|_| true);

@@ -2,7 +2,9 @@
 
 use super::traits::{put_traits, take_traits};
 use super::{put_announcement, take_announcement};
+use crate::id::PeerId;
 use crate::nat::{NextPorts, PORTS, Traits};
+use crate::wire::relay::MAX_CHANNEL;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// A message on the control channel: the sealed inner kind and body.
@@ -48,6 +50,40 @@ pub enum Control<'a> {
     Looked,
     /// What the sender knows of its NAT, for the user of the receiver.
     Nat(Traits),
+    /// The receiver is to carry between the sender and this peer.
+    Carry {
+        /// Whom the sender does not reach directly.
+        peer: PeerId,
+        /// `false`: no longer.
+        wanted: bool,
+    },
+    /// How the sender stands to carrying between the receiver and this peer.
+    Carried {
+        /// The other end.
+        peer: PeerId,
+        /// That.
+        how: Carried,
+    },
+}
+
+/// How a member stands to carrying between two others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// It has no direct way to both, or one of the two wishes for it no longer.
+    Not,
+    /// It carries for nobody.
+    NotOffered,
+    /// It carries as much as may be.
+    Full,
+    /// The other end asks for it: so should the receiver, if it wishes for it too.
+    Asked,
+    /// Both have asked.
+    Open {
+        /// What the receiver calls the channel, 1 to [`MAX_CHANNEL`].
+        number: u32,
+    },
+    /// More came from the receiver than is carried; the channel stands all the same.
+    Throttled,
 }
 
 /// What an [`Control::AddressTaken`] is about.
@@ -89,6 +125,8 @@ impl<'a> Control<'a> {
             Self::LookForMe { ports, open } => put_ports(w.u8(8), ports).u16(open),
             Self::Looked => w.u8(9),
             Self::Nat(traits) => put_traits(w.u8(10), traits),
+            Self::Carry { peer, wanted } => w.u8(11).bytes(&peer.0).u8(u8::from(wanted)),
+            Self::Carried { peer, how } => put_carried(w.u8(12).bytes(&peer.0), how),
         };
         w.finish()
     }
@@ -118,9 +156,35 @@ impl<'a> Control<'a> {
             8 => Self::LookForMe { ports: take_ports(&mut r)?, open: r.u16()? },
             9 => Self::Looked,
             10 => Self::Nat(take_traits(&mut r)?),
+            11 => Self::Carry { peer: PeerId(r.array()?), wanted: r.u8()? != 0 },
+            12 => Self::Carried { peer: PeerId(r.array()?), how: take_carried(&mut r)? },
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
+}
+
+/// A kind and a number.
+fn put_carried(w: &mut Writer, how: Carried) -> &mut Writer {
+    match how {
+        Carried::Not => w.u8(0).u24(0),
+        Carried::NotOffered => w.u8(1).u24(0),
+        Carried::Full => w.u8(2).u24(0),
+        Carried::Asked => w.u8(3).u24(0),
+        Carried::Open { number } => w.u8(4).u24(number),
+        Carried::Throttled => w.u8(5).u24(0),
+    }
+}
+
+fn take_carried(r: &mut Reader<'_>) -> Result<Carried, Malformed> {
+    Ok(match (r.u8()?, r.u24()?) {
+        (0, _) => Carried::Not,
+        (1, _) => Carried::NotOffered,
+        (2, _) => Carried::Full,
+        (3, _) => Carried::Asked,
+        (4, number @ 1..=MAX_CHANNEL) => Carried::Open { number },
+        (5, _) => Carried::Throttled,
+        _ => return Err(Malformed::Bad("how it is carried")),
+    })
 }
 
 /// A kind and two numbers.
@@ -156,7 +220,20 @@ mod tests {
             allocation: Some(Allocation::Block { first: 0x0506, last: 0x0708 }),
             ..Traits::default()
         };
-        let vectors: [(Control<'_>, &[u8]); 14] = [
+        let peer = PeerId([7; 32]);
+        let carry = [&[11][..], &[7; 32], &[1]].concat();
+        let carried = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 9), (5, 0)]
+            .map(|(how, number)| [&[12][..], &[7; 32], &[how, 0, 0, number]].concat());
+        let hows = [
+            Carried::Not,
+            Carried::NotOffered,
+            Carried::Full,
+            Carried::Asked,
+            Carried::Open { number: 9 },
+            Carried::Throttled,
+        ];
+        let vectors = [
+            (Control::Carry { peer, wanted: true }, &carry[..]),
             (Control::Nothing, &[0]),
             (Control::Ping(0x0102), &[1, 0, 0, 0, 0, 0, 0, 1, 2]),
             (Control::Pong(0x0102), &[2, 0, 0, 0, 0, 0, 0, 1, 2]),
@@ -172,13 +249,18 @@ mod tests {
             (Control::Nat(Traits::default()), &[10, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             (Control::Nat(traits), &[10, 2, 2, 0, 0, 3, 5, 6, 7, 8]),
         ];
-        for (message, bytes) in vectors {
+        let carried = hows.iter().zip(&carried).map(|(how, bytes)| (Control::Carried { peer, how: *how }, &bytes[..]));
+        for (message, bytes) in vectors.into_iter().chain(carried) {
             assert_eq!(message.encode(), bytes);
             assert_eq!(Control::decode(bytes), Ok(message));
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[11]), Err(Malformed::UnknownKind(11)));
+        assert_eq!(Control::decode(&[13]), Err(Malformed::UnknownKind(13)));
+        for (how, number) in [(4, 0), (6, 1)] {
+            let message = [&[12][..], &[7; 32], &[how, 0, 0, number]].concat();
+            assert_eq!(Control::decode(&message), Err(Malformed::Bad("how it is carried")));
+        }
         for odd in [[2, 7, 8, 5, 6], [1, 3, 255, 0, 1], [2, 3, 255, 5, 6], [3, 5, 6, 7, 8]] {
             let message = [&[7][..], &odd, &[0]].concat();
             assert_eq!(Control::decode(&message), Err(Malformed::Bad("ports")), "{odd:?}");

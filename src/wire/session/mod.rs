@@ -19,7 +19,7 @@
 //! That makes [`INITIATION_LEN`] and [`RESPONSE_LEN`] bytes, always. Payloads are padded with zeros:
 //!
 //! ```text
-//! initiation  number u64 | features u32 (bit 0: takes segments) | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
+//! initiation  number u64 | features u32 (bit 0: takes segments, bit 1: knows of carrying) | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
 //! response    features u32 | suite u8 (the chosen bit) | len u16 | signed announcement
 //! ```
 //!
@@ -52,6 +52,8 @@
 //!          8 look for me    ports 5 | how many are open u16
 //!          9 looked         in vain
 //!         10 NAT            translates u8 | mapping u8 | filtering u8 | hairpin u8 | allocation u8, two numbers u16
+//!         11 carry          peer 32 | 1, or 0: no longer
+//!         12 carried        peer 32 | 0 not, 1 not offered, 2 full, 3 asked, 4 open, 5 throttled | channel u24
 //! ports    0 the same for all, 0 u32 | 1 counted: next u16, step i16 | 2 within: first u16, last u16
 //! ```
 
@@ -60,7 +62,7 @@ mod handshake;
 mod packet;
 mod traits;
 
-pub use self::control::{Control, Taken};
+pub use self::control::{Carried, Control, Taken};
 pub use self::handshake::{CookieReply, Handshake, InitiationPayload, ResponsePayload};
 pub use self::packet::{Channel, Fragment, Header, Segment, data, feature};
 

@@ -59,6 +59,8 @@ impl Header {
 pub mod feature {
     /// It takes [`super::data::SEGMENT`].
     pub const SEGMENTS: u32 = 1;
+    /// It knows what to do with [`super::super::Control::Carry`] and the answers to it.
+    pub const CARRYING: u32 = 2;
 }
 
 /// Inner kinds of the data channel.
