@@ -18,12 +18,12 @@ mod inbound;
 mod link;
 mod members;
 mod outbound;
+mod relayed;
 mod wishes;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Duration;
 
 use self::attempt::{Attempt, SentHello};
@@ -34,11 +34,10 @@ use self::wishes::Wishes;
 use super::Repeat;
 use crate::addr::canonical;
 use crate::crypto::Identity;
-use crate::crypto::relay::RelayKey;
 use crate::id::{PeerId, ServerId, ServerKey, SocketId};
 use crate::sans::{Instant, Rng, Seed, Wakeup};
 use crate::wire::rendezvous::Message;
-use crate::wire::{kind, relay};
+use crate::wire::kind;
 
 /// Pauses after a refresh and its repetitions. After the second the server is greeted beside it, after the last
 /// the registration counts as lost.
@@ -238,51 +237,6 @@ impl Client {
         if self.wishes.close(now, &peer) {
             self.events.push_back(Event::RelayClosed { peer });
         }
-    }
-
-    /// The header that makes a datagram a relay frame to `peer`, if the channel is open on both ends.
-    pub fn relay_header(&self, peer: &PeerId, payload: &[u8]) -> Option<[u8; relay::HEADER]> {
-        let channel = self.wishes.channel(peer).filter(|channel| channel.open)?.number;
-        let tag = self.link.as_ref()?.keys.relay_to_server.tag(channel, payload);
-        Some(relay::Header { channel, tag }.encode())
-    }
-
-    /// Who sent a relay frame, and where in it the datagram is, if it is genuine.
-    pub fn relay_open(&self, frame: &mut [u8], from: SocketAddr) -> Option<(PeerId, Range<usize>)> {
-        let (header, payload) = relay::Header::parse(frame).ok()?;
-        let mut links = self.relay_links().into_iter().flatten().filter(|link| link.server == from);
-        let peer = self.wishes.peer_of(header.channel)?;
-        links
-            .any(|link| link.keys.relay_to_peer.check(header.channel, payload, header.tag))
-            .then_some((peer, relay::HEADER..frame.len()))
-    }
-
-    /// The number of the channel to `peer` and the key that tags what goes through it, if it is open on both ends.
-    pub fn relay_out(&self, peer: &PeerId) -> Option<(u32, RelayKey)> {
-        let channel = self.wishes.channel(peer).filter(|channel| channel.open)?;
-        Some((channel.number, self.link.as_ref()?.keys.relay_to_server.clone()))
-    }
-
-    /// The number of the channel to `peer` and the keys that what comes through it may be tagged by.
-    pub fn relay_in(&self, peer: &PeerId) -> Option<(u32, Vec<RelayKey>)> {
-        let number = self.wishes.channel(peer)?.number;
-        let server = self.server_addr()?;
-        let links = self.relay_links().into_iter().flatten().filter(|link| link.server == server);
-        Some((number, links.map(|link| link.keys.relay_to_peer.clone()).collect()))
-    }
-
-    /// Tells registrations apart: where it is another, so are the keys of all channels.
-    pub fn relay_stamp(&self) -> [Option<u32>; 3] {
-        self.relay_links().map(|link| link.map(|link| link.handle))
-    }
-
-    /// Whose keys a relay frame may be tagged by.
-    fn relay_links(&self) -> [Option<&Link>; 3] {
-        let pending = match &self.attempt {
-            Attempt::Registering(registering) => Some(&registering.link),
-            _ => None,
-        };
-        [self.link.as_ref(), pending, self.former.as_ref()]
     }
 
     /// Registers again at once, beside what stands: a path died, our address may have changed.
