@@ -261,7 +261,7 @@ pub fn parse_rendezvous(text: &str) -> Result<RendezvousConfig, Wrong> {
         None => (text, None),
     };
     let (host, port) = host_and_port(place).ok_or_else(|| not_a_place(place))?;
-    Ok(RendezvousConfig { host, port, pin })
+    Ok(RendezvousConfig { pin, ..RendezvousConfig::plain(host, port) })
 }
 
 fn parse_pin(text: &str) -> Result<ServerKey, Wrong> {

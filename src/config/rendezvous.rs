@@ -73,6 +73,8 @@ const LIMITS: &[Limit] = &[
     limit("relay_mbit_per_prefix", 1, WIDE, |c, n| c.relay.prefix_bytes = bytes_of_megabits(n)),
     limit("relay_channels", 0, MANY, |c, n| c.relay.channels = count(n)),
     limit("relay_channels_per_member", 1, MANY, |c, n| c.relay.channels_per_peer = count(n)),
+    limit("streams", 0, server::MOST_STREAMS, |c, n| c.streams.all = n),
+    limit("streams_per_prefix", 1, server::MOST_STREAMS, |c, n| c.streams.per_prefix = n),
     limit("ipv4_prefix", 8, 32, |c, n| c.registrations.v4_prefix = length(n)),
     limit("ipv6_prefix", 16, 128, |c, n| c.registrations.v6_prefix = length(n)),
 ];

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::addr::OverlayNet;
 use crate::crypto::Identity;
 use crate::id::{PeerId, ServerKey, SocketId};
+pub use crate::rendezvous::client::StreamWay;
+use crate::sans::Carrier;
 
 /// What a node runs on.
 #[derive(Debug)]
@@ -50,13 +52,23 @@ pub enum AddressChoice {
 pub struct RendezvousConfig {
     /// Host name, or an address as text.
     pub host: String,
-    /// UDP port.
+    /// Its port.
     pub port: u16,
+    /// Whether it is asked by UDP.
+    pub udp: bool,
+    /// The ways where UDP does not pass, in the order in which they are tried.
+    pub streams: Vec<StreamWay>,
     /// The key it must have.
     pub pin: Option<ServerKey>,
 }
 
 impl RendezvousConfig {
+    /// By UDP, and where that does not pass by TCP on the same port.
+    pub fn plain(host: impl Into<String>, port: u16) -> Self {
+        let streams = vec![StreamWay { port, carrier: Carrier::Tcp }];
+        Self { host: host.into(), port, udp: true, streams, pin: None }
+    }
+
     /// `host:port`, for people.
     pub fn text(&self) -> String {
         if self.host.contains(':') {

@@ -362,6 +362,8 @@ impl Node {
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
             Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
+            Done::Connected { server, attempt, result } => self.connected(now, server, attempt, result),
+            Done::Disconnected { server, socket } => self.disconnected(now, server, socket),
             Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);

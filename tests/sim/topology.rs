@@ -51,6 +51,8 @@ pub struct Gateway {
     pub firewall: Option<Nat>,
     pub up: Line,
     pub down: Line,
+    /// No datagram gets out, streams do.
+    pub udp_blocked: bool,
     /// What crosses each line, in bytes: up, down.
     pub carried: (u64, u64),
 }
@@ -61,7 +63,15 @@ impl Gateway {
         let nat = nat.map(|(config, external)| Nat::new(config, external, &rng.seed()));
         let inside = IpAddr::from([0; 16]);
         let firewall = firewall.then(|| Nat::new(NatConfig::stateful_firewall(), inside, &Seed::from_u64(0)));
-        Self { name: name.to_owned(), nat, firewall, up: Line::CLEAN, down: Line::CLEAN, carried: (0, 0) }
+        Self {
+            name: name.to_owned(),
+            nat,
+            firewall,
+            up: Line::CLEAN,
+            down: Line::CLEAN,
+            udp_blocked: false,
+            carried: (0, 0),
+        }
     }
 
     /// What stands in the way of this family.

@@ -19,6 +19,7 @@ mod link;
 mod members;
 mod outbound;
 mod relayed;
+mod streams;
 mod wishes;
 
 use std::collections::VecDeque;
@@ -28,16 +29,18 @@ use std::time::Duration;
 
 use self::attempt::{Attempt, SentHello};
 pub use self::event::Event;
-use self::link::Link;
+use self::link::{Link, Place};
 use self::members::Members;
+pub use self::streams::StreamWay;
+use self::streams::Streams;
 use self::wishes::Wishes;
 use super::Repeat;
 use crate::addr::canonical;
 use crate::crypto::Identity;
-use crate::id::{PeerId, ServerId, ServerKey, SocketId};
+use crate::id::{Origin, PeerId, ServerId, ServerKey, SocketId};
 use crate::sans::{Instant, Rng, Seed, Wakeup};
-use crate::wire::rendezvous::Message;
 use crate::wire::kind;
+use crate::wire::rendezvous::Message;
 
 /// Pauses after a refresh and its repetitions. After the second the server is greeted beside it, after the last
 /// the registration counts as lost.
@@ -111,6 +114,7 @@ pub struct Client {
     link: Option<Link>,
     /// The registration that `link` replaced: relay frames under its keys may still be under way.
     former: Option<Link>,
+    streams: Streams,
     refresh: Refresh,
     hint_at: Option<Instant>,
     members: Members,
@@ -155,6 +159,7 @@ impl Client {
             hellos: VecDeque::new(),
             link: None,
             former: None,
+            streams: Streams::new(true, Vec::new()),
             refresh: Refresh { due: Instant::ZERO, unanswered: 0, token: 0, sent_at: Instant::ZERO },
             hint_at: None,
             members: Members::default(),
@@ -269,11 +274,21 @@ impl Client {
     }
 
     /// Takes a datagram; `true` if it is this server's word, or could be: what proves nothing and answers nothing is not.
-    pub fn handle_datagram(&mut self, now: Instant, identity: &Identity, from: SocketAddr, bytes: &[u8]) -> bool {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        identity: &Identity,
+        from: impl Into<Origin>,
+        bytes: &[u8],
+    ) -> bool {
         self.now = now;
-        if !self.is_server(from) || bytes.first() != Some(&kind::RENDEZVOUS) {
-            return false;
-        }
+        let from = self.place(from.into()).filter(|_| bytes.first() == Some(&kind::RENDEZVOUS));
+        let taken = from.is_some_and(|from| self.on_message(now, identity, from, bytes));
+        from.into_iter().filter(|_| taken).for_each(|from| self.streams.answered(from));
+        taken
+    }
+
+    fn on_message(&mut self, now: Instant, identity: &Identity, from: Place, bytes: &[u8]) -> bool {
         match Message::parse(bytes) {
             Ok(Message::Cookie(cookie)) => self.on_cookie(now, identity, from, &cookie),
             Ok(Message::Refused(refused)) => self.on_refused(now, from, &refused),
@@ -294,6 +309,7 @@ impl Client {
             self.link = None;
         }
         self.check_refresh(now);
+        self.advance_streams(now);
         self.advance_attempt(now, &mut number);
     }
 
@@ -326,6 +342,7 @@ impl Client {
             wishes.map(|at| Wakeup::new(at, "tell a rendezvous")),
             refresh.map(|at| Wakeup::new(at, "refresh a registration")),
             leaving.map(|leaving| Wakeup::new(leaving.repeat.due.min(leaving.until), "leave a rendezvous")),
+            self.streams_due(),
         ]
         .into_iter()
         .flatten()
@@ -355,13 +372,18 @@ impl Client {
 
     /// The address that the registration is with.
     pub fn server_addr(&self) -> Option<SocketAddr> {
-        self.link.as_ref().map(|link| link.server)
+        self.link.as_ref().map(|link| link.at.addr)
     }
 
-    /// An address of that server of the other family, if it has one.
-    pub fn server_addr_of_other_family(&self) -> Option<SocketAddr> {
-        let server = self.server_addr()?;
-        self.addresses.iter().copied().find(|addr| addr.is_ipv4() != server.is_ipv4())
+    /// The socket of ours that it is with.
+    pub fn server_socket(&self) -> Option<SocketId> {
+        self.link.as_ref().map(|link| link.at.socket)
+    }
+
+    /// The address by UDP that the registration is with, and one of the other family, if the server has one.
+    pub fn udp_addrs(&self) -> [Option<SocketAddr>; 2] {
+        let server = self.server_addr().filter(|_| !self.is_by_stream());
+        [server, server.and_then(|s| self.addresses.iter().copied().find(|addr| addr.is_ipv4() != s.is_ipv4()))]
     }
 
     /// Whether the server lists `peer` now.
@@ -374,8 +396,20 @@ impl Client {
         self.problem.as_deref()
     }
 
-    fn is_server(&self, from: SocketAddr) -> bool {
-        self.addresses.contains(&from) || self.link.as_ref().is_some_and(|link| link.server == from)
+    fn is_by_stream(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.at.socket.is_stream())
+    }
+
+    /// Which of the server's places that is.
+    fn place(&self, from: Origin) -> Option<Place> {
+        match from {
+            Origin::Stream(socket) => self.streams.place(socket),
+            Origin::Udp(addr) => {
+                let is_server = |link: &Link| link.origin() == from;
+                let known = self.addresses.contains(&addr) || self.link.as_ref().is_some_and(is_server);
+                known.then_some(Place::udp(addr))
+            }
+        }
     }
 }
 

@@ -1,13 +1,12 @@
 //! What goes through the server to another member: the numbers of channels and the keys of their frames.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::Client;
 use super::attempt::Attempt;
 use super::link::Link;
 use crate::crypto::relay::RelayKey;
-use crate::id::PeerId;
+use crate::id::{Origin, PeerId};
 use crate::wire::relay;
 
 impl Client {
@@ -19,9 +18,10 @@ impl Client {
     }
 
     /// Who sent a relay frame, and where in it the datagram is, if it is genuine.
-    pub fn relay_open(&self, frame: &mut [u8], from: SocketAddr) -> Option<(PeerId, Range<usize>)> {
+    pub fn relay_open(&self, frame: &mut [u8], from: impl Into<Origin>) -> Option<(PeerId, Range<usize>)> {
         let (header, payload) = relay::Header::parse(frame).ok()?;
-        let mut links = self.relay_links().into_iter().flatten().filter(|link| link.server == from);
+        let from = from.into();
+        let mut links = self.relay_links().into_iter().flatten().filter(|link| link.origin() == from);
         let peer = self.wishes.peer_of(header.channel)?;
         links
             .any(|link| link.keys.relay_to_peer.check(header.channel, payload, header.tag))
@@ -37,8 +37,8 @@ impl Client {
     /// The number of the channel to `peer` and the keys that what comes through it may be tagged by.
     pub fn relay_in(&self, peer: &PeerId) -> Option<(u32, Vec<RelayKey>)> {
         let number = self.wishes.channel(peer)?.number;
-        let server = self.server_addr()?;
-        let links = self.relay_links().into_iter().flatten().filter(|link| link.server == server);
+        let server = self.link.as_ref()?.at;
+        let links = self.relay_links().into_iter().flatten().filter(|link| link.at == server);
         Some((number, links.map(|link| link.keys.relay_to_peer.clone()).collect()))
     }
 
