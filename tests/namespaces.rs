@@ -10,6 +10,8 @@ mod lab;
 
 #[path = "namespaces/beyond.rs"]
 mod beyond;
+#[path = "namespaces/blocked.rs"]
+mod blocked;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]
