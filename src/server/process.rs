@@ -223,9 +223,8 @@ impl Process {
     fn report(&self) {
         let core = self.core.borrow();
         let dropped: u64 = self.sockets.iter().map(Socket::dropped).sum();
-        let mut text =
-            format!("uptime={}s send-dropped={dropped} {}", core.uptime(clock::now()).as_secs(), self.streams.report());
-        for (word, count) in core.counters() {
+        let mut text = format!("uptime={}s send-dropped={dropped}", core.uptime(clock::now()).as_secs());
+        for (word, count) in core.counters().into_iter().chain(self.streams.counters()) {
             text.push_str(&format!(" {word}={count}"));
         }
         tracing::info!("{text}");

@@ -95,11 +95,11 @@ impl Streams {
         }
     }
 
-    /// What there is and what happened, for the log.
-    pub(super) fn report(&self) -> String {
+    /// What there is and what happened, by a word.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 4] {
         let (set, full) = (self.set.borrow(), self.full.load(Ordering::Relaxed));
-        let Set { open, refused, ended, .. } = &*set;
-        format!("streams={} streams-refused={refused} streams-ended={ended} stream-dropped={full}", open.len())
+        let open = u64::try_from(set.open.len()).unwrap_or(u64::MAX);
+        [("streams", open), ("streams-refused", set.refused), ("streams-ended", set.ended), ("stream-dropped", full)]
     }
 
     fn open(self: &Rc<Self>, now: Instant, prefix: IpNet) -> Option<Opened> {

@@ -18,13 +18,13 @@ use crate::server::{Config, Options, Ready, run};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn options(state: &tempfile::TempDir, listen: &str) -> Options {
+pub(super) fn options(state: &tempfile::TempDir, listen: &str) -> Options {
     let listen = vec![listen.parse().expect("address")];
     Options { listen, state: state.path().to_owned(), config: Config::default() }
 }
 
 /// Runs a server beside `test`.
-async fn with_server<T>(options: Options, test: impl AsyncFnOnce(Ready) -> T) -> T {
+pub(super) async fn with_server<T>(options: Options, test: impl AsyncFnOnce(Ready) -> T) -> T {
     let local = LocalSet::new();
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = oneshot::channel();
