@@ -330,6 +330,13 @@ pub enum Action {
 pub enum Carrier {
     /// TCP alone.
     Tcp,
+    /// A WebSocket by TLS, each datagram a binary message: what a web server's reverse proxy passes on.
+    WebSocket {
+        /// Whom the certificate must name.
+        host: String,
+        /// The path that is asked for, from its `/` on.
+        path: String,
+    },
 }
 
 impl Carrier {
@@ -337,6 +344,7 @@ impl Carrier {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::WebSocket { .. } => "tls",
         }
     }
 }

@@ -168,7 +168,7 @@ impl<S: Source> Peer<S> {
                 self.node.handle_done(clock::now(), Done::SocketsOpened { attempt, sockets });
             }
             Action::CloseSockets(ids) => path.close_sockets(&ids),
-            Action::Connect { server, attempt, to, carrier } => self.streams.connect(server, attempt, to, &carrier),
+            Action::Connect { server, attempt, to, carrier } => self.streams.connect(server, attempt, to, carrier),
             Action::Disconnect(socket) => self.streams.disconnect(socket),
         }
     }

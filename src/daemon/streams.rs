@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -15,6 +16,7 @@ use crate::io::clock;
 use crate::io::stream::{Queue, ROOM, Reader, connect, write};
 use crate::io::tun::Tun;
 use crate::io::udp::Received;
+use crate::io::web::{self, Web};
 use crate::node::Node;
 use crate::sans::{Carrier, Datagram, Done};
 use crate::wire::stream::datagrams;
@@ -46,20 +48,19 @@ impl Streams {
     }
 
     /// Connects, beside the loop.
-    pub(super) fn connect(&self, server: ServerId, attempt: u64, to: SocketAddr, carrier: &Carrier) {
+    pub(super) fn connect(&self, server: ServerId, attempt: u64, to: SocketAddr, carrier: Carrier) {
         let (sockets, effects, comes) = (self.sockets.clone(), self.effects.clone(), self.comes.clone());
-        let Carrier::Tcp = carrier;
         tokio::spawn(async move {
             // The loop may have ended.
             let tell = |done| drop(effects.send(Effect::Done(done)));
-            let opened = connect(to).await.and_then(|tcp| {
+            let opened = dial(to, &carrier).await.and_then(|dialled| {
                 let (socket, queue) = sockets.open_stream().ok_or("as many streams as can be are open")?;
-                Ok((tcp, socket, queue))
+                Ok((dialled, socket, queue))
             });
             match opened {
-                Ok((tcp, socket, queue)) => {
+                Ok((dialled, socket, queue)) => {
                     tell(Done::Connected { server, attempt, result: Ok(socket) });
-                    carry(tcp, socket, to, &queue, &comes).await;
+                    dialled.carry(socket, to, &queue, &comes).await;
                     if sockets.close_stream(socket) {
                         tell(Done::Disconnected { server, socket });
                     }
@@ -91,9 +92,41 @@ impl Came {
     }
 }
 
-/// Carries datagrams until the stream ends.
-async fn carry(tcp: TcpStream, socket: SocketId, from: SocketAddr, queue: &Queue, comes: &mpsc::Sender<Came>) {
-    let (reader, writer) = tcp.into_split();
+/// What carries a stream.
+enum Dialled {
+    Tcp(TcpStream),
+    Web(Box<Web>),
+}
+
+async fn dial(to: SocketAddr, carrier: &Carrier) -> Result<Dialled, String> {
+    match carrier {
+        Carrier::Tcp => connect(to).await.map(Dialled::Tcp),
+        Carrier::WebSocket { host, path } => web::connect(to, host, path).await.map(|web| Dialled::Web(Box::new(web))),
+    }
+}
+
+impl Dialled {
+    /// Carries datagrams until the stream ends.
+    async fn carry(self, socket: SocketId, from: SocketAddr, queue: &Queue, comes: &mpsc::Sender<Came>) {
+        match self {
+            Self::Tcp(tcp) => carry(tcp, socket, from, queue, comes).await,
+            Self::Web(web) => {
+                let (near, tunnel) = web::tunnel(*web);
+                let (_, ended) = tokio::join!(carry(near, socket, from, queue, comes), tunnel);
+                tracing::debug!(%from, ?ended, "a WebSocket ended");
+            }
+        }
+    }
+}
+
+async fn carry(
+    stream: impl AsyncRead + AsyncWrite,
+    socket: SocketId,
+    from: SocketAddr,
+    queue: &Queue,
+    comes: &mpsc::Sender<Came>,
+) {
+    let (reader, writer) = tokio::io::split(stream);
     let mut reader = Reader::new(reader, ROOM);
     let hear = async {
         loop {

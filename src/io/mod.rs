@@ -10,6 +10,7 @@
 //! | fresh randomness | [`entropy`] |
 //! | datagrams, batched, with their local address | [`udp`] |
 //! | datagrams on TCP, where UDP does not pass | [`stream`] |
+//! | the same as a web server has it: TLS, WebSocket | [`web`] |
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
@@ -47,3 +48,4 @@ pub mod tun;
 pub mod udp;
 #[cfg(target_os = "linux")]
 mod watched;
+pub mod web;

@@ -271,8 +271,9 @@ impl Node {
         let table = Arc::new(Table::new(router.clone()));
         let drops = table.drops().clone();
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
+        let rendezvous = RendezvousConfig::merge(&config.rendezvous);
         let servers: Vec<Server> =
-            config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
+            rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
         let next_server = u16::try_from(servers.len()).expect("net.toml is read up to a size that holds fewer");
         let cookies = CookieJar::new(&mut rng);
         let proven_initiations = RateTable::with_cells(PROVEN_SOURCES, PROVEN_INITIATIONS, &mut rng);

@@ -30,7 +30,7 @@ impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
         let Changeable { network_name, name, rendezvous, deny, port_mapping } = wanted;
         self.network_name = network_name;
-        self.set_rendezvous(now, &rendezvous);
+        self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
         self.lease.set_wanted(now, port_mapping);
         let wall_ms = self.wall_ms(now);

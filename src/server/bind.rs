@@ -1,13 +1,18 @@
 //! Where a rendezvous listens.
 
+use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use tokio::net::TcpListener;
 
+use super::process::{Tls, Web};
+use super::streams::Spoken;
 use crate::daemon::Failure;
 use crate::io::stream;
 use crate::io::udp::{Socket, bind_pair};
+use crate::io::web::Certificate;
 
 /// STUN's port, on every address of either family.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 3478);
@@ -58,6 +63,42 @@ fn bind(addr: SocketAddr) -> Result<(Vec<Socket>, Vec<TcpListener>), Failure> {
             }
         }
     }
+}
+
+/// Where WebSockets are spoken.
+pub(super) fn bind_web(web: &Web) -> Result<Vec<(TcpListener, Rc<Spoken>)>, Failure> {
+    let mut all = Vec::new();
+    if let Some(Tls { listen, certificate, key }) = &web.tls {
+        let certificate = Certificate::load(certificate, key).map_err(Failure::Config)?;
+        let spoken = Rc::new(Spoken::Tls(RefCell::new(certificate)));
+        all.extend(bind_tcp(listen)?.into_iter().map(|listener| (listener, spoken.clone())));
+    }
+    let spoken = Rc::new(Spoken::Proxied);
+    all.extend(bind_tcp(&web.proxied)?.into_iter().map(|listener| (listener, spoken.clone())));
+    Ok(all)
+}
+
+fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+    let mut all = Vec::new();
+    for addr in listen {
+        let explain = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Failure::NotPermitted(format!(
+                "TCP {addr}: {error}; ports below 1024 need root, or CAP_NET_BIND_SERVICE"
+            )),
+            _ => Failure::Failed(format!("cannot listen on TCP {addr}: {error}; another program may have it")),
+        };
+        if addr.ip() == Ipv6Addr::UNSPECIFIED {
+            let v4 = stream::listen((Ipv4Addr::UNSPECIFIED, addr.port()).into()).map_err(explain)?;
+            // Where the machine has no IPv6, only the first.
+            all.extend(
+                v4.local_addr().ok().and_then(|v4| stream::listen((Ipv6Addr::UNSPECIFIED, v4.port()).into()).ok()),
+            );
+            all.push(v4);
+        } else {
+            all.push(stream::listen(*addr).map_err(explain)?);
+        }
+    }
+    Ok(all)
 }
 
 fn bind_udp(addr: SocketAddr) -> io::Result<Vec<Socket>> {

@@ -12,5 +12,5 @@ mod tests;
 
 pub use self::bind::DEFAULT_LISTEN;
 pub use self::core::{Config, Core, Verdict};
-pub use self::process::{Options, Ready, run};
+pub use self::process::{Options, Ready, Tls, Web, run};
 pub use self::streams::{Limits as StreamLimits, MOST as MOST_STREAMS};

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::bind::bind_all;
-use super::streams::Streams;
+use super::bind::{bind_all, bind_web};
+use super::streams::{Spoken, Streams};
 use super::{Config, Core, Verdict};
 use crate::daemon::{Failure, Notice, notify};
 use crate::id::{ServerKey, SocketId};
@@ -35,8 +35,30 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// The parent of state folders.
     pub state: PathBuf,
+    /// Where it is a web server as well.
+    pub web: Web,
     /// What it allows.
     pub config: Config,
+}
+
+/// Where a rendezvous speaks as a web server does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Web {
+    /// By TLS, with a certificate and its key.
+    pub tls: Option<Tls>,
+    /// To a reverse proxy, which speaks TLS itself.
+    pub proxied: Vec<SocketAddr>,
+}
+
+/// By TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// There.
+    pub listen: Vec<SocketAddr>,
+    /// The file of the certificate and of those between it and its authority, in PEM.
+    pub certificate: PathBuf,
+    /// The file of its key.
+    pub key: PathBuf,
 }
 
 /// What stands once it runs: the text for stdout.
@@ -46,6 +68,8 @@ pub struct Ready {
     pub addresses: Vec<SocketAddr>,
     /// Those that take TCP too.
     pub tcp: Vec<SocketAddr>,
+    /// Those of WebSockets, by TLS or behind a proxy.
+    pub web: Vec<SocketAddr>,
     /// The key that clients may pin.
     pub key: ServerKey,
 }
@@ -55,6 +79,9 @@ impl fmt::Display for Ready {
         for addr in &self.addresses {
             let transports = if self.tcp.contains(addr) { "UDP and TCP" } else { "UDP" };
             writeln!(f, "listening on {addr} ({transports})")?;
+        }
+        for addr in &self.web {
+            writeln!(f, "listening on {addr} (WebSocket)")?;
         }
         write!(f, "key {}", self.key)
     }
@@ -78,8 +105,13 @@ pub async fn run(
     let mut core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
     let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
     core.set_sockets(&addresses);
-    let tcp = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let line = Ready { addresses, tcp, key: core.key() };
+    let web = bind_web(&options.web)?;
+    let bound =
+        |listeners: &mut dyn Iterator<Item = &TcpListener>| listeners.filter_map(|l| l.local_addr().ok()).collect();
+    let (tcp, of_web) = (bound(&mut listeners.iter()), bound(&mut web.iter().map(|(listener, _)| listener)));
+    let datagrams = Rc::new(Spoken::Datagrams);
+    let listeners = listeners.into_iter().map(|listener| (listener, datagrams.clone())).chain(web).collect();
+    let line = Ready { addresses, tcp, web: of_web, key: core.key() };
     ready(&line);
     notify(Notice::Ready(&line.to_string().replace('\n', ", ")));
     let process = Rc::new(Process {
@@ -108,7 +140,7 @@ pub(super) struct Process {
 impl Process {
     async fn serve(
         self: Rc<Self>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(TcpListener, Rc<Spoken>)>,
         shutdown: impl Future<Output = &'static str>,
     ) -> Result<(), Failure> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
@@ -117,8 +149,8 @@ impl Process {
         for index in 0..self.sockets.len() {
             tasks.spawn_local(self.clone().receive(index));
         }
-        for listener in listeners {
-            tasks.spawn_local(self.clone().accept(listener));
+        for (listener, spoken) in listeners {
+            tasks.spawn_local(self.clone().accept(listener, spoken));
         }
         let mut shutdown = std::pin::pin!(shutdown);
         let reason = loop {

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::io::{AsyncRead, AsyncWrite, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::process::Process;
@@ -23,6 +25,7 @@ use crate::id::SocketId;
 use crate::io::clock;
 use crate::io::stream::{LITTLE_ROOM, Queue, ROOM, Reader, fit, write};
 use crate::io::udp::Received;
+use crate::io::web::{Certificate, accept, accept_tls, tunnel};
 use crate::rendezvous::{EXPIRY, server::GRACE};
 use crate::sans::Instant;
 use crate::wire::stream::datagrams;
@@ -102,11 +105,10 @@ impl Streams {
         [("streams", open), ("streams-refused", set.refused), ("streams-ended", set.ended), ("stream-dropped", full)]
     }
 
-    fn open(self: &Rc<Self>, now: Instant, prefix: IpNet) -> Option<Opened> {
+    fn open(self: &Rc<Self>, now: Instant, prefix: Option<IpNet>) -> Option<Opened> {
         let set = &mut *self.set.borrow_mut();
-        let of_prefix = set.prefixes.get(&prefix).copied().unwrap_or(0);
         let has_room = u32::try_from(set.open.len()).is_ok_and(|open| open < self.limits.all.min(MOST));
-        let id = match has_room && of_prefix < self.limits.per_prefix && set.rate.allow(now) {
+        let id = match has_room && set.has_room_for(prefix, self.limits) && set.rate.allow(now) {
             true => set.free.pop_front(),
             false => None,
         };
@@ -114,7 +116,7 @@ impl Streams {
             set.refused += 1;
             return None;
         };
-        set.prefixes.insert(prefix, of_prefix + 1);
+        prefix.into_iter().for_each(|prefix| *set.prefixes.entry(prefix).or_default() += 1);
         let queue = Arc::new(Queue::new(self.full.clone()));
         set.open.insert(id, queue.clone());
         Some(Opened { streams: self.clone(), id, prefix, queue })
@@ -126,8 +128,30 @@ impl Streams {
 struct Opened {
     streams: Rc<Streams>,
     id: SocketId,
-    prefix: IpNet,
+    /// `None`: not known yet.
+    prefix: Option<IpNet>,
     queue: Arc<Queue>,
+}
+
+impl Set {
+    fn has_room_for(&self, prefix: Option<IpNet>, limits: Limits) -> bool {
+        let held = prefix.and_then(|prefix| self.prefixes.get(&prefix)).copied().unwrap_or(0);
+        held < limits.per_prefix
+    }
+}
+
+impl Opened {
+    /// It is known now where it comes from; whether there is room for one more from there.
+    fn count_for(&mut self, prefix: IpNet) -> bool {
+        let set = &mut *self.streams.set.borrow_mut();
+        if !set.has_room_for(Some(prefix), self.streams.limits) {
+            set.refused += 1;
+            return false;
+        }
+        *set.prefixes.entry(prefix).or_default() += 1;
+        self.prefix = Some(prefix);
+        true
+    }
 }
 
 impl Drop for Opened {
@@ -136,19 +160,31 @@ impl Drop for Opened {
         set.open.remove(&self.id);
         set.free.push_back(self.id);
         set.ended += 1;
-        match set.prefixes.get_mut(&self.prefix) {
+        let Some(prefix) = self.prefix else { return };
+        match set.prefixes.get_mut(&prefix) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(set.prefixes.remove(&self.prefix)),
+            _ => drop(set.prefixes.remove(&prefix)),
         }
     }
 }
 
+/// What is spoken where connections are accepted.
+#[derive(Debug)]
+pub(super) enum Spoken {
+    /// Datagrams with their lengths.
+    Datagrams,
+    /// A WebSocket by TLS.
+    Tls(RefCell<Certificate>),
+    /// A WebSocket as a reverse proxy passes it on, which says for whom.
+    Proxied,
+}
+
 impl Process {
     /// Accepts connections for ever.
-    pub(super) async fn accept(self: Rc<Self>, listener: TcpListener) -> io::Error {
+    pub(super) async fn accept(self: Rc<Self>, listener: TcpListener, spoken: Rc<Spoken>) -> io::Error {
         loop {
             match listener.accept().await {
-                Ok((tcp, remote)) => self.welcome(tcp, canonical(remote)),
+                Ok((tcp, remote)) => self.welcome(tcp, canonical(remote), &spoken),
                 Err(error) => {
                     tracing::debug!(%error, "a connection is not accepted");
                     sleep(NO_DESCRIPTORS).await;
@@ -157,17 +193,50 @@ impl Process {
         }
     }
 
-    fn welcome(self: &Rc<Self>, tcp: TcpStream, remote: SocketAddr) {
-        let prefix = self.prefix(remote.ip());
-        if let Some(opened) = self.streams.open(clock::now(), prefix) {
-            tokio::task::spawn_local(self.clone().carry(tcp, remote, opened));
+    fn welcome(self: &Rc<Self>, tcp: TcpStream, remote: SocketAddr, spoken: &Spoken) {
+        // A proxy has many behind it, whom it names later.
+        let prefix = (!matches!(spoken, Spoken::Proxied)).then(|| self.prefix(remote.ip()));
+        let Some(opened) = self.streams.open(clock::now(), prefix) else { return };
+        fit(&tcp);
+        let process = self.clone();
+        match spoken {
+            Spoken::Datagrams => drop(spawn_local(async move { process.carry(tcp, remote, &opened).await })),
+            Spoken::Proxied => drop(spawn_local(async move { process.carry_web(tcp, remote, opened).await })),
+            Spoken::Tls(certificate) => {
+                let acceptor = certificate.borrow_mut().acceptor();
+                drop(spawn_local(async move {
+                    match accept_tls(acceptor, tcp).await {
+                        Ok(tls) => process.carry_web(tls, remote, opened).await,
+                        Err(error) => tracing::debug!(%remote, %error, "no TLS"),
+                    }
+                }));
+            }
         }
     }
 
+    /// A WebSocket, from its greeting on.
+    async fn carry_web<S>(self: Rc<Self>, stream: S, mut remote: SocketAddr, mut opened: Opened)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (web, forwarded) = match accept(stream).await {
+            Ok(accepted) => accepted,
+            Err(error) => return tracing::debug!(%remote, %error, "no WebSocket"),
+        };
+        if opened.prefix.is_none() {
+            remote.set_ip(forwarded.unwrap_or(remote.ip()).to_canonical());
+            if !opened.count_for(self.prefix(remote.ip())) {
+                return;
+            }
+        }
+        let (near, tunnel) = tunnel(web);
+        let ((), ended) = tokio::join!(self.carry(near, remote, &opened), tunnel);
+        tracing::debug!(%remote, ?ended, "a WebSocket ended");
+    }
+
     /// One connection, from its beginning to its end.
-    async fn carry(self: Rc<Self>, tcp: TcpStream, remote: SocketAddr, opened: Opened) {
-        fit(&tcp);
-        let (reader, writer) = tcp.into_split();
+    async fn carry(&self, stream: impl AsyncRead + AsyncWrite, remote: SocketAddr, opened: &Opened) {
+        let (reader, writer) = split(stream);
         let reader = Reader::new(reader, LITTLE_ROOM);
         let why = tokio::select! {
             error = self.hear(opened.id, remote, reader) => error.to_string(),
@@ -178,7 +247,7 @@ impl Process {
     }
 
     /// Takes what comes by a connection, until it ends or is to be ended.
-    async fn hear(&self, id: SocketId, remote: SocketAddr, mut reader: Reader<tcp::OwnedReadHalf>) -> io::Error {
+    async fn hear(&self, id: SocketId, remote: SocketAddr, mut reader: Reader<impl AsyncRead + Unpin>) -> io::Error {
         let accepted = clock::now();
         let mut patience = FIRST;
         loop {

@@ -54,6 +54,13 @@ pub struct StreamWay {
     pub carrier: Carrier,
 }
 
+impl StreamWay {
+    /// As a web server.
+    pub fn web(host: &str, port: u16, path: &str) -> Self {
+        Self { port, carrier: Carrier::WebSocket { host: host.to_owned(), path: path.to_owned() } }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Streams {
     ways: Vec<StreamWay>,

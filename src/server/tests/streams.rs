@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket, tcp};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
 use super::process::{options, with_server};
@@ -14,11 +14,13 @@ use crate::crypto::Identity;
 use crate::id::{Origin, PeerId, ServerId, SocketId};
 use crate::io::clock;
 use crate::io::stream::{ROOM, Reader};
+use crate::io::web;
 use crate::rendezvous::client::StreamWay;
 use crate::rendezvous::{Client, Event};
 use crate::sans::{Carrier, Seed};
-use crate::server::{Options, Ready, StreamLimits};
+use crate::server::{Options, Ready, StreamLimits, Tls, Web, run};
 use crate::wire::stream;
+use tokio_rustls::rustls::RootCertStore;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const STREAM: SocketId = SocketId::FIRST_STREAM;
@@ -26,7 +28,14 @@ const STREAM: SocketId = SocketId::FIRST_STREAM;
 /// How a member reaches the server.
 enum Way {
     Udp(UdpSocket),
-    Stream(Reader<tcp::OwnedReadHalf>, tcp::OwnedWriteHalf),
+    Stream(Reader<Box<dyn AsyncRead + Unpin>>, Box<dyn AsyncWrite + Unpin>),
+}
+
+impl Way {
+    fn stream(stream: impl AsyncRead + AsyncWrite + 'static) -> Self {
+        let (reader, writer) = split(Box::pin(stream));
+        Self::Stream(Reader::new(Box::new(reader), ROOM), Box::new(writer))
+    }
 }
 
 struct Member {
@@ -41,16 +50,21 @@ struct Member {
 
 impl Member {
     async fn new(ready: &Ready, device: u8, by_stream: bool) -> Self {
-        let (server, identity) = (ready.addresses[0], identity(1, device));
-        let mut client = Client::new(ServerId(0), Some(ready.key), &Seed::from_u64(device.into()));
         let way = if by_stream {
-            let ways = vec![StreamWay { port: server.port(), carrier: Carrier::Tcp }];
-            client = client.with_streams(false, ways);
-            let (reader, writer) = TcpStream::connect(server).await.expect("connected").into_split();
-            Way::Stream(Reader::new(reader, ROOM), writer)
+            let tcp = TcpStream::connect(ready.addresses[0]).await.expect("connected");
+            Way::stream(tcp)
         } else {
             Way::Udp(UdpSocket::bind("127.0.0.1:0").await.expect("a port"))
         };
+        Self::by(ready, device, way)
+    }
+
+    fn by(ready: &Ready, device: u8, way: Way) -> Self {
+        let (server, identity) = (ready.addresses[0], identity(1, device));
+        let mut client = Client::new(ServerId(0), Some(ready.key), &Seed::from_u64(device.into()));
+        if let Way::Stream(..) = way {
+            client = client.with_streams(false, vec![StreamWay { port: server.port(), carrier: Carrier::Tcp }]);
+        }
         client.set_addresses(clock::now(), vec![server]);
         client.set_announcement(clock::now(), vec![device; 512]);
         let (events, relayed) = (Vec::new(), Vec::new());
@@ -261,4 +275,75 @@ async fn connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_
         .await;
     })
     .await;
+}
+
+/// Options with a web server beside the rest, and the certificate that clients trust.
+fn with_tls(state: &tempfile::TempDir) -> (Options, RootCertStore) {
+    let made = rcgen::generate_simple_self_signed(["play.example.org".to_owned()]).expect("a certificate");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| state.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let listen = vec!["127.0.0.1:0".parse().expect("address")];
+    let mut options = options(state, "127.0.0.1:0");
+    options.web = Web { tls: Some(Tls { listen: listen.clone(), certificate, key }), proxied: listen };
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("parsed");
+    (options, roots)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn members_come_by_websocket_too_by_tls_and_as_a_proxy_passes_them_on() {
+    let state = tempfile::tempdir().expect("folder");
+    let (options, roots) = with_tls(&state);
+    with_server(options, async |ready: Ready| {
+        let said = web::connect_trusting(roots.clone(), ready.web[0], "elsewhere.example", "/").await.map(drop);
+        assert!(said.expect_err("another name").contains("certificate"));
+        let by_tls =
+            web::connect_trusting(roots, ready.web[0], "play.example.org", "/any/path").await.expect("trusted");
+        let proxied = TcpStream::connect(ready.web[1]).await.expect("connected");
+        let (proxied, _) = tokio_tungstenite::client_async("ws://play.example.org/", proxied).await.expect("greeted");
+        let ((near_a, tunnel_a), (near_b, tunnel_b)) = (web::tunnel(by_tls), web::tunnel(proxied));
+        tokio::task::spawn_local(tunnel_a);
+        tokio::task::spawn_local(tunnel_b);
+        let mut alice = Member::by(&ready, 1, Way::stream(near_a));
+        let mut bob = Member::by(&ready, 2, Way::stream(near_b));
+        let (a, b) = (alice.id(), bob.id());
+        until(&mut alice, &mut bob, |alice, bob| {
+            alice.client.relay_header(&b, b"x").is_some() && bob.client.relay_header(&a, b"x").is_some()
+        })
+        .await;
+        for n in 0..50_u8 {
+            assert!(alice.relay(&b, &[n; 1_400]).await && bob.relay(&a, &[n; 900]).await);
+        }
+        until(&mut alice, &mut bob, |alice, bob| alice.relayed.len() == 50 && bob.relayed.len() == 50).await;
+        assert!(bob.relayed.iter().zip(0..).all(|((from, bytes), n)| *from == a && *bytes == [n; 1_400]), "in order");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_no_browser_would_say_ends_a_connection() {
+    let state = tempfile::tempdir().expect("folder");
+    let (options, _) = with_tls(&state);
+    with_server(options, async |ready: Ready| {
+        let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 100_000], b"\r\n\r\n"].concat();
+        for garbage in [b"\xe7\x01\x02\x03\r\n\r\n".as_slice(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &long] {
+            for addr in &ready.web {
+                let mut tcp = TcpStream::connect(addr).await.expect("connected");
+                // It may have been ended before all was sent.
+                let _ = tcp.write_all(garbage).await;
+                assert!(is_ended(&mut tcp, PATIENCE).await, "{addr}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_certificate_that_cannot_be_read_is_named() {
+    let state = tempfile::tempdir().expect("folder");
+    let (mut options, _) = with_tls(&state);
+    options.web.tls.as_mut().expect("as above").certificate = state.path().join("missing.pem");
+    let said = run(options, std::future::pending::<&'static str>(), |_| {}).await.expect_err("refused");
+    assert!(said.code() == 2 && said.to_string().contains("missing.pem"), "{said}");
 }
