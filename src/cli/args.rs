@@ -84,7 +84,7 @@ pub enum Command {
     Netcheck(Netcheck),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had
     #[command(
-        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
+        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards port 3478, UDP and TCP. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
     )]
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
@@ -264,7 +264,7 @@ pub struct Completions {
 /// `punchlan rendezvous`
 #[derive(Debug, clap::Args)]
 pub struct RendezvousArgs {
-    /// UDP address to listen on, port 0 for any; may be given several times [default: port 3478 of every address]
+    /// Address to listen on by UDP and TCP, port 0 for any; may be given several times [default: port 3478 of every address]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Vec<SocketAddr>,
     /// A rendezvous.toml with limits (an example is in conf/)

@@ -323,8 +323,8 @@ impl Node {
         let problem = problem.strip_prefix(&format!("{name} ")).unwrap_or(problem);
         match state {
             State::Unreachable => format!(
-                "{problem}; it is tried again and again: is `punchlan rendezvous` running there, is its UDP port open, \
-                 and does the network that this machine is in let UDP out?"
+                "{problem}; it is tried again and again: is `punchlan rendezvous` running there, and is its port open, for \
+                 UDP or at least for TCP?"
             ),
             State::Refused if problem.ends_with("`allow`") => {
                 format!("{problem}: {}", self.shared.identity.network.id())
