@@ -85,3 +85,22 @@ fn a_pair_moves_to_udp_when_that_passes_again_and_outlives_the_rendezvous() {
     // Of one ping every 50 ms.
     assert!(flaws.lost <= 20, "{flaws:?}");
 }
+
+#[test]
+fn where_only_the_web_passes_a_rendezvous_is_reached_as_a_web_server() {
+    let _turn = turn();
+    let lab = Lab::new(&[Gateway::Tcp443Only, Gateway::Tcp443Only]).unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    let made = rcgen::generate_simple_self_signed([RENDEZVOUS.to_string()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| network.folder().join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let rendezvous_toml = format!("listen = [\"0.0.0.0:3478\"]\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    let _rendezvous = network.serve_as(&lab.rendezvous, "rendezvous", &rendezvous_toml).unwrap();
+    network.trust = Some(certificate);
+    network.servers = vec![format!("{RENDEZVOUS}:3478"), format!("wss://{RENDEZVOUS}/punchlan")];
+    let alice = network.up(lab.host(0), "alice", 1).unwrap();
+    let bob = network.up(lab.host(1), "bob", 2).unwrap();
+    all_passes(&alice, &bob, "tls");
+    assert_eq!(alice.status().unwrap().rendezvous.len(), 1, "two ways to one");
+}
