@@ -1,7 +1,7 @@
 //! Streams that carry datagrams ([`crate::wire::stream`]): for networks that let TCP pass and no UDP.
 //!
 //! Whoever sends puts datagrams into a [`Queue`], from any thread, and never waits: what finds no room is dropped and
-//! counted, as at any router. What has gathered meanwhile is written at once ([`write`]). Whoever receives gets what one
+//! counted, as at any router. What has gathered meanwhile is written at once ([`write()`]). Whoever receives gets what one
 //! read brought ([`Reader`]), and makes the other side wait if it takes its time.
 
 use std::future::Future;

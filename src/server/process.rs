@@ -31,7 +31,7 @@ use crate::sans::{Datagram, Instant, Transmit};
 /// What a rendezvous runs on.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; empty: [`DEFAULT_LISTEN`]. `[::]` means IPv4 as well.
+    /// Where it listens; empty: [`super::DEFAULT_LISTEN`]. `[::]` means IPv4 as well.
     pub listen: Vec<SocketAddr>,
     /// The parent of state folders.
     pub state: PathBuf,

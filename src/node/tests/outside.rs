@@ -59,7 +59,7 @@ fn what_keeps_us_from_a_rendezvous_is_said_with_what_to_do() {
     };
     let silent = said_of_its_rendezvous(known(), |_| None);
     assert!(silent.starts_with("rendezvous 198.51.100.1:3478: no answer; "), "{silent}");
-    assert!(silent.matches(place).count() == 1 && silent.contains("UDP port"), "{silent}");
+    assert!(silent.matches(place).count() == 1 && silent.contains("is its port open, for UDP or"), "{silent}");
 
     let network = identity(1, 1).network.id();
     let closed = said_of_its_rendezvous(known(), |hello| {
