@@ -229,10 +229,10 @@ pub struct Netcheck {
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// A rendezvous to ask; may be given several times
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = by_udp)]
     pub rendezvous: Vec<RendezvousConfig>,
     /// A STUN server to ask; may be given several times
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = by_udp)]
     pub stun: Vec<RendezvousConfig>,
     /// Print it for programs
     #[arg(long)]
@@ -288,6 +288,14 @@ fn subnet(text: &str) -> Result<Ipv4Net, String> {
 
 fn rendezvous(text: &str) -> Result<RendezvousConfig, String> {
     config::parse_rendezvous(text).map_err(|(what, help)| format!("{what}; {help}"))
+}
+
+/// One that is asked what it sees of us.
+fn by_udp(text: &str) -> Result<RendezvousConfig, String> {
+    rendezvous(text).and_then(|server| match server.udp {
+        true => Ok(server),
+        false => Err(format!("it is asked by UDP: \"{}:3478\", say", server.host)),
+    })
 }
 
 fn address(text: &str) -> Result<AddressChoice, String> {

@@ -311,7 +311,6 @@ impl World {
         self.hosts[index].machine.as_mut()
     }
 
-    /// Whether a process there has a socket of this address.
     pub(super) fn is_bound(&self, index: usize, to: SocketAddr) -> bool {
         self.hosts[index].socket_at(to).is_some()
     }
