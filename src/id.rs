@@ -6,6 +6,7 @@
 //! characters, and names the character when only one is wrong.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use bech32::primitives::correction::CorrectableError as _;
@@ -34,9 +35,51 @@ pub struct ServerKey(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Epoch(pub u32);
 
-/// One of this machine's UDP sockets.
+/// One of this machine's sockets: of UDP, or, from [`SocketId::FIRST_STREAM`] on, a stream that carries datagrams
+/// ([`crate::wire::stream`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(pub u16);
+
+impl SocketId {
+    /// The first that names a stream.
+    pub const FIRST_STREAM: Self = Self(1 << 15);
+
+    /// Whether it is a stream.
+    pub const fn is_stream(self) -> bool {
+        self.0 >= Self::FIRST_STREAM.0
+    }
+}
+
+/// Who sends, as far as the network tells: whoever has an address, or the one at the other end of a stream, whose
+/// address says nothing that holds for UDP.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Origin {
+    /// By UDP.
+    Udp(SocketAddr),
+    /// By a stream.
+    Stream(SocketId),
+}
+
+impl Origin {
+    /// Of what came by `socket` from `remote`.
+    pub const fn of(socket: SocketId, remote: SocketAddr) -> Self {
+        if socket.is_stream() { Self::Stream(socket) } else { Self::Udp(remote) }
+    }
+
+    /// The address that others reach it at by UDP.
+    pub const fn udp(self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(addr) => Some(addr),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Origin {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Udp(addr)
+    }
+}
 
 /// One rendezvous of `net.toml`, by its place in the list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

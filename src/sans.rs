@@ -310,11 +310,48 @@ pub enum Action {
     },
     /// Close these of them. Not answered.
     CloseSockets(Vec<SocketId>),
+    /// Connect to a rendezvous by a stream, which is a socket from then on: each datagram from it or to it is one.
+    Connect {
+        /// Which rendezvous.
+        server: ServerId,
+        /// To tell the answers apart.
+        attempt: u64,
+        /// Where it is.
+        to: SocketAddr,
+        /// What carries the stream.
+        carrier: Carrier,
+    },
+    /// End this one. Not answered; what was sent before still goes, if it can at once.
+    Disconnect(SocketId),
     /// Say this to everybody on the LANs of this machine, overlays excepted; what others say so is handed to
     /// [`crate::node::Node::handle_beacon`]. Not answered.
     SayOnLan(Vec<u8>),
     /// Listen there no longer, until something is said there again. Not answered.
     LeaveLan,
+}
+
+/// What carries a stream of datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP alone.
+    Tcp,
+    /// A WebSocket by TLS, each datagram a binary message: what a web server's reverse proxy passes on.
+    WebSocket {
+        /// Whom the certificate must name.
+        host: String,
+        /// The path that is asked for, from its `/` on.
+        path: String,
+    },
+}
+
+impl Carrier {
+    /// A word of `status`.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket { .. } => "tls",
+        }
+    }
 }
 
 /// A protocol by which routers map ports.
@@ -392,6 +429,22 @@ pub enum Done {
         attempt: u64,
         /// Each with the port it is bound to, in the order in which they were opened.
         sockets: Vec<(SocketId, u16)>,
+    },
+    /// Answer to [`Action::Connect`].
+    Connected {
+        /// Which rendezvous.
+        server: ServerId,
+        /// Its number.
+        attempt: u64,
+        /// The stream, or a sentence for people.
+        result: Result<SocketId, String>,
+    },
+    /// Unasked, once for each that was connected and not ended by us: it ended.
+    Disconnected {
+        /// Which rendezvous.
+        server: ServerId,
+        /// The stream.
+        socket: SocketId,
     },
     /// Unasked: the router announced something, or the way to it may be another. What it gave may be gone.
     RouterChanged,

@@ -71,6 +71,24 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "connections without end, that say nothing, never a whole datagram, or what is not ours",
+        "few from one prefix; ended when nothing whole came for 10 s or nobody registered within 30 s, and at once for what \
+         is not ours; 4 kB of memory until then",
+        &[
+            "src/server/tests/streams.rs: connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_the_same",
+            "src/server/tests/streams.rs: who_says_nothing_whole_is_not_waited_for",
+            "src/server/tests/streams.rs: what_is_not_ours_ends_a_connection_at_once",
+            "src/wire/stream.rs: what_is_no_length_of_ours_ends_the_stream",
+        ],
+    ),
+    attack(
+        "a member by TCP that reads nothing of what is relayed to it",
+        "a queue of 256 kB each, and what is beyond it is dropped; nobody waits for anybody",
+        &[
+            "src/server/tests/streams.rs: a_member_that_takes_nothing_loses_what_is_beyond_its_queue_and_holds_up_nobody",
+        ],
+    ),
+    attack(
         "reflection: answers sent to somebody who asked nothing",
         "before an address is proven no answer is longer than its question, whatever the message",
         &[

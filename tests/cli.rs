@@ -103,7 +103,7 @@ fn wrong_words_on_the_command_line_are_named_and_secrets_are_not_repeated() {
         (&["fly"][..], "unrecognized subcommand"),
         (&["init", "--subnet", "10.77.0.9/24"], "the bits behind /24 must be zero"),
         (&["init", "--name", "Bob Ross"], "for example: bob"),
-        (&["init", "--rendezvous", "wss://a"], "not in this version"),
+        (&["init", "--rendezvous", "tls://a"], "no way to reach a rendezvous"),
         (&["init", "--address", "bob"], "an IPv4 address"),
         (&["ping"], "PEER"),
         (&["ping", "bob", "-c", "0"], "0"),

@@ -160,6 +160,12 @@ const AT_A_PEER: &[Limit] = &[
         "node-busy",
         "src/daemon/handover.rs: neither_packets_nor_datagrams_keep_the_other_out_and_what_is_too_much_is_counted",
     ),
+    limit(
+        "bytes that wait for a rendezvous by TCP",
+        "256 kB",
+        "stream-full",
+        "src/io/stream.rs: a_queue_that_nobody_empties_has_an_end_and_counts_what_is_lost",
+    ),
 ];
 
 const AT_A_RENDEZVOUS: &[Limit] = &[
@@ -252,6 +258,18 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
         "as any other",
         "stun-rate",
         "src/server/tests/stun.rs: answers_from_elsewhere_count_as_any_other_against_the_limit",
+    ),
+    limit(
+        "connections",
+        "64 from a prefix, 2,048 in all",
+        "streams-refused",
+        "src/server/tests/streams.rs: connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_the_same",
+    ),
+    limit(
+        "bytes that wait for a member by TCP",
+        "256 kB",
+        "stream-dropped",
+        "src/server/tests/streams.rs: a_member_that_takes_nothing_loses_what_is_beyond_its_queue_and_holds_up_nobody",
     ),
 ];
 

@@ -11,6 +11,8 @@ mod lab;
 
 #[path = "namespaces/beyond.rs"]
 mod beyond;
+#[path = "namespaces/blocked.rs"]
+mod blocked;
 #[path = "namespaces/carriers.rs"]
 mod carriers;
 #[path = "namespaces/events.rs"]

@@ -111,7 +111,7 @@ fn a_carried_frame_costs_no_allocation() {
     for n in [1, 2] {
         let (slot, prefix) = (u32::from(n), addr(n).ip().into());
         table.carriage().set_way(slot, Some((SocketId(0), addr(n))));
-        table.carriage().change(|t| t.attach(slot, addr(n), key(n), key(n + 10), NetworkId([0; 32]), prefix));
+        table.carriage().change(|t| t.attach(slot, addr(n).into(), key(n), key(n + 10), NetworkId([0; 32]), prefix));
     }
     table.carriage().change(|t| (t.open(1, 2, 5), t.open(2, 1, 7))).1.expect("open").expect("on both ends");
 

@@ -27,6 +27,8 @@ mod paths;
 mod reload;
 #[path = "simulation/strangers.rs"]
 mod strangers;
+#[path = "simulation/streams.rs"]
+mod streams;
 #[path = "simulation/symmetric.rs"]
 mod symmetric;
 #[path = "simulation/table.rs"]

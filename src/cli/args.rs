@@ -84,7 +84,7 @@ pub enum Command {
     Netcheck(Netcheck),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had
     #[command(
-        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards UDP port 3478. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
+        after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards port 3478, UDP and TCP. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
     )]
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
@@ -229,10 +229,10 @@ pub struct Netcheck {
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// A rendezvous to ask; may be given several times
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = by_udp)]
     pub rendezvous: Vec<RendezvousConfig>,
     /// A STUN server to ask; may be given several times
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = rendezvous)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = by_udp)]
     pub stun: Vec<RendezvousConfig>,
     /// Print it for programs
     #[arg(long)]
@@ -264,7 +264,7 @@ pub struct Completions {
 /// `punchlan rendezvous`
 #[derive(Debug, clap::Args)]
 pub struct RendezvousArgs {
-    /// UDP address to listen on, port 0 for any; may be given several times [default: port 3478 of every address]
+    /// Address to listen on by UDP and TCP, port 0 for any; may be given several times [default: port 3478 of every address]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Vec<SocketAddr>,
     /// A rendezvous.toml with limits (an example is in conf/)
@@ -288,6 +288,14 @@ fn subnet(text: &str) -> Result<Ipv4Net, String> {
 
 fn rendezvous(text: &str) -> Result<RendezvousConfig, String> {
     config::parse_rendezvous(text).map_err(|(what, help)| format!("{what}; {help}"))
+}
+
+/// One that is asked what it sees of us.
+fn by_udp(text: &str) -> Result<RendezvousConfig, String> {
+    rendezvous(text).and_then(|server| match server.udp {
+        true => Ok(server),
+        false => Err(format!("it is asked by UDP: \"{}:3478\", say", server.host)),
+    })
 }
 
 fn address(text: &str) -> Result<AddressChoice, String> {

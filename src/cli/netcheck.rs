@@ -10,7 +10,7 @@ use super::args::Netcheck;
 use super::{Failure, block_on, output, up};
 use crate::config::DEFAULT_FILE;
 use crate::io::portmap::{self, Offers};
-use crate::io::{netcheck, resolve};
+use crate::io::{netcheck, resolve, stream};
 use crate::netcheck::{MAX_SERVERS, Report};
 use crate::node::RendezvousConfig;
 
@@ -39,12 +39,32 @@ pub(super) fn run(args: &Netcheck) -> Result<(), Failure> {
     output::answer(&if args.json { json::text(&found)? } else { table::text(&found) })?;
     match found.report.udp.known() {
         Some(true) => Ok(()),
-        _ => Err(Failure::Failed(format!(
-            "no answer from {}: either this network lets no UDP out, or nothing runs there\n  help: ask another server \
-             beside it: punchlan netcheck --stun HOST:PORT",
-            table::list(found.names.iter().map(|(_, name)| name.as_str()))
-        ))),
+        _ => match block_on(async { Ok(first_by_tcp(&found.names).await) })? {
+            Some(name) => Err(Failure::Failed(format!(
+                "nobody answers by UDP, and {name} takes TCP: this network lets no UDP out\n  help: punchlan works here all \
+                 the same, relayed by TCP; directly only in another network"
+            ))),
+            None => Err(unanswered(&found.names)),
+        },
     }
+}
+
+/// The first that can be connected to.
+async fn first_by_tcp(names: &[(SocketAddr, String)]) -> Option<String> {
+    for (addr, name) in names {
+        if stream::connect(*addr).await.is_ok() {
+            return Some(name.clone());
+        }
+    }
+    None
+}
+
+fn unanswered(names: &[(SocketAddr, String)]) -> Failure {
+    Failure::Failed(format!(
+        "no answer from {}: either this network lets no UDP out, or nothing runs there\n  help: ask another server beside \
+         it: punchlan netcheck --stun HOST:PORT",
+        table::list(names.iter().map(|(_, name)| name.as_str()))
+    ))
 }
 
 /// Whom to ask: what was typed, and what the file names.
@@ -63,10 +83,12 @@ fn servers(args: &Netcheck) -> Result<Vec<RendezvousConfig>, Failure> {
         }
         Err(error) => return Err(error),
     };
-    let servers: Vec<RendezvousConfig> = config.network.rendezvous.into_iter().chain(typed()).collect();
+    // What is named by a stream alone is not asked by UDP.
+    let by_udp = config.network.rendezvous.into_iter().chain(typed()).filter(|server| server.udp);
+    let servers: Vec<RendezvousConfig> = by_udp.collect();
     if servers.is_empty() {
         return Err(Failure::Usage(format!(
-            "{} names no rendezvous, so there is nobody to ask\n  help: punchlan netcheck --stun HOST:PORT",
+            "{} names no rendezvous that is asked by UDP, so there is nobody to ask\n  help: punchlan netcheck --stun HOST:PORT",
             file.display()
         )));
     }

@@ -20,7 +20,7 @@ pub(super) fn run(verbose: u8, args: &RendezvousArgs) -> Result<(), Failure> {
     };
     begin_to_log(verbose, file.log.as_deref())?;
     let listen = if args.listen.is_empty() { file.listen } else { args.listen.clone() };
-    let options = server::Options { listen, state: Folders::from_env().state, config: file.limits };
+    let options = server::Options { listen, web: file.web, state: Folders::from_env().state, config: file.limits };
     block_on(async {
         let stop = signal::stop().map_err(|error| Failure::Failed(format!("signals cannot be caught: {error}")))?;
         Ok(server::run(options, stop, ready).await?)

@@ -171,6 +171,14 @@ fn explain(why: &Why) -> (String, Option<String>) {
                 Some(format!("{there} for {me}, or {here} for {peer}")),
             )
         }
+        Cause::UdpBlockedHere => (
+            "the network that this machine is in lets no UDP out, so all goes through the rendezvous by TCP".to_owned(),
+            Some("another network (a phone's, say), or a firewall here that is to let UDP out".to_owned()),
+        ),
+        Cause::UdpBlockedThere => (
+            format!("{peer}'s network lets no UDP out, so all that goes there goes through the rendezvous by TCP"),
+            Some(format!("another network for {peer} (a phone's, say), or a firewall there that is to let UDP out")),
+        ),
         Cause::BothSymmetric => (
             "both routers show each friend another port, and a search for two that fit leads nowhere".to_owned(),
             Some(upnp("one of both routers")),
@@ -241,7 +249,7 @@ mod tests {
             allocation: Some(allocation.to_owned()),
             ..Nat::default()
         };
-        let side = |changes, nat| Side { nat, changes_port: Some(changes), ipv4: true, ipv6: false, mapped: false };
+        let side = |changes, nat| Side { nat, changes_port: Some(changes), ipv4: true, ..Side::default() };
         let mut here = side(true, nat("address-and-port-dependent", "random"));
         here.nat.port_mapping = Some("none: the router 192.168.0.1 answers by none of PCP, NAT-PMP, UPnP".to_owned());
         let address = "203.0.113.9:41641".parse().expect("address");
@@ -295,7 +303,7 @@ What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours 
     fn every_cause_has_a_sentence_and_all_but_one_something_that_helps() {
         use Cause::{
             Blocked, BlockedThere, BothSymmetric, Direct, Narrow, NoCommonFamily, NoRendezvous, NoSession, Offline,
-            SymmetricHere, SymmetricThere, Trying, Unknown,
+            SymmetricHere, SymmetricThere, Trying, UdpBlockedHere, UdpBlockedThere, Unknown,
         };
         let all = [
             Offline,
@@ -307,6 +315,8 @@ What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours 
             SymmetricHere,
             SymmetricThere,
             Narrow,
+            UdpBlockedHere,
+            UdpBlockedThere,
             BlockedThere,
             Unknown,
             Blocked,

@@ -10,7 +10,9 @@ use super::report::Problem;
 use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
 use crate::addr::OverlayNet;
 use crate::id::{NetworkKey, PeerId, ServerKey};
+use crate::node::config::{StreamWay, WEB_PORT};
 use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::sans::Carrier;
 
 /// Longest name of a network or peer.
 const NAME_LEN: usize = 32;
@@ -74,7 +76,11 @@ fn network(problems: &mut Problems, typed: Option<Spanned<Network>>) -> Option<N
     for text in &rendezvous {
         servers.extend(problems.take(Some(text), |text| {
             let server = parse_rendezvous(text)?;
-            match servers.iter().any(|other| (&other.host, other.port) == (&server.host, server.port)) {
+            let same = |other: &RendezvousConfig| {
+                (&other.host, other.port, other.udp, &other.streams)
+                    == (&server.host, server.port, server.udp, &server.streams)
+            };
+            match servers.iter().any(same) {
                 true => Err(("this rendezvous is in the list twice".into(), "delete one of the two".into())),
                 false => Ok(server),
             }
@@ -257,27 +263,44 @@ pub fn address_in(overlay: &OverlayNet, addr: Ipv4Addr) -> Result<(), Wrong> {
     Err((what, help))
 }
 
-/// A rendezvous: `host:port`, `host`, `[v6]:port`, `[v6]`, each with `#plr1-…` behind it or not.
+/// A rendezvous: `host:port`, `host`, `[v6]:port`, `[v6]`, or behind `tcp://` or `wss://` (which may have a path), each with
+/// `#plr1-…` behind it or not.
 ///
 /// # Errors
 /// What is wrong and what to type.
 pub fn parse_rendezvous(text: &str) -> Result<RendezvousConfig, Wrong> {
-    let text = text.trim();
-    if let Some((scheme, _)) = text.split_once("://") {
-        let help = "leave it out: \"host:port\", by UDP".to_owned();
-        return Err(match scheme {
-            "tcp" | "tls" | "ws" | "wss" | "http" | "https" => {
-                (format!("a rendezvous by \"{scheme}://\" is not in this version of punchlan"), help)
-            }
-            _ => (format!("\"{scheme}://\" is no way to reach a rendezvous"), help),
-        });
-    }
-    let (place, pin) = match text.split_once('#') {
+    let (place, pin) = match text.trim().split_once('#') {
         Some((place, pin)) => (place.trim_end(), Some(parse_pin(pin)?)),
-        None => (text, None),
+        None => (text.trim(), None),
     };
-    let (host, port) = host_and_port(place).ok_or_else(|| not_a_place(place))?;
-    Ok(RendezvousConfig { host, port, pin })
+    let Some((scheme, rest)) = place.split_once("://") else {
+        let (host, port) = host_and_port(place, DEFAULT_PORT).ok_or_else(|| not_a_place(place))?;
+        return Ok(RendezvousConfig { pin, ..RendezvousConfig::plain(host, port) });
+    };
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host_and_port = |default| host_and_port(place, default).ok_or_else(|| not_a_place(place));
+    let (host, way) = match scheme {
+        "tcp" if !path.is_empty() => {
+            return Err((format!("TCP has no path, and this is {path:?}"), format!("type: \"tcp://{place}\"")));
+        }
+        "tcp" => host_and_port(DEFAULT_PORT).map(|(host, port)| (host, StreamWay { port, carrier: Carrier::Tcp }))?,
+        "wss" if !path.chars().all(|c| c.is_ascii_graphic()) => {
+            let help = "letters, digits and /, as in \"wss://play.example.org/punchlan\"".to_owned();
+            return Err((format!("{path:?} is no path of a web server"), help));
+        }
+        "wss" => {
+            let (host, port) = host_and_port(WEB_PORT)?;
+            let way = StreamWay::web(&host, port, if path.is_empty() { "/" } else { path });
+            (host, way)
+        }
+        _ => {
+            let help = format!(
+                "by UDP, else by TCP: \"{place}\"; by TCP alone: \"tcp://{place}\"; as a web server: \"wss://{place}\""
+            );
+            return Err((format!("\"{scheme}://\" is no way to reach a rendezvous"), help));
+        }
+    };
+    Ok(RendezvousConfig { pin, ..RendezvousConfig::stream(host, way) })
 }
 
 fn parse_pin(text: &str) -> Result<ServerKey, Wrong> {
@@ -300,14 +323,14 @@ fn not_a_place(place: &str) -> Wrong {
         return ("this names no rendezvous".to_owned(), format!("write where it is, {LIKE}"));
     }
     // The host alone is well: it is the port.
-    if let Some((host, port)) = place.rsplit_once(':').filter(|(host, _)| host_and_port(host).is_some()) {
+    if let Some((host, port)) = place.rsplit_once(':').filter(|(host, _)| host_and_port(host, DEFAULT_PORT).is_some()) {
         let help = format!("a port is a number from 1 to 65535: \"{host}:{DEFAULT_PORT}\"");
         return (format!("{port:?} is no UDP port"), help);
     }
     (format!("{place:?} is no \"host:port\""), format!("write where the rendezvous is, {LIKE}"))
 }
 
-fn host_and_port(place: &str) -> Option<(String, u16)> {
+fn host_and_port(place: &str, default: u16) -> Option<(String, u16)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -319,7 +342,7 @@ fn host_and_port(place: &str) -> Option<(String, u16)> {
             None => (place, None),
         },
     };
-    let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port != 0))?;
+    let port = port.map_or(Some(default), |port| port.parse().ok().filter(|port| *port != 0))?;
     match host.parse::<IpAddr>() {
         Ok(addr) => can_be_asked(addr.to_canonical()).then(|| (addr.to_canonical().to_string(), port)),
         Err(_) => is_host_name(host).then(|| (host.to_ascii_lowercase(), port)),

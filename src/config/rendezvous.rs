@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,13 +12,16 @@ use super::names::{self, Names};
 use super::report::{ConfigError, Problem};
 use super::{DEFAULT_PORT, Wrong, file};
 use crate::id::NetworkId;
+use crate::node::config::WEB_PORT;
 use crate::rendezvous::server::Rate;
 use crate::server;
 
 /// rendezvous.toml, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RendezvousFile {
-    /// UDP addresses to listen on; empty: the default.
+    /// Where it is a web server as well.
+    pub web: server::Web,
+    /// Addresses to listen on; empty: the default.
     pub listen: Vec<SocketAddr>,
     /// What to log; `None`: the default.
     pub log: Option<String>,
@@ -34,8 +37,27 @@ struct Typed {
     #[serde(default)]
     allow: Vec<Spanned<String>>,
     log: Option<Spanned<String>>,
+    tls: Option<Spanned<Tls>>,
+    #[serde(default)]
+    websocket: Listen,
     #[serde(default)]
     limits: BTreeMap<String, Spanned<i64>>,
+}
+
+/// The section `[tls]` as typed.
+#[derive(Debug, Deserialize)]
+struct Tls {
+    #[serde(default)]
+    listen: Vec<Spanned<String>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
+}
+
+/// The section `[websocket]` as typed.
+#[derive(Debug, Default, Deserialize)]
+struct Listen {
+    #[serde(default)]
+    listen: Vec<Spanned<String>>,
 }
 
 /// One number of the section `[limits]`.
@@ -73,6 +95,8 @@ const LIMITS: &[Limit] = &[
     limit("relay_mbit_per_prefix", 1, WIDE, |c, n| c.relay.prefix_bytes = bytes_of_megabits(n)),
     limit("relay_channels", 0, MANY, |c, n| c.relay.channels = count(n)),
     limit("relay_channels_per_member", 1, MANY, |c, n| c.relay.channels_per_peer = count(n)),
+    limit("streams", 0, server::MOST_STREAMS, |c, n| c.streams.all = n),
+    limit("streams_per_prefix", 1, server::MOST_STREAMS, |c, n| c.streams.per_prefix = n),
     limit("ipv4_prefix", 8, 32, |c, n| c.registrations.v4_prefix = length(n)),
     limit("ipv6_prefix", 16, 128, |c, n| c.registrations.v6_prefix = length(n)),
 ];
@@ -111,7 +135,11 @@ pub fn load_rendezvous(path: &Path) -> Result<RendezvousFile, ConfigError> {
 pub fn parse_rendezvous_file(shown_path: &str, text: &str) -> Result<RendezvousFile, ConfigError> {
     let complain = |problems| ConfigError::in_text(shown_path, text, problems);
     let limits: Vec<&str> = LIMITS.iter().map(|limit| limit.key).collect();
-    let names = Names { top: &["listen", "allow", "log"], sections: &[("limits", &limits)], later: &[] };
+    let names = Names {
+        top: &["listen", "allow", "log"],
+        sections: &[("tls", &["listen", "certificate", "key"]), ("websocket", &["listen"]), ("limits", &limits)],
+        later: &[],
+    };
     let table = names::check(&names, text).map_err(complain)?;
     let typed = file::typed(text, table).map_err(|problem| complain(vec![problem]))?;
     check(&typed).map_err(complain)
@@ -130,7 +158,30 @@ fn check(typed: &Typed) -> Result<RendezvousFile, Vec<Problem>> {
     let allow = typed.allow.iter().filter_map(|id| problems.take(Some(id), |id| parse_network_id(id))).collect();
     limits.registrations.allow = allow;
     let log = problems.take(typed.log.as_ref(), |text| check_log(text));
-    if problems.0.is_empty() { Ok(RendezvousFile { listen, log, limits }) } else { Err(problems.0) }
+    let proxied = listeners(&mut problems, &typed.websocket.listen);
+    let web = server::Web { tls: typed.tls.as_ref().and_then(|tls| check_tls(&mut problems, tls)), proxied };
+    if problems.0.is_empty() { Ok(RendezvousFile { web, listen, log, limits }) } else { Err(problems.0) }
+}
+
+fn check_tls(problems: &mut Problems, typed: &Spanned<Tls>) -> Option<server::Tls> {
+    let Tls { listen, certificate, key } = typed.get_ref();
+    let listen = match listen.as_slice() {
+        [] => vec![SocketAddr::from(([0; 16], WEB_PORT))],
+        listen => listeners(problems, listen),
+    };
+    let (Some(certificate), Some(key)) = (certificate, key) else {
+        let what = "[tls] needs a `certificate` and its `key`";
+        let help = "the PEM files of who gives certificates out, for example \
+                    certificate = \"/etc/letsencrypt/live/play.example.org/fullchain.pem\" and \
+                    key = \"/etc/letsencrypt/live/play.example.org/privkey.pem\"";
+        problems.0.push(Problem::at(typed.span(), what).help(help));
+        return None;
+    };
+    Some(server::Tls { listen, certificate: certificate.get_ref().clone(), key: key.get_ref().clone() })
+}
+
+fn listeners(problems: &mut Problems, typed: &[Spanned<String>]) -> Vec<SocketAddr> {
+    typed.iter().filter_map(|text| problems.take(Some(text), |text| parse_listen_at(text, WEB_PORT))).collect()
 }
 
 fn in_range(limit: &Limit, n: i64) -> Result<u32, Wrong> {
@@ -151,8 +202,12 @@ fn parse_network_id(text: &str) -> Result<NetworkId, Wrong> {
 /// # Errors
 /// What is wrong and what to type.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, Wrong> {
+    parse_listen_at(text, DEFAULT_PORT)
+}
+
+fn parse_listen_at(text: &str, default: u16) -> Result<SocketAddr, Wrong> {
     let with_port = || text.parse::<SocketAddr>().ok();
-    let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?, DEFAULT_PORT));
+    let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse::<IpAddr>().ok()?, default));
     let port = || Some(SocketAddr::from(([0; 16], text.trim_start_matches(':').parse::<u16>().ok()?)));
     with_port().or_else(bare).or_else(port).ok_or_else(|| {
         let what = format!("{text:?} is no address of this machine");
@@ -170,6 +225,10 @@ mod tests {
         let file = parse_rendezvous_file("conf/rendezvous.toml", example).expect("the example");
         assert_eq!(file.limits, server::Config::default());
         assert_eq!(file.listen, ["[::]:3478".parse().expect("address")]);
+        assert_eq!(file.web, server::Web::default());
+        for section in ["tls", "websocket"] {
+            assert!(example.contains(&format!("\n# [{section}]\n")), "the example does not show [{section}]");
+        }
         for key in LIMITS.iter().map(|limit| limit.key).chain(["listen", "allow", "log"]) {
             assert!(example.contains(&format!("\n{key} =")), "the example does not show `{key}`");
         }
@@ -193,6 +252,11 @@ mod tests {
         complains("[limits]\nmembers = \"5\"", &["a whole number"]);
         complains("members = 5", &["put the line [limits] above it"]);
         complains("[limits]\nlog = \"x\"", &["above the first section"]);
+        complains(
+            "[tls]\ncertificate = \"a.pem\"",
+            &["r.toml:1:1", "needs a `certificate` and its `key`", "privkey.pem"],
+        );
+        complains("[tls]\nlisten = [\"x\"]\ncertificate = \"a\"\nkey = \"b\"", &["r.toml:2:11", "no address"]);
         complains("[limit]\nmembers = 5", &["did you mean [limits]"]);
     }
 

@@ -170,7 +170,10 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&network("deny = [\"bob\"]"), &["64 hexadecimal digits", "status --json"]);
     complains(&network("rendezvous = [\"a:1\", \"a:1\"]"), &["net.toml:3:22", "twice"]);
     complains(&network("rendezvous = [\"a b\"]"), &["no \"host:port\""]);
-    complains(&network("rendezvous = [\"tcp://a:443\"]"), &["\"tcp://\" is not in this version"]);
+    complains(&network("rendezvous = [\"tls://a:443\"]"), &["\"tls://\" is no way", "\"wss://a:443\""]);
+    complains(&network("rendezvous = [\"tcp://a:443/x\"]"), &["TCP has no path", "\"tcp://a:443\""]);
+    complains(&network("rendezvous = [\"wss://a/ü\"]"), &["is no path of a web server"]);
+    complains(&network("rendezvous = [\"wss://a\", \"wss://a:443/\"]"), &["in the list twice"]);
     complains(&network("rendezvous = [\"2001:db8::1\"]"), &["[2001:db8::1]:3478"]);
     complains(&network("rendezvous = [\"a:1#plr1-zz\"]"), &["rendezvous' key is damaged"]);
     complains(&network("rendezvous = [\"a:1#@KEY@\"]"), &["this is a network's key"]);

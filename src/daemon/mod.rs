@@ -21,6 +21,7 @@ mod reload;
 mod requests;
 mod run;
 mod sockets;
+mod streams;
 #[cfg(target_os = "linux")]
 mod threads;
 #[cfg(not(target_os = "linux"))]
@@ -58,6 +59,7 @@ use crate::wire::session::feature;
 use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
+use streams::Streams;
 use writer::Writer;
 
 /// Beacons that wait for the loop; more wait in the sockets, until the system drops them.
@@ -98,7 +100,7 @@ pub struct Options {
 /// # Errors
 /// [`Failure`] carries the exit code and the sentence.
 pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str)) -> Result<(), Failure> {
-    limits::raise_descriptors();
+    limits::raise_descriptors(limits::OF_A_PEER);
     permission::check().map_err(|error| Failure::NotPermitted(error.to_string()))?;
     let no_signals = |error| Failure::Failed(format!("cannot catch signals: {error}"));
     let stop = signal::stop().map_err(no_signals)?;
@@ -177,6 +179,8 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let port_mapper = PortMapper::start(move |done| drop(router_said.send(Effect::Done(done))));
     let (heard, beacons) = mpsc::channel(BEACONS_WAITING);
     let (v4_on_tun, requests) = (node.me().v4, Requests::default());
+    let sockets = Arc::new(sockets);
+    let streams = Streams::new(sockets.clone(), effects.clone());
     let peer = Peer {
         node,
         writer,
@@ -185,7 +189,8 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         lan: Lan::new(heard),
         net,
         tun: Arc::new(tun),
-        sockets: Arc::new(sockets),
+        sockets,
+        streams,
         overlay,
         v4_on_tun,
         v4_wanted: v4_on_tun,

@@ -3,7 +3,7 @@
 use super::sockets::{Open, Sockets};
 use crate::id::SocketId;
 use crate::io::tun::Tun;
-use crate::io::udp::{Batch, Received, Run, Way};
+use crate::io::udp::{Received, Run, Way};
 use crate::node::Inbound;
 use crate::offload::{Join, Layout, Vnet, decapsulate, finish};
 use crate::sans::Datagram;
@@ -32,7 +32,7 @@ impl<'a> Runs<'a> {
             run.push(way, datagram);
             return true;
         }
-        let Some(by) = self.open.get(socket) else { return false };
+        let Some(by) = self.open.get(socket) else { return self.open.push(socket, datagram) };
         let place = &mut self.runs[self.next];
         self.next = (self.next + 1) % ABREAST;
         place.iter_mut().for_each(|(_, run)| run.flush());
@@ -48,17 +48,17 @@ impl<'a> Runs<'a> {
 /// Has the datagrams of a batch opened, each with its ECN bits, and gives the packets that come of them to the TUN:
 /// segments that belong together as one. What two others send each other goes on by the sockets. A datagram that was
 /// marked on its way marks its packet; how many were lost because theirs cannot be marked.
-pub(super) fn receive(
+pub(super) fn receive<'a>(
     mut open: impl FnMut(Datagram<'_>, u8) -> Inbound,
     tun: &Tun,
     sockets: &Sockets,
     socket: SocketId,
-    batch: &mut Batch,
+    batch: impl Iterator<Item = Received<'a>>,
 ) -> u64 {
     let (mut congested, by) = (0, sockets.open());
     let mut passed_on: Option<Runs<'_>> = None;
-    let mut join: Option<Join<'_>> = None;
-    for Received { from, local, ecn, payload } in batch.datagrams() {
+    let mut join: Option<Join<'a>> = None;
+    for Received { from, local, ecn, payload } in batch {
         let inbound = open(Datagram { socket, local, from, payload: &mut *payload }, ecn);
         if let Inbound::Deliver(range) | Inbound::Segment { range, .. } = &inbound
             && !decapsulate(ecn, &mut payload[range.clone()])
@@ -144,7 +144,7 @@ mod tests {
 
     use super::super::sockets::Sockets;
     use super::*;
-    use crate::io::udp::Socket;
+    use crate::io::udp::{Batch, Socket};
     use crate::offload::Offload;
 
     fn local() -> Socket {

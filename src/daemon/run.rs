@@ -13,6 +13,7 @@ use super::notify::{Notice, notify};
 use super::reload::Source;
 use super::requests::{Next, Requests};
 use super::sockets::Sockets;
+use super::streams::Streams;
 #[cfg(target_os = "linux")]
 use super::threads::PacketPath;
 #[cfg(not(target_os = "linux"))]
@@ -51,6 +52,7 @@ pub(super) struct Peer<S> {
     pub(super) net: Network,
     pub(super) tun: Arc<Tun>,
     pub(super) sockets: Arc<Sockets>,
+    pub(super) streams: Streams,
     pub(super) overlay: OverlayNet,
     /// The overlay address that the TUN has, and the one that it is to have.
     pub(super) v4_on_tun: Option<Ipv4Addr>,
@@ -98,6 +100,7 @@ impl<S: Source> Peer<S> {
                     self.node.handle_timeout(clock::now());
                 }
                 input = path.next() => path.take(&mut self.node, input?),
+                came = self.streams.next() => came.give(&mut self.node, &self.tun, &self.sockets),
                 Some(()) = changes.recv() => {
                     self.list_interfaces();
                     self.node.handle_done(clock::now(), Done::RouterChanged);
@@ -128,6 +131,7 @@ impl<S: Source> Peer<S> {
 
     /// Performs everything that the node wants.
     async fn drain(&mut self, path: &PacketPath) {
+        self.node.count_drops("stream-full", self.sockets.take_full());
         loop {
             while let Some(t) = self.node.poll_transmit() {
                 self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
@@ -170,6 +174,8 @@ impl<S: Source> Peer<S> {
             Action::CloseSockets(ids) => path.close_sockets(&ids),
             Action::SayOnLan(beacon) => self.lan.say(&beacon, &prefixes(&self.overlay)),
             Action::LeaveLan => self.lan.leave(),
+            Action::Connect { server, attempt, to, carrier } => self.streams.connect(server, attempt, to, carrier),
+            Action::Disconnect(socket) => self.streams.disconnect(socket),
         }
     }
 
@@ -220,8 +226,9 @@ impl<S: Source> Peer<S> {
     }
 
     fn send(&mut self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
-        match self.sockets.open().get(socket).map(|socket| socket.send(to, src, ttl, payload)) {
-            None => self.node.count_drops("no-socket", 1),
+        let open = self.sockets.open();
+        match open.get(socket).map(|socket| socket.send(to, src, ttl, payload)) {
+            None => self.node.count_drops("no-socket", u64::from(!open.push(socket, payload))),
             Some(Err(error)) if fault(&error) == Fault::Broken => tracing::debug!(%error, %to, "not sent"),
             Some(_) => {}
         }
@@ -248,6 +255,7 @@ impl<S: Source> Peer<S> {
                         carries = false;
                     }
                 },
+                came = self.streams.next() => came.give(&mut self.node, &self.tun, &self.sockets),
                 _ = alarm.until(Some(wakeup)) => self.node.handle_timeout(clock::now()),
             }
         }

@@ -1,5 +1,6 @@
-//! The sockets: one for IPv4 with the id 0 and maybe one for IPv6 with the id 1, for as long as the daemon runs; and more
+//! The sockets, of UDP: one for IPv4 with the id 0 and maybe one for IPv6 with the id 1, for as long as the daemon runs; and more
 //! for IPv4 while the node wants them, each of which can do whatever the first can.
+//! And the streams to rendezvous where UDP does not pass: what goes by one waits in its queue until it is written.
 //!
 //! Who sends or receives takes those that are open ([`Sockets::open`]) once for all that is at hand, and asks no lock for
 //! each packet. What is closed meanwhile is gone when the last of these lets go of it.
@@ -8,9 +9,11 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::Ipv4Addr;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::SocketId;
+use crate::io::stream::Queue;
 use crate::io::udp::{Fault, Socket, Way, fault};
 use crate::offload::Offload;
 
@@ -24,6 +27,8 @@ const SPARE: usize = 8;
 pub(super) struct Sockets {
     set: Mutex<Set>,
     offload: Offload,
+    /// Datagrams for which a stream had no room.
+    full: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -31,11 +36,15 @@ struct Set {
     open: Arc<Open>,
     /// The id that was given last: none is given again soon, for who has just been told of it may still look for it.
     last: SocketId,
+    last_stream: SocketId,
 }
 
 /// Those that are open.
 #[derive(Clone, Debug)]
-pub(super) struct Open(BTreeMap<SocketId, Arc<Socket>>);
+pub(super) struct Open {
+    udp: BTreeMap<SocketId, Arc<Socket>>,
+    streams: BTreeMap<SocketId, Arc<Queue>>,
+}
 
 /// Whether nothing works without this one.
 pub(super) fn is_needed(socket: SocketId) -> bool {
@@ -46,7 +55,12 @@ impl Sockets {
     pub(super) fn new(v4: Socket, v6: Option<Socket>, offload: Offload) -> Self {
         let open = [Some(v4), v6].into_iter().zip(0..);
         let open = open.filter_map(|(socket, id)| Some((SocketId(id), fit(socket?, offload)))).collect();
-        Self { set: Mutex::new(Set { open: Arc::new(Open(open)), last: SocketId(1) }), offload }
+        let open = Open { udp: open, streams: BTreeMap::new() };
+        Self {
+            set: Mutex::new(Set { open: Arc::new(open), last: SocketId(1), last_stream: SocketId::FIRST_STREAM }),
+            offload,
+            full: Arc::default(),
+        }
     }
 
     /// Those that are open now.
@@ -77,7 +91,7 @@ impl Sockets {
         for socket in bound {
             let Some(id) = open.free(set.last) else { break };
             set.last = id;
-            open.0.insert(id, socket.clone());
+            open.udp.insert(id, socket.clone());
             added.push((id, socket));
         }
         set.open = Arc::new(open);
@@ -89,9 +103,35 @@ impl Sockets {
         let mut set = self.set();
         let mut open = Open::clone(&set.open);
         let more = sockets.iter().filter(|socket| !is_needed(**socket));
-        let closed = more.filter_map(|socket| open.0.remove(socket)).collect();
+        let closed = more.filter_map(|socket| open.udp.remove(socket)).collect();
         set.open = Arc::new(open);
         closed
+    }
+
+    /// A new stream, and what it is called; `None`: there are as many as can be.
+    pub(super) fn open_stream(&self) -> Option<(SocketId, Arc<Queue>)> {
+        let mut set = self.set();
+        let mut open = Open::clone(&set.open);
+        let ids = (1..=u16::MAX).map(|n| SocketId(set.last_stream.0.wrapping_add(n)));
+        let id = ids.into_iter().find(|id| id.is_stream() && !open.streams.contains_key(id))?;
+        let queue = Arc::new(Queue::new(self.full.clone()));
+        open.streams.insert(id, queue.clone());
+        (set.last_stream, set.open) = (id, Arc::new(open));
+        Some((id, queue))
+    }
+
+    /// Nothing goes by this stream any more; whether it was open.
+    pub(super) fn close_stream(&self, id: SocketId) -> bool {
+        let mut set = self.set();
+        let mut open = Open::clone(&set.open);
+        let closed = open.streams.remove(&id).inspect(|queue| queue.close());
+        set.open = Arc::new(open);
+        closed.is_some()
+    }
+
+    /// Datagrams since this was asked last for which a stream had no room.
+    pub(super) fn take_full(&self) -> u64 {
+        self.full.swap(0, Ordering::Relaxed)
     }
 
     fn set(&self) -> MutexGuard<'_, Set> {
@@ -102,25 +142,35 @@ impl Sockets {
 impl Open {
     /// The socket of that id, if it is open.
     pub(super) fn get(&self, socket: SocketId) -> Option<&Socket> {
-        self.0.get(&socket).map(|socket| &**socket)
+        self.udp.get(&socket).map(|socket| &**socket)
+    }
+
+    /// Puts a datagram into a stream's queue; `false`: it is not open.
+    pub(super) fn push(&self, stream: SocketId, datagram: &[u8]) -> bool {
+        let queue = self.streams.get(&stream);
+        queue.inspect(|queue| queue.push(datagram)).is_some()
     }
 
     /// All, by their ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Socket)> {
-        self.0.iter().map(|(id, socket)| (*id, &**socket))
+        self.udp.iter().map(|(id, socket)| (*id, &**socket))
     }
 
     /// All, those behind `last` first.
     #[cfg_attr(target_os = "linux", allow(dead_code, reason = "for the one loop of other systems"))]
     pub(super) fn after(&self, last: SocketId) -> impl Iterator<Item = (SocketId, &Socket)> {
-        let behind = self.0.range((Bound::Excluded(last), Bound::Unbounded));
-        behind.chain(self.0.range(..=last)).map(|(id, socket)| (*id, &**socket))
+        let behind = self.udp.range((Bound::Excluded(last), Bound::Unbounded));
+        behind.chain(self.udp.range(..=last)).map(|(id, socket)| (*id, &**socket))
     }
 
     /// Sends a train; how many datagrams of it have no socket.
     pub(super) fn send_train(&self, socket: SocketId, way: Way, size: usize, pieces: &[IoSlice<'_>]) -> u64 {
+        let datagrams = || pieces.iter().flat_map(|piece| piece.chunks(size.max(1)));
         match self.get(socket).map(|socket| socket.send_train(way, size, pieces)) {
-            None => return pieces.iter().map(|piece| piece.len().div_ceil(size.max(1)) as u64).sum(),
+            None if socket.is_stream() => {
+                return datagrams().map(|datagram| u64::from(!self.push(socket, datagram))).sum();
+            }
+            None => return datagrams().count() as u64,
             Some(Err(error)) if fault(&error) == Fault::Broken => {
                 tracing::debug!(%error, to = %way.to, "not sent");
             }
@@ -132,7 +182,7 @@ impl Open {
     /// The id behind `last` that none has.
     fn free(&self, last: SocketId) -> Option<SocketId> {
         let ids = (1..=u16::MAX).map(|n| SocketId(last.0.wrapping_add(n)));
-        ids.into_iter().find(|id| !is_needed(*id) && !self.0.contains_key(id))
+        ids.into_iter().find(|id| !is_needed(*id) && !id.is_stream() && !self.udp.contains_key(id))
     }
 }
 
@@ -181,9 +231,9 @@ mod tests {
     fn the_ids_begin_anew_and_pass_over_those_that_are_in_use() {
         let sockets = sockets();
         sockets.open_more(2);
-        sockets.set().last = SocketId(u16::MAX - 1);
+        sockets.set().last = SocketId(SocketId::FIRST_STREAM.0 - 2);
         let added = sockets.open_more(3);
-        assert_eq!(added.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [u16::MAX, 4, 5]);
+        assert_eq!(added.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [SocketId::FIRST_STREAM.0 - 1, 4, 5]);
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Shared {
         let (now, table) = (clock::now(), self.table());
         let mut openings = table.openings();
         let open = |datagram: Datagram<'_>, ecn| inward::open(now, &table, &mut openings, &self.desk, datagram, ecn);
-        let congested = packets::receive(open, &self.tun, &self.sockets, socket, batch);
+        let congested = packets::receive(open, &self.tun, &self.sockets, socket, batch.datagrams());
         drop(openings);
         table.drops().add("congested", congested);
         self.desk.ring(&table);

@@ -94,7 +94,7 @@ impl PacketPath {
                 self.last = socket;
                 let now = clock::now();
                 let open = |datagram: Datagram<'_>, _| node.handle_datagram(now, datagram);
-                let congested = packets::receive(open, &self.tun, &self.sockets, socket, &mut self.batch);
+                let congested = packets::receive(open, &self.tun, &self.sockets, socket, self.batch.datagrams());
                 node.count_drops("congested", congested);
             }
         }

@@ -72,7 +72,7 @@ impl Carriage {
             return None;
         }
         let inner = &mut *self.lock();
-        match inner.table.forward(now, from, frame) {
+        match inner.table.forward(now, from.into(), frame) {
             Verdict::Forward { to } => Some(Carried::To((*inner.ways.get(to as usize)?)?)),
             Verdict::Unknown | Verdict::Dropped => None,
             Verdict::Throttled { tell } => {

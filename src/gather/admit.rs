@@ -57,7 +57,7 @@ impl Gather {
     }
 
     /// Whether `ip` is in the prefix of one of our interfaces.
-    fn is_near(&self, ip: IpAddr) -> bool {
+    pub fn is_near(&self, ip: IpAddr) -> bool {
         self.interfaces.iter().any(|net| net.prefix_len() > 0 && net.contains(&ip))
     }
 }

@@ -9,6 +9,8 @@
 //! | time that counts suspend, wall time, alarms | [`clock`] |
 //! | fresh randomness | [`entropy`] |
 //! | datagrams, batched, with their local address | [`udp`] |
+//! | datagrams on TCP, where UDP does not pass | [`stream`] |
+//! | the same as a web server has it: TLS, WebSocket | [`web`] |
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
@@ -43,7 +45,9 @@ pub mod ready;
 pub mod resolve;
 pub mod signal;
 pub mod store;
+pub mod stream;
 pub mod tun;
 pub mod udp;
 #[cfg(target_os = "linux")]
 mod watched;
+pub mod web;

@@ -37,6 +37,10 @@ pub enum Gateway {
     CarrierSymmetric,
     /// No IPv4 at all.
     Ipv6Firewall,
+    /// As [`Self::MasqueradeDroppingInput`], and lets no UDP through.
+    UdpBlocked,
+    /// The same, and of TCP to port 443 alone: a hotel.
+    Tcp443Only,
 }
 
 impl Gateway {
@@ -63,6 +67,9 @@ impl Gateway {
         Self::Ipv6Firewall,
     ];
 
+    /// Those that let no UDP through. What they do cannot be measured by it.
+    pub const BLOCKED: [Self; 2] = [Self::UdpBlocked, Self::Tcp443Only];
+
     /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -81,6 +88,8 @@ impl Gateway {
             Self::CarrierCone => "carrier, cone",
             Self::CarrierSymmetric => "carrier, symmetric",
             Self::Ipv6Firewall => "IPv6 firewall",
+            Self::UdpBlocked => "UDP blocked",
+            Self::Tcp443Only => "TCP 443 only",
         }
     }
 
@@ -123,10 +132,20 @@ impl Gateway {
             }
             Self::MasqueradeDroppingInput => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT,
             Self::MasqueradeRandom => firewall + &MASQUERADE.replace("FLAGS", "fully-random"),
+            Self::UdpBlocked => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT + &blocked(ALL_UDP),
+            Self::Tcp443Only => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT + &blocked(ALL_BUT_443),
             _ => firewall,
         }
     }
 }
+
+/// Rules in a table of their own, `blocked`, which can be taken away.
+fn blocked(rules: &str) -> String {
+    format!("table inet blocked {{ chain forward {{ type filter hook forward priority -10; {rules}; }}; }}\n")
+}
+
+const ALL_UDP: &str = "meta l4proto udp drop";
+const ALL_BUT_443: &str = r#"oifname "wan" tcp dport != 443 drop; meta l4proto udp drop"#;
 
 const FIREWALL: &str = r#"
 table FAMILY firewall {

@@ -98,6 +98,8 @@ pub struct Network {
     pub log: Option<String>,
     /// How much of the kernel's work those take over that start from now on: `PUNCHLAN_OFFLOAD`.
     pub offload: &'static str,
+    /// A file of the certificates that those programs trust: `SSL_CERT_FILE`.
+    pub trust: Option<PathBuf>,
 }
 
 impl Network {
@@ -116,7 +118,8 @@ impl Network {
         netns::run(Command::new(&program).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
-        Ok(Self { program, rendezvous: None, folder, key, servers: Vec::new(), log: None, offload: "all" })
+        let servers = Vec::new();
+        Ok(Self { program, rendezvous: None, folder, key, servers, log: None, offload: "all", trust: None })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
@@ -130,10 +133,28 @@ impl Network {
         self.serve_at(machine, name, &[listen])
     }
 
+    /// The same as this rendezvous.toml says.
+    pub fn serve_as(&self, machine: &Namespace, name: &str, rendezvous_toml: &str) -> Result<Program> {
+        let file = self.folder.path().join(name).with_extension("toml");
+        fs::write(&file, rendezvous_toml)?;
+        let mut command = machine.command(&self.program);
+        command.arg("rendezvous").arg("--config").arg(file);
+        self.start_serving(command, name)
+    }
+
+    /// The folder of all that its programs leave.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The same on several addresses.
     pub fn serve_at(&self, machine: &Namespace, name: &str, listen: &[&str]) -> Result<Program> {
         let mut command = machine.command(&self.program);
         command.arg("rendezvous").args(listen.iter().flat_map(|addr| ["--listen", addr]));
+        self.start_serving(command, name)
+    }
+
+    fn start_serving(&self, mut command: Command, name: &str) -> Result<Program> {
         self.set_folders(&mut command, name);
         let program = Program::start(command, self.folder.path().join(name).with_extension("log"))?;
         await_true("the rendezvous to listen", Duration::from_secs(5), || Ok(program.said().contains("plr1-")))?;
@@ -190,6 +211,9 @@ impl Network {
         command.env("PUNCHLAN_OFFLOAD", self.offload);
         if let Some(log) = &self.log {
             command.env("PUNCHLAN_LOG", log);
+        }
+        if let Some(trust) = &self.trust {
+            command.env("SSL_CERT_FILE", trust);
         }
     }
 }

@@ -176,8 +176,8 @@ impl Node {
             let (receive, send) = (peer.probe_keys.relay_rx.clone(), peer.probe_keys.relay_tx.clone());
             let from = from.unwrap_or(way.1);
             carriage.change(|channels| match known {
-                None => channels.attach(slot, from, receive, send, NetworkId([0; 32]), site(from.ip())),
-                Some(_) => channels.renew(slot, from, receive, send, site(from.ip())),
+                None => channels.attach(slot, from.into(), receive, send, NetworkId([0; 32]), site(from.ip())),
+                Some(_) => channels.renew(slot, from.into(), receive, send, site(from.ip())),
             });
         }
         slot

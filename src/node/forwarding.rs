@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
-use super::outbound::socket_for;
 use crate::forward::{Egress, Ingress, Leg, RelayChannel, Table};
 use crate::id::PeerId;
 use crate::punch::Via;
@@ -132,7 +131,7 @@ impl Node {
                     Direction::Out => client.relay_out(id).map(|(number, key)| (number, vec![key]))?,
                     Direction::In => client.relay_in(id)?,
                 };
-                Some(Leg { via, socket: socket_for(remote), remote, relay: Some(RelayChannel { number, keys }) })
+                Some(Leg { via, socket: client.server_socket()?, remote, relay: Some(RelayChannel { number, keys }) })
             }
             Via::Member { carrier } => {
                 let ((socket, remote), number, key) = match direction {

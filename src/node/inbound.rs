@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
 use crate::forward;
-use crate::id::PeerId;
+use crate::id::{Origin, PeerId};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
 use crate::session::{Channel, Proof, Refusal, check_member, prove_source, read_initiation};
@@ -48,7 +48,7 @@ impl Node {
             return Inbound::Dropped;
         }
         match class {
-            Class::Relay => match self.unwrap_relay(payload, from) {
+            Class::Relay => match self.unwrap_relay(payload, Origin::of(socket, from)) {
                 Some((server, peer, range)) => {
                     let arrival = Arrival { via: Via::Relay { server }, local, channel_peer: Some(peer) };
                     let base = range.start;
@@ -63,7 +63,8 @@ impl Node {
                     None => self.dropped_as("relay-frame"),
                 },
             },
-            Class::Rendezvous => self.handle_from_server(now, from, payload),
+            Class::Rendezvous => self.handle_from_server(now, Origin::of(socket, from), payload),
+            _ if socket.is_stream() => self.dropped_as("malformed"),
             Class::Keepalive => Inbound::Taken,
             Class::Stun if self.is_stun_of_search(now, socket, from, payload) => {
                 self.search_ports(now);

@@ -333,10 +333,11 @@ impl Node {
 
     /// Hands a peer's candidates to its punch, those that may be tried.
     fn admit_candidates(&mut self, now: Instant, id: &PeerId) {
-        let registered = self.is_registered();
+        let (registered, blocked) = (self.is_registered(), self.is_udp_blocked_to(id));
         let Some(peer) = self.peers.get_mut(id) else { return };
         let observed: Vec<SocketAddr> = peer.listed.values().flatten().copied().collect();
-        let admitted = self.gather.admit(&peer.signed.candidates, &observed, registered);
+        let mut admitted = self.gather.admit(&peer.signed.candidates, &observed, registered);
+        admitted.retain(|candidate| !blocked || self.gather.is_near(candidate.addr.ip()));
         peer.punch.set_candidates(now, admitted);
     }
 

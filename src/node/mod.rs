@@ -281,8 +281,9 @@ impl Node {
         let table = Arc::new(Table::new(router.clone()));
         let drops = table.drops().clone();
         let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
+        let rendezvous = RendezvousConfig::merge(&config.rendezvous);
         let servers: Vec<Server> =
-            config.rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
+            rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
         let next_server = u16::try_from(servers.len()).expect("net.toml is read up to a size that holds fewer");
         let cookies = CookieJar::new(&mut rng);
         let beacons = Beacons::new(config.lan_discovery, &mut rng);
@@ -377,6 +378,8 @@ impl Node {
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
             Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
+            Done::Connected { server, attempt, result } => self.connected(now, server, attempt, result),
+            Done::Disconnected { server, socket } => self.disconnected(now, server, socket),
             Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);

@@ -184,7 +184,7 @@ impl Node {
             return;
         }
         let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
-        let both = |server: &Server| [server.client.server_addr(), server.client.server_addr_of_other_family()];
+        let both = |server: &Server| server.client.udp_addrs();
         let servers: Vec<_> = registered.flat_map(both).flatten().collect();
         // It is IPv4's NAT that is looked at.
         if servers.iter().any(SocketAddr::is_ipv4) {

@@ -277,26 +277,26 @@ impl Node {
 
     /// The way `via` to a peer, for people.
     pub(super) fn path_status(&self, now: Instant, id: &PeerId, via: Via) -> Option<Path> {
-        let (kind, remote, socket, relay) = match via {
+        let (kind, remote, socket, relay, transport) = match via {
             Via::Direct { socket, remote } => {
                 let known = self.peers.get(id)?.punch.paths(now).find(|path| path.via == via);
                 let kind = known.map_or(PathKind::PeerReflexive, |path| path.kind);
-                (kind, remote, socket, None)
+                (kind, remote, socket, None, "udp")
             }
             Via::Relay { server } => {
                 let server = self.server(server)?;
-                let addr = server.client.server_addr()?;
-                (PathKind::Relay, addr, socket_for(addr), Some(server.config.text()))
+                let (addr, socket) = (server.client.server_addr()?, server.client.server_socket()?);
+                (PathKind::Relay, addr, socket, Some(server.config.text()), server.client.transport())
             }
             Via::Member { carrier } => {
                 let ((socket, remote), ..) = self.carried_out(&carrier, id)?;
-                (PathKind::Relay, remote, socket, Some(self.peers.get(&carrier)?.name.clone()))
+                (PathKind::Relay, remote, socket, Some(self.peers.get(&carrier)?.name.clone()), "udp")
             }
         };
         let local = self.sockets.iter().find(|s| s.id == socket);
         Some(Path {
             kind,
-            transport: "udp".to_owned(),
+            transport: transport.to_owned(),
             family: if remote.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned(),
             local: local.map(|s| s.addr).or_else(|| self.ports.local(socket)),
             remote,
@@ -338,11 +338,6 @@ impl Node {
         self.drops.count(word);
         Outbound::Dropped
     }
-}
-
-/// The socket of an address' family.
-pub(super) const fn socket_for(to: SocketAddr) -> SocketId {
-    SocketId(if to.is_ipv4() { 0 } else { 1 })
 }
 
 /// Milliseconds, for `status`.

@@ -172,6 +172,11 @@ impl Peer {
         Some((how, self.added))
     }
 
+    /// Whether no rendezvous that lists it sees an address of it by UDP.
+    pub(super) fn is_udp_blocked(&self) -> bool {
+        !self.listed.is_empty() && self.listed.values().all(Option::is_none)
+    }
+
     /// Whether it answered lately.
     pub(super) fn is_live(&self, now: Instant) -> bool {
         self.offline.is_none() && self.received.is_some_and(|at| now - at < SILENCE)

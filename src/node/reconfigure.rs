@@ -34,7 +34,7 @@ impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
         let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay } = wanted;
         self.network_name = network_name;
-        self.set_rendezvous(now, &rendezvous);
+        self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
         self.lease.set_wanted(now, port_mapping);
         self.set_lan_discovery(now, lan_discovery);

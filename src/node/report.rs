@@ -102,7 +102,7 @@ impl Node {
 fn rendezvous_report(server: &super::servers::Server) -> Rendezvous {
     Rendezvous {
         address: server.config.text(),
-        transport: "udp".to_owned(),
+        transport: server.client.transport().to_owned(),
         state: match server.client.state() {
             State::Resolving => RendezvousState::Resolving,
             State::Registering => RendezvousState::Registering,

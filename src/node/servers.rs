@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::outbound::socket_for;
 use super::peer::Peer;
 use super::{Inbound, Node, RendezvousConfig};
-use crate::id::{PeerId, ServerId, SocketId};
+use crate::id::{Origin, PeerId, ServerId, SocketId};
 use crate::rendezvous::client::{Client, Event, State};
 use crate::sans::{Action, Instant, Rng};
 
@@ -24,7 +23,8 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(index: u16, config: RendezvousConfig, rng: &mut Rng) -> Self {
         let id = ServerId(index);
-        Self { id, client: Client::new(id, config.pin, &rng.seed()), config, addresses: Vec::new() }
+        let client = Client::new(id, config.pin, &rng.seed()).with_streams(config.udp, config.streams.clone());
+        Self { id, client, config, addresses: Vec::new() }
     }
 
     fn resolve(&self) -> Action {
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_from_server(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> Inbound {
+    pub(super) fn handle_from_server(&mut self, now: Instant, from: Origin, bytes: &[u8]) -> Inbound {
         let identity = &self.shared.identity;
         let known = self
             .servers
@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    pub(super) fn unwrap_relay(&self, frame: &mut [u8], from: SocketAddr) -> Option<(ServerId, PeerId, Range<usize>)> {
+    pub(super) fn unwrap_relay(&self, frame: &mut [u8], from: Origin) -> Option<(ServerId, PeerId, Range<usize>)> {
         self.servers.iter().find_map(|server| {
             let (peer, range) = server.client.relay_open(frame, from)?;
             Some((server.id, peer, range))
@@ -119,7 +119,7 @@ impl Node {
     ) -> Option<([u8; crate::wire::relay::HEADER], SocketId, SocketAddr)> {
         let client = &self.server(server)?.client;
         let to = client.server_addr()?;
-        Some((client.relay_header(peer, payload)?, socket_for(to), to))
+        Some((client.relay_header(peer, payload)?, client.server_socket()?, to))
     }
 
     pub(super) fn drain_servers(&mut self, now: Instant) {
@@ -133,13 +133,20 @@ impl Node {
             self.warn_of_server(now, index);
         }
         for index in 0..self.departing.len() {
-            // What it still has to say concerns nobody any more.
-            while self.departing[index].client.poll_event().is_some() {}
+            // What it still has to say concerns nobody any more, but for its streams.
+            while let Some(event) = self.departing[index].client.poll_event() {
+                if let Event::Disconnect(socket) = event {
+                    self.actions.push_back(Action::Disconnect(socket));
+                }
+            }
             while let Some((socket, to, payload)) = self.departing[index].client.poll_transmit() {
                 self.transmit(socket, to, payload, None);
             }
         }
-        self.departing.retain(|server| !server.client.has_left());
+        let (gone, departing) =
+            std::mem::take(&mut self.departing).into_iter().partition::<Vec<_>, _>(|s| s.client.has_left());
+        self.departing = departing;
+        self.actions.extend(gone.iter().flat_map(|server| server.client.streams()).map(Action::Disconnect));
     }
 
     fn handle_server_event(&mut self, now: Instant, index: usize, event: Event) {
@@ -151,9 +158,22 @@ impl Node {
                     self.lease.look(now);
                     self.nat_moved(now);
                 }
+                if self.gather.reflexive().next().is_none() {
+                    // There is somebody to ask again.
+                    self.nat.registered(now, &mut self.shared.rng);
+                }
                 self.gather.observed(id, socket, addr);
                 self.candidates_may_have_changed(now);
             }
+            Event::Unobserved => {
+                self.gather.forget(id);
+                self.nat_moved(now);
+                self.candidates_may_have_changed(now);
+            }
+            Event::Connect { attempt, to, carrier } => {
+                self.actions.push_back(Action::Connect { server: id, attempt, to, carrier });
+            }
+            Event::Disconnect(socket) => self.actions.push_back(Action::Disconnect(socket)),
             Event::Registered => {
                 let name = self.servers[index].config.text();
                 tracing::info!(rendezvous = name, "registered");
@@ -211,6 +231,36 @@ impl Node {
                 self.carriers.look_soon(now);
             }
         }
+    }
+
+    /// A stream is there, or is not.
+    pub(super) fn connected(&mut self, now: Instant, id: ServerId, attempt: u64, result: Result<SocketId, String>) {
+        match self.any_server_mut(id) {
+            Some(server) => server.client.connected(now, attempt, result),
+            // It was forgotten meanwhile.
+            None => self.actions.extend(result.ok().map(Action::Disconnect)),
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, id: ServerId, socket: SocketId) {
+        if let Some(server) = self.any_server_mut(id) {
+            server.client.disconnected(now, socket);
+        }
+    }
+
+    fn any_server_mut(&mut self, id: ServerId) -> Option<&mut Server> {
+        self.servers.iter_mut().chain(&mut self.departing).find(|server| server.id == id)
+    }
+
+    /// Whether all that we hear of a rendezvous comes by streams, because UDP does not pass here.
+    pub(super) fn is_udp_blocked(&self) -> bool {
+        let mut registered = self.servers.iter().filter(|s| s.client.state() == State::Registered).peekable();
+        registered.peek().is_some() && registered.all(|server| server.client.is_udp_blocked())
+    }
+
+    /// Whether no direct way leads beyond our own networks, for UDP does not pass here or there.
+    pub(super) fn is_udp_blocked_to(&self, id: &PeerId) -> bool {
+        self.is_udp_blocked() || self.peers.get(id).is_some_and(Peer::is_udp_blocked)
     }
 
     /// A direct path died: ask for a new introduction by the quickest server that lists the peer.
@@ -275,8 +325,8 @@ impl Node {
         let problem = problem.strip_prefix(&format!("{name} ")).unwrap_or(problem);
         match state {
             State::Unreachable => format!(
-                "{problem}; it is tried again and again: is `punchlan rendezvous` running there, is its UDP port open, \
-                 and does the network that this machine is in let UDP out?"
+                "{problem}; it is tried again and again: is `punchlan rendezvous` running there, and is its port open, for \
+                 UDP or at least for TCP?"
             ),
             State::Refused if problem.ends_with("`allow`") => {
                 format!("{problem}: {}", self.shared.identity.network.id())

@@ -175,7 +175,7 @@ pub enum PeerState {
 pub struct Path {
     /// How the remote end was found.
     pub kind: PathKind,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp` or `tls`.
     pub transport: String,
     /// `ipv4` or `ipv6`.
     pub family: String,

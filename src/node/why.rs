@@ -83,6 +83,9 @@ pub struct Side {
     pub ipv6: bool,
     /// A router sends on what arrives for it.
     pub mapped: bool,
+    /// UDP does not get out: it is heard of by TCP alone.
+    #[serde(default)]
+    pub udp_blocked: bool,
 }
 
 /// A way that was tried.
@@ -143,6 +146,10 @@ pub enum Cause {
     NoSession,
     /// No rendezvous answers, and nothing else leads there.
     NoRendezvous,
+    /// The network that this machine is in lets no UDP pass.
+    UdpBlockedHere,
+    /// The same of the peer's.
+    UdpBlockedThere,
     /// Direct ways are being tried.
     Trying,
     /// One has IPv4 alone and the other IPv6 alone.
@@ -187,6 +194,8 @@ impl Facts<'_> {
         let (here, there) = (self.here, self.there);
         match (here.cannot_be_named(), there.cannot_be_named()) {
             _ if self.tried.iter().any(|tried| tried.narrow) => Cause::Narrow,
+            _ if here.udp_blocked => Cause::UdpBlockedHere,
+            _ if there.udp_blocked => Cause::UdpBlockedThere,
             _ if self.is_trying => Cause::Trying,
             _ if here.has_none() || there.has_none() => Cause::Unknown,
             _ if !(here.ipv4 && there.ipv4 || here.ipv6 && there.ipv6) => Cause::NoCommonFamily,
@@ -224,6 +233,7 @@ impl Node {
             ipv4: own.iter().any(|candidate| candidate.addr.is_ipv4()),
             ipv6: own.iter().any(|candidate| candidate.addr.is_ipv6()),
             mapped: self.gather.mapped().is_some(),
+            udp_blocked: self.is_udp_blocked(),
         };
         let there = there(peer);
         let tried: Vec<Tried> = peer.punch.paths(now).filter_map(|path| tried(&path)).collect();
@@ -293,6 +303,7 @@ fn there(peer: &Peer) -> Side {
         ipv4: candidates.iter().any(|candidate| candidate.addr.is_ipv4()),
         ipv6: candidates.iter().any(|candidate| candidate.addr.is_ipv6()),
         mapped: candidates.iter().any(|candidate| PathKind::from(candidate.kind) == PathKind::Mapped),
+        udp_blocked: peer.is_udp_blocked(),
     }
 }
 
@@ -382,6 +393,9 @@ mod tests {
         assert_eq!(relayed(&cone, &v6), Cause::NoCommonFamily);
         assert_eq!(relayed(&Side { ipv6: true, ..side(Some(false)) }, &v6), Cause::Unknown, "IPv6 on both sides");
         assert_eq!(relayed(&cone, &Side::default()), Cause::Unknown, "who said nothing of itself");
+        let blocked = Side { udp_blocked: true, ..side(None) };
+        assert_eq!(relayed(&blocked, &blocked), Cause::UdpBlockedHere);
+        assert_eq!(relayed(&strict, &blocked), Cause::UdpBlockedThere, "whatever else is so");
         let mapped = Side { mapped: true, ..side(Some(true)) };
         assert_eq!(relayed(&mapped, &cone), Cause::Blocked, "a router that maps a port lets everybody in");
     }

@@ -7,14 +7,13 @@
 mod meter;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use self::meter::{MeterId, Meters};
 use crate::crypto::relay::RelayKey;
-use crate::id::NetworkId;
+use crate::id::{NetworkId, Origin};
 use crate::sans::{Instant, RateLimit};
 use crate::wire::relay::{HEADER, Header};
 
@@ -114,8 +113,8 @@ const TELL_PAUSE: Duration = Duration::from_secs(10);
 pub struct Table {
     limits: Limits,
     ends: Vec<Option<Box<End>>>,
-    /// By address and number of the sender.
-    channels: HashMap<(SocketAddr, u32), Channel>,
+    /// By origin and number of the sender.
+    channels: HashMap<(Origin, u32), Channel>,
     meters: Meters,
     total: RateLimit,
     counters: Counters,
@@ -124,7 +123,7 @@ pub struct Table {
 /// A registration.
 #[derive(Debug)]
 struct End {
-    remote: SocketAddr,
+    origin: Origin,
     receive: RelayKey,
     /// The key before the last renewal, until a frame under the new one came.
     previous: Option<RelayKey>,
@@ -167,11 +166,11 @@ impl Table {
         self.total = meter::limit(limits.total_bytes);
     }
 
-    /// A registration stands: frames from it come from `remote` under `receive`, frames to it go out under `send`.
+    /// A registration stands: frames from it come from `origin` under `receive`, frames to it go out under `send`.
     pub fn attach(
         &mut self,
         slot: u32,
-        remote: SocketAddr,
+        origin: Origin,
         receive: RelayKey,
         send: RelayKey,
         network: NetworkId,
@@ -180,7 +179,7 @@ impl Table {
         self.detach(slot);
         let (prefix, network) = (self.meters.of_prefix(prefix), self.meters.of_network(network));
         let end = End {
-            remote,
+            origin,
             receive,
             previous: None,
             send,
@@ -198,19 +197,19 @@ impl Table {
     }
 
     /// It has new keys and perhaps a new address, from where its traffic counts from now on; its channels stay.
-    pub fn renew(&mut self, slot: u32, remote: SocketAddr, receive: RelayKey, send: RelayKey, prefix: IpNet) {
+    pub fn renew(&mut self, slot: u32, origin: Origin, receive: RelayKey, send: RelayKey, prefix: IpNet) {
         let Some(end) = end_mut(&mut self.ends, slot) else { return };
         let former = std::mem::replace(&mut end.prefix, self.meters.of_prefix(prefix));
         self.meters.release(former);
-        let old = std::mem::replace(&mut end.remote, remote);
+        let old = std::mem::replace(&mut end.origin, origin);
         end.previous = Some(std::mem::replace(&mut end.receive, receive));
         end.send = send;
-        if old == remote {
+        if old == origin {
             return;
         }
         for (_, number) in &end.open {
             if let Some(channel) = self.channels.remove(&(old, *number)) {
-                self.channels.insert((remote, *number), channel);
+                self.channels.insert((origin, *number), channel);
             }
         }
     }
@@ -249,7 +248,7 @@ impl Table {
             let theirs = self.number(other, slot).unwrap_or(0);
             let end = end_mut(&mut self.ends, slot).ok_or(Refusal::NoSuchEnd)?;
             end.open.push((other, number));
-            self.channels.insert((end.remote, number), Channel { from: slot, to: other, number: theirs });
+            self.channels.insert((end.origin, number), Channel { from: slot, to: other, number: theirs });
             if let Some(faced) = end_mut(&mut self.ends, other) {
                 faced.facing.push(slot);
             }
@@ -270,7 +269,7 @@ impl Table {
     }
 
     /// Rewrites a frame from `from` for its receiver.
-    pub fn forward(&mut self, now: Instant, from: SocketAddr, frame: &mut [u8]) -> Verdict {
+    pub fn forward(&mut self, now: Instant, from: Origin, frame: &mut [u8]) -> Verdict {
         let Ok((header, payload)) = Header::parse(frame) else { return Verdict::Dropped };
         let Some(channel) = self.channels.get(&(from, header.channel)).copied() else { return Verdict::Unknown };
         let Some(sender) = end_mut(&mut self.ends, channel.from) else { return Verdict::Unknown };
@@ -311,7 +310,7 @@ impl Table {
 
     fn check_room(&self, slot: u32, number: u32) -> Result<(), Refusal> {
         let end = self.ends.get(slot as usize).and_then(Option::as_ref).ok_or(Refusal::NoSuchEnd)?;
-        if self.channels.contains_key(&(end.remote, number)) {
+        if self.channels.contains_key(&(end.origin, number)) {
             return Err(Refusal::NumberTaken);
         }
         let full = end.open.len() >= self.limits.channels_per_peer || self.channels.len() >= self.limits.channels;
@@ -327,7 +326,7 @@ impl Table {
     /// Frames of `slot` on its channel `number` go out as the receiver's `theirs`.
     fn point(&mut self, slot: u32, number: u32, theirs: u32) {
         let Some(end) = end_mut(&mut self.ends, slot) else { return };
-        if let Some(channel) = self.channels.get_mut(&(end.remote, number)) {
+        if let Some(channel) = self.channels.get_mut(&(end.origin, number)) {
             channel.number = theirs;
         }
     }
@@ -337,7 +336,7 @@ impl Table {
         let Some(end) = end_mut(&mut self.ends, slot) else { return false };
         let Some(place) = end.open.iter().position(|(to, _)| *to == other) else { return false };
         let (_, number) = end.open.swap_remove(place);
-        self.channels.remove(&(end.remote, number));
+        self.channels.remove(&(end.origin, number));
         if let Some(faced) = end_mut(&mut self.ends, other) {
             faced.facing.retain(|facing| *facing != slot);
         }

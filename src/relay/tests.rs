@@ -6,8 +6,11 @@ const A: u32 = 0;
 const B: u32 = 1;
 const C: u32 = 2;
 
-fn addr(slot: u32) -> SocketAddr {
-    SocketAddr::new(std::net::Ipv4Addr::new(192, 0, 2, u8::try_from(slot).expect("small")).into(), 9)
+fn addr(slot: u32) -> Origin {
+    Origin::Udp(std::net::SocketAddr::new(
+        std::net::Ipv4Addr::new(192, 0, 2, u8::try_from(slot).expect("small")).into(),
+        9,
+    ))
 }
 
 fn key(n: u8) -> RelayKey {
@@ -31,8 +34,8 @@ fn table(limits: Limits) -> Table {
     table
 }
 
-fn prefix(addr: SocketAddr) -> IpNet {
-    IpNet::new(addr.ip(), 32).expect("prefix")
+fn prefix(origin: Origin) -> IpNet {
+    IpNet::new(origin.udp().expect("by UDP").ip(), 32).expect("prefix")
 }
 
 fn frame(key: &RelayKey, channel: u32, payload: &[u8]) -> Vec<u8> {
@@ -107,7 +110,7 @@ fn channels_survive_new_keys_and_a_new_address_without_a_lost_frame() {
     let mut table = table(Limits::default());
     table.open(A, B, 5).expect("room");
     table.open(B, A, 7).expect("room");
-    let moved = "198.51.100.3:9".parse().expect("address");
+    let moved = Origin::Udp("198.51.100.3:9".parse().expect("address"));
     table.renew(A, moved, key(50), key(51), prefix(moved));
     assert_eq!(
         table.forward(Instant::ZERO, moved, &mut frame(&to_server(A), 5, b"old key")),
@@ -144,7 +147,7 @@ fn who_moved_spends_what_its_new_prefix_may_and_nobody_elses() {
     table.open(B, A, 7).expect("room");
     // A registered beside B's router once, and moves on.
     table.renew(A, addr(B), to_server(A), to_peer(A), prefix(addr(B)));
-    let moved = "203.0.113.77:9".parse().expect("address");
+    let moved = Origin::Udp("203.0.113.77:9".parse().expect("address"));
     table.renew(A, moved, to_server(A), to_peer(A), prefix(moved));
     for _ in 0..10 {
         table.forward(Instant::ZERO, moved, &mut frame(&to_server(A), 5, &[0; 1000]));

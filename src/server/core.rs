@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::StreamLimits;
 use super::stun::{Silence, Stun};
 use crate::crypto::dh::Secret;
 use crate::id::{ServerKey, SocketId};
@@ -24,6 +25,8 @@ pub struct Config {
     pub registrations: Limits,
     /// Of relayed traffic.
     pub relay: relay::Limits,
+    /// Connections, for the process around it.
+    pub streams: StreamLimits,
     /// STUN answers in all.
     pub stun: Rate,
     /// STUN answers to one source prefix.
@@ -35,6 +38,7 @@ impl Default for Config {
         Self {
             registrations: Limits::default(),
             relay: relay::Limits::default(),
+            streams: StreamLimits::default(),
             stun: Rate::new(5_000, 5_000),
             stun_per_prefix: Rate::new(20, 100),
         }
@@ -111,7 +115,7 @@ impl Core {
                 self.join(now);
                 taken
             }
-            Class::Stun => self.answer_stun(now, route, payload),
+            Class::Stun if !socket.is_stream() => self.answer_stun(now, route, payload),
             Class::Keepalive => true,
             _ => {
                 self.unclassified += 1;
@@ -119,6 +123,16 @@ impl Core {
             }
         };
         if taken { Verdict::Taken } else { Verdict::Dropped }
+    }
+
+    /// A stream ended.
+    pub fn handle_disconnected(&mut self, now: Instant, stream: SocketId) {
+        self.server.handle_disconnected(now, stream);
+    }
+
+    /// Whether anybody is registered by this stream.
+    pub fn is_registered_by(&self, stream: SocketId) -> bool {
+        self.server.is_registered_by(stream)
     }
 
     /// Does what is due.
@@ -178,7 +192,7 @@ impl Core {
     }
 
     fn forward(&mut self, now: Instant, route: Route, frame: &mut [u8]) -> Verdict {
-        match self.relay.forward(now, route.remote, frame) {
+        match self.relay.forward(now, route.origin(), frame) {
             relay::Verdict::Forward { to } => match self.server.route(Slot(to)) {
                 Some(Route { socket, local, remote }) => {
                     Verdict::Forward { socket, src: local, to: remote, range: 0..frame.len() }
@@ -217,11 +231,11 @@ impl Core {
     fn join(&mut self, now: Instant) {
         while let Some(event) = self.server.poll_event() {
             match event {
-                Event::Attached { slot, remote, keys, network, prefix } => {
-                    self.relay.attach(slot.0, remote, keys.from_peer, keys.to_peer, network, prefix);
+                Event::Attached { slot, origin, keys, network, prefix } => {
+                    self.relay.attach(slot.0, origin, keys.from_peer, keys.to_peer, network, prefix);
                 }
-                Event::Renewed { slot, remote, keys, prefix } => {
-                    self.relay.renew(slot.0, remote, keys.from_peer, keys.to_peer, prefix);
+                Event::Renewed { slot, origin, keys, prefix } => {
+                    self.relay.renew(slot.0, origin, keys.from_peer, keys.to_peer, prefix);
                 }
                 Event::Detached { slot, peer } => {
                     for other in self.relay.detach(slot.0) {

@@ -1,40 +1,64 @@
 //! The process around [`Core`]: sockets, clock, key file, signals.
 //!
-//! Each socket has a task of its own that reads a batch and sends what comes of it; one more sleeps until the
-//! core's next wake-up. All share the core on one thread, so nothing is locked.
+//! Each socket has a task of its own that reads a batch and sends what comes of it, and so has each stream
+//! ([`super::streams`]); one more sleeps until the core's next wake-up. All share the core on one thread, so nothing is locked.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ipnet::IpNet;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::bind::{bind_all, bind_web};
+use super::streams::{Spoken, Streams};
 use super::{Config, Core, Verdict};
 use crate::daemon::{Failure, Notice, notify};
 use crate::id::{ServerKey, SocketId};
 use crate::io::clock::{self, Alarm};
-use crate::io::entropy;
 use crate::io::store::{StateDir, StoreError};
-use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, bind_pair, fault};
+use crate::io::udp::{Batch, Fault, Received, Run, Socket, Way, fault};
+use crate::io::{entropy, limits};
+use crate::rendezvous::server::Limits;
 use crate::sans::{Datagram, Instant, Transmit};
-
-/// STUN's port, on every address of either family.
-pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 3478);
 
 /// What a rendezvous runs on.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; empty: [`DEFAULT_LISTEN`]. `[::]` means IPv4 as well.
+    /// Where it listens; empty: [`super::DEFAULT_LISTEN`]. `[::]` means IPv4 as well.
     pub listen: Vec<SocketAddr>,
     /// The parent of state folders.
     pub state: PathBuf,
+    /// Where it is a web server as well.
+    pub web: Web,
     /// What it allows.
     pub config: Config,
+}
+
+/// Where a rendezvous speaks as a web server does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Web {
+    /// By TLS, with a certificate and its key.
+    pub tls: Option<Tls>,
+    /// To a reverse proxy, which speaks TLS itself.
+    pub proxied: Vec<SocketAddr>,
+}
+
+/// By TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// There.
+    pub listen: Vec<SocketAddr>,
+    /// The file of the certificate and of those between it and its authority, in PEM.
+    pub certificate: PathBuf,
+    /// The file of its key.
+    pub key: PathBuf,
 }
 
 /// What stands once it runs: the text for stdout.
@@ -42,6 +66,10 @@ pub struct Options {
 pub struct Ready {
     /// The addresses bound, with their real ports.
     pub addresses: Vec<SocketAddr>,
+    /// Those that take TCP too.
+    pub tcp: Vec<SocketAddr>,
+    /// Those of WebSockets, by TLS or behind a proxy.
+    pub web: Vec<SocketAddr>,
     /// The key that clients may pin.
     pub key: ServerKey,
 }
@@ -49,7 +77,11 @@ pub struct Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for addr in &self.addresses {
-            writeln!(f, "listening on {addr} (UDP)")?;
+            let transports = if self.tcp.contains(addr) { "UDP and TCP" } else { "UDP" };
+            writeln!(f, "listening on {addr} ({transports})")?;
+        }
+        for addr in &self.web {
+            writeln!(f, "listening on {addr} (WebSocket)")?;
         }
         write!(f, "key {}", self.key)
     }
@@ -67,20 +99,38 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let state = StateDir::open_rendezvous(&options.state).map_err(explain_state)?;
     let secret = state.device_seed(entropy::bytes).map_err(explain_state)?;
-    let sockets = bind_all(&options.listen)?;
+    limits::raise_descriptors(options.config.streams.all.saturating_add(limits::OF_A_PEER));
+    let (sockets, listeners) = bind_all(&options.listen)?;
+    let (prefixes, streams) = (options.config.registrations.clone(), Streams::new(options.config.streams));
     let mut core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
     let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
     core.set_sockets(&addresses);
-    let line = Ready { addresses, key: core.key() };
+    let web = bind_web(&options.web)?;
+    let bound =
+        |listeners: &mut dyn Iterator<Item = &TcpListener>| listeners.filter_map(|l| l.local_addr().ok()).collect();
+    let (tcp, of_web) = (bound(&mut listeners.iter()), bound(&mut web.iter().map(|(listener, _)| listener)));
+    let datagrams = Rc::new(Spoken::Datagrams);
+    let listeners = listeners.into_iter().map(|listener| (listener, datagrams.clone())).chain(web).collect();
+    let line = Ready { addresses, tcp, web: of_web, key: core.key() };
     ready(&line);
     notify(Notice::Ready(&line.to_string().replace('\n', ", ")));
-    let process = Rc::new(Process { core: RefCell::new(core), sockets, armed: Cell::new(None), rearm: Notify::new() });
-    LocalSet::new().run_until(process.serve(shutdown)).await
+    let process = Rc::new(Process {
+        core: RefCell::new(core),
+        prefixes,
+        sockets,
+        streams: Rc::new(streams),
+        armed: Cell::new(None),
+        rearm: Notify::new(),
+    });
+    LocalSet::new().run_until(process.serve(listeners, shutdown)).await
 }
 
-struct Process {
+pub(super) struct Process {
     core: RefCell<Core>,
+    /// What a source prefix is.
+    prefixes: Limits,
     sockets: Vec<Socket>,
+    pub(super) streams: Rc<Streams>,
     /// The wake-up that the alarm waits for.
     armed: Cell<Option<Instant>>,
     /// There is an earlier one.
@@ -88,12 +138,19 @@ struct Process {
 }
 
 impl Process {
-    async fn serve(self: Rc<Self>, shutdown: impl Future<Output = &'static str>) -> Result<(), Failure> {
+    async fn serve(
+        self: Rc<Self>,
+        listeners: Vec<(TcpListener, Rc<Spoken>)>,
+        shutdown: impl Future<Output = &'static str>,
+    ) -> Result<(), Failure> {
         let mut alarm = Alarm::new().map_err(|error| Failure::Failed(format!("no timer: {error}")))?;
         let mut reports = reports()?;
         let mut tasks = JoinSet::new();
         for index in 0..self.sockets.len() {
             tasks.spawn_local(self.clone().receive(index));
+        }
+        for (listener, spoken) in listeners {
+            tasks.spawn_local(self.clone().accept(listener, spoken));
         }
         let mut shutdown = std::pin::pin!(shutdown);
         let reason = loop {
@@ -130,15 +187,15 @@ impl Process {
             if let Err(error) = self.sockets[index].recv(&mut batch).await {
                 return error;
             }
-            self.take(clock::now(), id, &mut batch);
+            self.take(clock::now(), id, batch.datagrams());
             self.drain();
         }
     }
 
     /// Hands datagrams to the core, and sends on what is to be relayed: what belongs together, together.
-    fn take(&self, now: Instant, arrived: SocketId, batch: &mut Batch) {
+    pub(super) fn take<'a>(&self, now: Instant, arrived: SocketId, batch: impl Iterator<Item = Received<'a>>) {
         let mut run: Option<(SocketId, Run<'_>)> = None;
-        for Received { from, local, ecn, payload } in batch.datagrams() {
+        for Received { from, local, ecn, payload } in batch {
             let datagram = Datagram { socket: arrived, local, from, payload: &mut *payload };
             let verdict = self.core.borrow_mut().handle_datagram(now, datagram);
             let Verdict::Forward { socket, src, to, range } = verdict else { continue };
@@ -149,13 +206,15 @@ impl Process {
             if let Some((_, run)) = &mut run {
                 // Who is marked on the way here is marked on the way there too.
                 run.push(Way { to, src, tos: ecn }, &payload[range]);
+            } else {
+                self.streams.send(socket, &payload[range]);
             }
         }
         run.into_iter().for_each(|(_, mut run)| run.flush());
     }
 
     /// Sends what the core has to say, and sees to its next wake-up.
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         while let Some(Transmit { socket, src, to, payload, .. }) = self.poll_transmit() {
             self.send(socket, src, to, &payload);
         }
@@ -169,12 +228,27 @@ impl Process {
         self.core.borrow_mut().poll_transmit()
     }
 
-    fn send(&self, socket: SocketId, src: Option<std::net::IpAddr>, to: SocketAddr, payload: &[u8]) {
-        let Some(socket) = self.sockets.get(usize::from(socket.0)) else { return };
+    fn send(&self, socket: SocketId, src: Option<IpAddr>, to: SocketAddr, payload: &[u8]) {
+        let Some(socket) = self.sockets.get(usize::from(socket.0)) else { return self.streams.send(socket, payload) };
         match socket.send(to, src, None, payload) {
             Err(error) if fault(&error) != Fault::Full => tracing::debug!(%to, %error, "not sent"),
             _ => {}
         }
+    }
+
+    /// What a source address counts as.
+    pub(super) fn prefix(&self, ip: IpAddr) -> IpNet {
+        self.prefixes.prefix(ip)
+    }
+
+    pub(super) fn is_registered_by(&self, stream: SocketId) -> bool {
+        self.core.borrow().is_registered_by(stream)
+    }
+
+    /// A stream ended.
+    pub(super) fn disconnected(&self, stream: SocketId) {
+        self.core.borrow_mut().handle_disconnected(clock::now(), stream);
+        self.drain();
     }
 
     /// All counters in one line of the log.
@@ -182,68 +256,10 @@ impl Process {
         let core = self.core.borrow();
         let dropped: u64 = self.sockets.iter().map(Socket::dropped).sum();
         let mut text = format!("uptime={}s send-dropped={dropped}", core.uptime(clock::now()).as_secs());
-        for (word, count) in core.counters() {
+        for (word, count) in core.counters().into_iter().chain(self.streams.counters()) {
             text.push_str(&format!(" {word}={count}"));
         }
         tracing::info!("{text}");
-    }
-}
-
-/// The sockets for the addresses that were asked for.
-fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Socket>, Failure> {
-    const MOST: usize = 64;
-    let listen = if listen.is_empty() { &[DEFAULT_LISTEN] } else { listen };
-    if listen.len() > MOST {
-        return Err(Failure::Config(format!("more than {MOST} addresses to listen on")));
-    }
-    for (i, addr) in listen.iter().enumerate() {
-        let Some(other) = listen[..i].iter().find(|other| overlap(other, addr)) else { continue };
-        let (part, whole) = if breadth(addr) > breadth(other) { (other, addr) } else { (addr, other) };
-        let what = if part == whole { "is listened on twice".to_owned() } else { format!("is part of {whole}") };
-        return Err(Failure::Config(format!(
-            "{part} {what}: delete one of the two, behind --listen or in rendezvous.toml"
-        )));
-    }
-    let mut sockets = Vec::new();
-    for addr in listen {
-        if addr.ip() == Ipv6Addr::UNSPECIFIED {
-            let (v4, v6) = bind_pair(addr.port()).map_err(|error| explain_bind(*addr, &error))?;
-            sockets.push(v4);
-            sockets.extend(v6);
-        } else {
-            sockets.push(Socket::bind(*addr).map_err(|error| explain_bind(*addr, &error))?);
-        }
-    }
-    Ok(sockets)
-}
-
-/// How much an address stands for: itself, all of IPv4, or everything.
-fn breadth(addr: &SocketAddr) -> u8 {
-    u8::from(addr.ip().is_unspecified()) + u8::from(addr.ip() == Ipv6Addr::UNSPECIFIED)
-}
-
-/// Whether only one of two can be bound.
-fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
-    let (narrow, wide) = (breadth(a).min(breadth(b)), breadth(a).max(breadth(b)));
-    let contains = wide == 2 || wide > narrow && a.is_ipv4() == b.is_ipv4();
-    a.port() != 0 && a.port() == b.port() && (a == b || contains)
-}
-
-fn explain_bind(addr: SocketAddr, error: &io::Error) -> Failure {
-    let port = if addr.port() == 4000 { 4001 } else { 4000 };
-    // Shells have a meaning of their own for brackets.
-    let example = match addr.ip() == Ipv6Addr::UNSPECIFIED {
-        true => port.to_string(),
-        false => SocketAddr::new(addr.ip(), port).to_string(),
-    };
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Failure::NotPermitted(format!("{error}; ports below 1024 need root, others do not: --listen {example}"))
-        }
-        io::ErrorKind::AddrInUse => Failure::Failed(format!(
-            "{error}; if that is a rendezvous: one serves any number of networks; if not, another port: --listen {example}"
-        )),
-        _ => Failure::Failed(format!("cannot listen on {addr}: {error}")),
     }
 }
 

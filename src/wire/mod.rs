@@ -17,7 +17,7 @@
 //! 0xE9–0xEF reserved; the rest is counted and dropped
 //! ```
 //!
-//! All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
+//! Where UDP does not pass, the same datagrams go by a stream ([`stream`]). All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
 pub mod announcement;
 pub mod beacon;
@@ -26,6 +26,7 @@ pub mod probe;
 pub mod relay;
 pub mod rendezvous;
 pub mod session;
+pub mod stream;
 pub mod stun;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -89,7 +89,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
     }
     let identity = Arc::new(identity(n));
     let at = rendezvous_addr();
-    let rendezvous = RendezvousConfig { host: at.ip().to_string(), port: at.port(), pin: None };
+    let rendezvous = RendezvousConfig::plain(at.ip().to_string(), at.port());
     let config = NodeConfig {
         network_name: "bench".into(),
         name: format!("n{n}"),
@@ -177,6 +177,7 @@ impl Lan {
                 while node.poll_event().is_some() {}
                 while let Some(action) = node.poll_action() {
                     match action {
+                        Action::Connect { .. } | Action::Disconnect(_) => {}
                         Action::Reserve { ceiling } => node.handle_done(self.now, Done::Reserved { ceiling }),
                         Action::ListInterfaces => {
                             let net = ipnet::IpNet::new(lan_addr(n).into(), 16).expect("prefix");

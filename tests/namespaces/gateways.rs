@@ -42,6 +42,7 @@ fn expected(gateway: Gateway) -> Findings {
         | Gateway::SymmetricBlock
         | Gateway::MasqueradeRandom
         | Gateway::CarrierSymmetric => (Some(AddressAndPortDependent), AddressAndPortDependent),
+        Gateway::UdpBlocked | Gateway::Tcp443Only => unreachable!("nothing of it can be measured by UDP"),
     };
     let allocation = match gateway {
         Gateway::Symmetric | Gateway::AddressDependent | Gateway::MasqueradeRandom | Gateway::CarrierSymmetric => {

@@ -10,6 +10,9 @@ impl World {
         if !hop(&mut flight) {
             return self.lose(&flight, "TTL ended at the own gateway");
         }
+        if self.gateways[gateway].udp_blocked {
+            return self.lose(&flight, "the own gateway lets no UDP out");
+        }
         let now = self.now;
         let house = &mut self.gateways[gateway];
         if let Some(nat) = house.translator(flight.destination.ip()) {
@@ -62,6 +65,9 @@ impl World {
 
     /// The receiver's gateway: translation, one hop.
     pub(super) fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
+        if self.gateways[gateway].udp_blocked {
+            return self.lose(&flight, "the other gateway lets no UDP in");
+        }
         let now = self.now;
         let house = &mut self.gateways[gateway];
         if let Some(nat) = house.translator(flight.destination.ip()) {

@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::net::IpAddr;
 
-use punchlan::id::SocketId;
-use punchlan::sans::{Datagram, Instant, Transmit, Wakeup};
+use punchlan::id::{ServerId, SocketId};
+use punchlan::sans::{Datagram, Done, Instant, Transmit, Wakeup};
+
+use super::streams::Dial;
 
 /// A machine under the loop contract. The world mutates once, then drains, then sleeps.
 pub trait Machine: Any {
@@ -25,5 +27,21 @@ pub trait Machine: Any {
     /// The IPv4 sockets that it has open now beside those that its host bound for it, each with its port.
     fn opened(&self) -> &[(SocketId, u16)] {
         &[]
+    }
+    /// The next wish to connect by a stream.
+    fn poll_dial(&mut self) -> Option<Dial> {
+        None
+    }
+    /// What became of it.
+    fn dialled(&mut self, _now: Instant, _done: Done) {}
+    /// The next stream that it ends.
+    fn poll_hang_up(&mut self) -> Option<SocketId> {
+        None
+    }
+    /// A stream ended; `server` is what who connected calls the other.
+    fn stream_ended(&mut self, _now: Instant, _server: ServerId, _socket: SocketId) {}
+    /// Whether it can be connected to where it has a socket.
+    fn accepts_streams(&self) -> bool {
+        false
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real
-//! peer ([`peer`], with the [`sockets`] that it opens as it runs), a real rendezvous ([`server`]), a check of the NAT
+//! peer ([`peer`], with the [`sockets`] that it opens as it runs, and its [`streams`]), a real rendezvous ([`server`]), a check of the NAT
 //! ([`checker`]), or whatever a test writes. [`scene`] puts them together and asks the questions that tests ask. [`ledger`] knows every inner packet ([`packet`]) and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
 //! error such a failure; [`oracle`] says which pairs must become direct.
 
@@ -27,5 +27,6 @@ pub mod recorder;
 pub mod scene;
 pub mod server;
 pub mod sockets;
+pub mod streams;
 pub mod topology;
 pub mod world;

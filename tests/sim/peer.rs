@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use punchlan::addr::OverlayNet;
 use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
-use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
+use punchlan::id::{Epoch, NetworkKey, PeerId, ServerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
@@ -25,6 +25,7 @@ use super::ledger;
 use super::machine::Machine;
 use super::packet::{self, Inner, Kind};
 use super::sockets::Sockets;
+use super::streams::Dial;
 use super::world::HostId;
 
 /// What host names mean, for all hosts.
@@ -88,6 +89,8 @@ pub struct Peer {
     said: VecDeque<Vec<u8>>,
     /// What `Action::OpenSockets` opened.
     pub opened: Sockets,
+    dials: VecDeque<Dial>,
+    hang_ups: VecDeque<SocketId>,
     /// What `Action::SetOverlayV4` said, in order.
     pub overlay_v4: Vec<Option<Ipv4Addr>>,
     /// What a look at the NAT finds: whoever looks is a machine of its own here.
@@ -106,7 +109,7 @@ const NETWORK: &str = "friday";
 
 /// The rendezvous of this name.
 pub fn rendezvous(host: &str) -> RendezvousConfig {
-    RendezvousConfig { host: host.to_owned(), port: 3478, pin: None }
+    RendezvousConfig::plain(host, 3478)
 }
 
 impl Peer {
@@ -127,6 +130,8 @@ impl Peer {
             out: VecDeque::new(),
             said: VecDeque::new(),
             opened: Sockets::default(),
+            dials: VecDeque::new(),
+            hang_ups: VecDeque::new(),
             overlay_v4: Vec::new(),
             nat: Traits::default(),
             nat_checks: Vec::new(),
@@ -208,6 +213,8 @@ impl Peer {
         self.pending.clear();
         self.out.clear();
         self.said.clear();
+        self.dials.clear();
+        self.hang_ups.clear();
         self.opened.close_all();
     }
 
@@ -327,6 +334,8 @@ impl Peer {
             Action::CloseSockets(sockets) => self.opened.close(&sockets),
             Action::SayOnLan(bytes) => self.said.push_back(bytes),
             Action::LeaveLan => {}
+            Action::Connect { server, attempt, to, .. } => self.dials.push_back(Dial { server, attempt, to }),
+            Action::Disconnect(socket) => self.hang_ups.push_back(socket),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
     }
@@ -410,6 +419,22 @@ impl Machine for Peer {
 
     fn opened(&self) -> &[(SocketId, u16)] {
         self.opened.all()
+    }
+
+    fn poll_dial(&mut self) -> Option<Dial> {
+        self.dials.pop_front()
+    }
+
+    fn dialled(&mut self, now: Instant, done: Done) {
+        self.done(now, done);
+    }
+
+    fn poll_hang_up(&mut self) -> Option<SocketId> {
+        self.hang_ups.pop_front()
+    }
+
+    fn stream_ended(&mut self, now: Instant, server: ServerId, socket: SocketId) {
+        self.done(now, Done::Disconnected { server, socket });
     }
 }
 

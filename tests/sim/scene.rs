@@ -94,6 +94,7 @@ impl Scene {
     pub fn kill_server(&mut self, server: HostId) {
         self.world.note(server, "killed");
         self.world.bind(server, None);
+        self.world.end_streams(server);
         self.world.with(server, |s: &mut Server, _| s.kill());
     }
 
@@ -149,6 +150,7 @@ impl Scene {
     pub fn kill(&mut self, peer: HostId) {
         self.world.note(peer, "killed");
         self.world.bind(peer, None);
+        self.world.end_streams(peer);
         self.world.with(peer, |p: &mut Peer, _| p.kill());
     }
 

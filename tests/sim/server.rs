@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use punchlan::id::{ServerId, SocketId};
 use punchlan::sans::{Datagram, Instant, Seed, Transmit, Wakeup};
 use punchlan::server::{Config, Core, Verdict};
 
@@ -65,6 +66,16 @@ impl Machine for Server {
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
         self.out.pop_front().or_else(|| self.core.as_mut()?.poll_transmit())
+    }
+
+    fn stream_ended(&mut self, now: Instant, _: ServerId, socket: SocketId) {
+        if let Some(core) = &mut self.core {
+            core.handle_disconnected(now, socket);
+        }
+    }
+
+    fn accepts_streams(&self) -> bool {
+        self.core.is_some()
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {

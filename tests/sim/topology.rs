@@ -53,6 +53,8 @@ pub struct Gateway {
     pub down: Line,
     /// Its hosts are kept apart, as guests of a Wi-Fi are: only what goes through the router passes between them.
     pub isolates: bool,
+    /// No datagram gets out, streams do.
+    pub udp_blocked: bool,
     /// What crosses each line, in bytes: up, down.
     pub carried: (u64, u64),
 }
@@ -70,6 +72,7 @@ impl Gateway {
             up: Line::CLEAN,
             down: Line::CLEAN,
             isolates: false,
+            udp_blocked: false,
             carried: (0, 0),
         }
     }

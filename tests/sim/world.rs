@@ -16,6 +16,7 @@ use tracing::subscriber::DefaultGuard;
 use super::errors;
 use super::machine::Machine;
 use super::recorder::{Crossing, Recorder};
+use super::streams::Streams;
 use super::topology::{Flight, Gateway, Line};
 use crate::nat::NatConfig;
 
@@ -93,6 +94,7 @@ pub struct World {
     pub rng: Rng,
     order: u64,
     queue: BTreeMap<(Instant, u64), (Stage, Flight)>,
+    pub(super) streams: Streams,
     hosts: Vec<Host>,
     pub(super) gateways: Vec<Gateway>,
     pub recorder: Recorder,
@@ -119,6 +121,7 @@ impl World {
             rng: Seed::from_u64(seed).rng(),
             order: 0,
             queue: BTreeMap::new(),
+            streams: Streams::default(),
             hosts: Vec::new(),
             gateways: Vec::new(),
             recorder: Recorder::default(),
@@ -270,6 +273,14 @@ impl World {
     fn step(&mut self, end: Instant) -> bool {
         let datagram = self.queue.keys().next().copied();
         let timer = self.next_timer();
+        if let Some(at) = self.streams.next().filter(|at| *at <= end) {
+            let earlier =
+                datagram.map(|(at, _)| at).into_iter().chain(timer.map(|(at, ..)| at)).any(|other| other < at);
+            if !earlier {
+                self.advance_streams();
+                return true;
+            }
+        }
         match (datagram, timer) {
             (Some(key), timer) if key.0 <= end && timer.is_none_or(|(at, ..)| key.0 <= at) => {
                 self.now = self.now.max(key.0);
@@ -298,15 +309,27 @@ impl World {
         self.drain(index);
     }
 
+    pub(super) fn machine_mut(&mut self, index: usize) -> &mut dyn Machine {
+        self.hosts[index].machine.as_mut()
+    }
+
+    pub(super) fn is_bound(&self, index: usize, to: SocketAddr) -> bool {
+        self.hosts[index].socket_at(to).is_some()
+    }
+
     /// Carries what a machine has to say.
-    fn drain(&mut self, index: usize) {
+    pub(super) fn drain(&mut self, index: usize) {
         self.listen(index);
         while let Some(transmit) = self.hosts[index].machine.poll_transmit() {
-            self.send(index, transmit);
+            match transmit.socket.is_stream() {
+                true => self.send_by_stream(index, transmit),
+                false => self.send(index, transmit),
+            }
         }
         while let Some(payload) = self.hosts[index].machine.poll_said() {
             self.say(index, payload);
         }
+        self.drain_streams(index);
         self.listen(index);
     }
 

@@ -172,7 +172,11 @@ impl Node {
     }
 
     fn want_ports(&mut self, now: Instant, id: &PeerId) {
-        if self.ports.hunts(id) || self.ports.waiting.contains(id) || !self.may_hunt(now, id) {
+        if self.is_udp_blocked_to(id)
+            || self.ports.hunts(id)
+            || self.ports.waiting.contains(id)
+            || !self.may_hunt(now, id)
+        {
             return;
         }
         if self.ports.waiting.len() >= MOST_WAITING {
@@ -241,7 +245,7 @@ impl Node {
     fn v4_server(&self, by: ServerId) -> Option<SocketAddr> {
         let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
         let first_that = registered.clone().filter(|server| server.id == by).chain(registered);
-        let addresses = first_that.flat_map(|s| [s.client.server_addr(), s.client.server_addr_of_other_family()]);
+        let addresses = first_that.flat_map(|s| s.client.udp_addrs());
         addresses.flatten().find(SocketAddr::is_ipv4)
     }
 }

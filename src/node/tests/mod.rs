@@ -81,7 +81,7 @@ impl Setup {
 
     fn node_with(&self, rendezvous: &str) -> Node {
         let addr: SocketAddr = rendezvous.parse().expect("address");
-        let config = RendezvousConfig { host: addr.ip().to_string(), port: addr.port(), pin: None };
+        let config = RendezvousConfig::plain(addr.ip().to_string(), addr.port());
         self.node_at(&[], vec![config])
     }
 
@@ -221,6 +221,7 @@ impl Lan {
                         }
                         Action::UnmapPort => self.unmapped += 1,
                         Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
+                        Action::Connect { .. } | Action::Disconnect(_) => {}
                         Action::Resolve { .. }
                         | Action::SaveCache(_)
                         | Action::SetOverlayV4(_)

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn one_rendezvous_under_two_names_is_used_once_whichever_is_resolved_first() {
     for first in [0_u16, 1] {
-        let config = |host: &str| RendezvousConfig { host: host.into(), port: 3478, pin: None };
+        let config = |host: &str| RendezvousConfig::plain(host, 3478);
         let mut node = Setup::new(1, "alice").node_at(&[], vec![config("play.example.org"), config("198.51.100.1")]);
         let addr: SocketAddr = "198.51.100.1:3478".parse().expect("address");
         for server in [first, 1 - first] {
@@ -59,7 +59,7 @@ fn what_keeps_us_from_a_rendezvous_is_said_with_what_to_do() {
     };
     let silent = said_of_its_rendezvous(known(), |_| None);
     assert!(silent.starts_with("rendezvous 198.51.100.1:3478: no answer; "), "{silent}");
-    assert!(silent.matches(place).count() == 1 && silent.contains("UDP port"), "{silent}");
+    assert!(silent.matches(place).count() == 1 && silent.contains("is its port open, for UDP or"), "{silent}");
 
     let network = identity(1, 1).network.id();
     let closed = said_of_its_rendezvous(known(), |hello| {

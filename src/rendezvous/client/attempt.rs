@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Client;
-use super::link::{Link, socket_for};
+use super::link::{Link, Place};
 use crate::crypto::Identity;
 use crate::crypto::dh::Secret;
 use crate::crypto::registration::{self, Keys};
@@ -77,7 +77,7 @@ pub(super) struct Registering {
 #[derive(Debug)]
 pub(super) struct SentHello {
     nonce: [u8; 16],
-    to: SocketAddr,
+    to: Place,
     at: Instant,
     /// Its answer came: a second one is a replay, unless our Register is answered so.
     answered: bool,
@@ -147,11 +147,9 @@ impl Client {
             }
             self.unreachable(now);
         }
-        for is_v4 in [false, true] {
-            let family: Vec<SocketAddr> = self.addresses.iter().copied().filter(|a| a.is_ipv4() == is_v4).collect();
-            if let Some(to) = family.get(round % family.len().max(1)) {
-                self.hello(now, *to);
-            }
+        self.greet_by_udp(now, round);
+        if let Some(stream) = self.stream_to_greet(now) {
+            self.hello(now, stream);
         }
         let pause = HELLO_PAUSES[round.min(HELLO_PAUSES.len() - 1)];
         let due = now + pause + self.rng.between(Duration::ZERO, pause / 10);
@@ -160,25 +158,41 @@ impl Client {
         }
     }
 
+    /// One Hello by UDP to each family.
+    pub(super) fn greet_by_udp(&mut self, now: Instant, round: usize) {
+        let families: &[bool] = if self.streams.udp { &[false, true] } else { &[] };
+        for &is_v4 in families {
+            let family: Vec<SocketAddr> = self.addresses.iter().copied().filter(|a| a.is_ipv4() == is_v4).collect();
+            if let Some(to) = family.get(round % family.len().max(1)) {
+                self.hello(now, Place::udp(*to));
+            }
+        }
+    }
+
     fn unreachable(&mut self, now: Instant) {
         let asked: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        self.trouble(super::Trouble::Unreachable, format!("no answer from {}", asked.join(" or ")));
+        let by_stream = self.streams.problem().map(|problem| format!("; {problem}")).unwrap_or_default();
+        self.trouble(super::Trouble::Unreachable, format!("no answer from {}{by_stream}", asked.join(" or ")));
         self.ask_to_resolve(now);
     }
 
     /// Asks `to` for a cookie, which also tells how it sees us.
-    pub(super) fn hello(&mut self, now: Instant, to: SocketAddr) {
+    pub(super) fn hello(&mut self, now: Instant, to: Place) {
         let nonce = self.rng.array();
+        if !to.socket.is_stream() {
+            self.streams.asked_udp(now);
+        }
         while self.hellos.len() >= REMEMBERED_HELLOS {
             self.hellos.pop_front();
         }
         self.hellos.push_back(SentHello { nonce, to, at: now, answered: false });
-        self.queue.push_back((socket_for(to), to, Hello { version: VERSION, nonce, asked: Some(to) }.encode()));
+        let hello = Hello { version: VERSION, nonce, asked: Some(to.addr) };
+        self.queue.push_back((to.socket, to.addr, hello.encode()));
     }
 
-    pub(super) fn on_cookie(&mut self, now: Instant, identity: &Identity, from: SocketAddr, cookie: &Cookie) -> bool {
+    pub(super) fn on_cookie(&mut self, now: Instant, identity: &Identity, from: Place, cookie: &Cookie) -> bool {
         let renewed = match &self.attempt {
-            Attempt::Registering(r) => r.link.server == from && r.nonce == cookie.nonce && r.sent > 1,
+            Attempt::Registering(r) => r.link.at == from && r.nonce == cookie.nonce && r.sent > 1,
             _ => false,
         };
         let asked = |hello: &&mut SentHello| hello.to == from && hello.nonce == cookie.nonce;
@@ -195,7 +209,7 @@ impl Client {
             self.wrong_key(now, from, &cookie.server);
             return true;
         }
-        self.observed(socket_for(from), cookie.observed);
+        self.observed(from.socket, cookie.observed);
         match &self.attempt {
             Attempt::Greeting { number, round, .. } => {
                 let (number, round) = (*number, *round);
@@ -207,26 +221,20 @@ impl Client {
                 let (number, round) = (r.number, r.round);
                 self.register(now, identity, from, cookie, number, round);
             }
+            // UDP was asked beside a stream, and passes again.
+            Attempt::Idle if !from.socket.is_stream() && self.is_by_stream() => self.begin_at = Some(now),
             _ => {}
         }
         true
     }
 
-    fn register(
-        &mut self,
-        now: Instant,
-        identity: &Identity,
-        to: SocketAddr,
-        cookie: &Cookie,
-        number: u64,
-        round: usize,
-    ) {
+    fn register(&mut self, now: Instant, identity: &Identity, to: Place, cookie: &Cookie, number: u64, round: usize) {
         let ephemeral = Secret::generate(&mut self.rng);
         let claim = Claim {
             version: VERSION,
             nonce: cookie.nonce,
             cookie: cookie.cookie,
-            asked: Some(to),
+            asked: Some(to.addr),
             server: cookie.server,
             ephemeral: ephemeral.public(),
             network: identity.network.id(),
@@ -242,7 +250,7 @@ impl Client {
         };
         let link = Link::new(to, keys, claim.handle);
         self.wishes.registering(now);
-        self.queue.push_back((link.socket(), to, register.clone()));
+        self.queue.push_back((to.socket, to.addr, register.clone()));
         let due = now + REGISTER_PAUSES[0];
         let nonce = cookie.nonce;
         self.attempt =
@@ -253,8 +261,8 @@ impl Client {
         let Attempt::Registering(registering) = &mut self.attempt else { return };
         match REGISTER_PAUSES.get(registering.sent) {
             Some(pause) => {
-                let to = registering.link.server;
-                self.queue.push_back((registering.link.socket(), to, registering.register.clone()));
+                let Place { socket, addr } = registering.link.at;
+                self.queue.push_back((socket, addr, registering.register.clone()));
                 (registering.sent, registering.due) = (registering.sent + 1, now + *pause);
             }
             None => {
@@ -264,9 +272,9 @@ impl Client {
         }
     }
 
-    pub(super) fn on_refused(&mut self, now: Instant, from: SocketAddr, refused: &Refused) -> bool {
+    pub(super) fn on_refused(&mut self, now: Instant, from: Place, refused: &Refused) -> bool {
         let ours = match &self.attempt {
-            Attempt::Registering(registering) => registering.link.server == from && registering.nonce == refused.nonce,
+            Attempt::Registering(registering) => registering.link.at == from && registering.nonce == refused.nonce,
             Attempt::Greeting { .. } => self.hellos.iter().any(|h| h.to == from && h.nonce == refused.nonce),
             Attempt::Idle | Attempt::Paused { .. } => false,
         };
@@ -276,15 +284,16 @@ impl Client {
         ours
     }
 
-    fn refused(&mut self, now: Instant, from: SocketAddr, reason: Reason, retry_s: u16, version: u8) {
+    fn refused(&mut self, now: Instant, from: Place, reason: Reason, retry_s: u16, version: u8) {
         if reason == Reason::Duplicate {
             self.events.push_back(Event::Duplicate);
         }
         let pause = Duration::from_secs(u64::from(retry_s).max(1));
-        self.pause(now, pause, &format!("{from} {}", text(reason, version)));
+        self.pause(now, pause, &format!("{} {}", from.addr, text(reason, version)));
     }
 
-    fn wrong_key(&mut self, now: Instant, from: SocketAddr, found: &ServerKey) {
+    fn wrong_key(&mut self, now: Instant, from: Place, found: &ServerKey) {
+        let from = from.addr;
         let text = match self.pin {
             Some(pin) => format!(
                 "{from} has the key {found}, but net.toml pins {pin}, so this machine does not register with it: either \

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::id::{PeerId, SocketId};
+use crate::sans::Carrier;
 
 /// What a client tells its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,19 @@ pub enum Event {
         /// Its address outside.
         addr: SocketAddr,
     },
+    /// The server sees no socket of ours any more: UDP does not pass.
+    Unobserved,
+    /// Connect to the server by a stream, and call [`connected`](super::Client::connected).
+    Connect {
+        /// To tell the answers apart.
+        attempt: u64,
+        /// Where it is.
+        to: SocketAddr,
+        /// What carries the stream.
+        carrier: Carrier,
+    },
+    /// End this stream.
+    Disconnect(SocketId),
     /// The registration stands.
     Registered,
     /// It does not stand any more; attempts go on.

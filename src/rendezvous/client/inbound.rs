@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::attempt::{self, Attempt};
-use super::link::Link;
+use super::link::{Link, Place};
 use super::members::{Change, Sync};
 use super::{Client, Event, HINT_PAUSE, MAX_ACKS, NOTICE_TIME, SYNC_PAUSE, Trouble};
 use crate::rendezvous::REFRESH;
@@ -15,8 +15,8 @@ use crate::wire::rendezvous::{FrameHeader, Message, Reason, UNKNOWN_LEN, Unknown
 
 impl Client {
     /// The server does not know us. Anybody could say so: we ask it, and keep what we have.
-    pub(super) fn on_unknown(&mut self, now: Instant, from: SocketAddr, unknown: &Unknown) -> bool {
-        let Some(link) = self.link.as_ref().filter(|link| link.server == from) else { return false };
+    pub(super) fn on_unknown(&mut self, now: Instant, from: Place, unknown: &Unknown) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| link.at == from) else { return false };
         let mut question = unknown.question.to_vec();
         question.resize(UNKNOWN_LEN * 2, 0);
         let ours = match Message::parse(&question) {
@@ -35,7 +35,7 @@ impl Client {
         true
     }
 
-    pub(super) fn on_frame(&mut self, now: Instant, from: SocketAddr, header: &FrameHeader, frame: &[u8]) -> bool {
+    pub(super) fn on_frame(&mut self, now: Instant, from: Place, header: &FrameHeader, frame: &[u8]) -> bool {
         if let Some(items) = open_from(self.link.as_mut(), from, header, frame) {
             ToPeer::all(&items).for_each(|item| self.on_item(now, &item));
         } else if let Some(items) = open_from(self.attempt.link(), from, header, frame) {
@@ -55,7 +55,9 @@ impl Client {
             return;
         };
         if let Attempt::Registering(registering) = std::mem::replace(&mut self.attempt, Attempt::Idle) {
+            let at = registering.link.at;
             self.former = self.link.replace(registering.link);
+            self.moved(now, self.former.as_ref().map(|link| link.at), at);
             let first = self.former.is_none();
             (self.trouble, self.problem, self.refusals) = (Trouble::None, None, 0);
             self.acks.clear();
@@ -94,7 +96,7 @@ impl Client {
     }
 
     fn on_registered(&mut self, now: Instant, fresh: bool, observed: Option<SocketAddr>) {
-        if let Some(socket) = self.link.as_ref().map(Link::socket) {
+        if let Some(socket) = self.link.as_ref().map(|link| link.at.socket) {
             self.observed(socket, observed);
         }
         if fresh {
@@ -109,7 +111,7 @@ impl Client {
         if token == self.refresh.token {
             self.measured(now - self.refresh.sent_at);
         }
-        if let Some(socket) = self.link.as_ref().map(Link::socket) {
+        if let Some(socket) = self.link.as_ref().map(|link| link.at.socket) {
             self.observed(socket, observed);
         }
         for peer in self.members.summary(now, token, summary) {
@@ -162,6 +164,6 @@ impl Client {
 }
 
 /// Opens `frame` if it comes from where `link` leads.
-fn open_from(link: Option<&mut Link>, from: SocketAddr, header: &FrameHeader, frame: &[u8]) -> Option<Vec<u8>> {
-    link.filter(|link| link.server == from)?.open(header, frame)
+fn open_from(link: Option<&mut Link>, from: Place, header: &FrameHeader, frame: &[u8]) -> Option<Vec<u8>> {
+    link.filter(|link| link.at == from)?.open(header, frame)
 }

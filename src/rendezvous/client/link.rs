@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::crypto::ReplayWindow;
 use crate::crypto::registration::Keys;
-use crate::id::SocketId;
+use crate::id::{Origin, SocketId};
 use crate::wire::rendezvous::{Direction, FrameHeader};
 
 /// Late frames are still new if they are at most this much older than the newest.
@@ -12,10 +12,24 @@ const WINDOW: usize = 128;
 /// An [`Unknown`](crate::wire::rendezvous::Unknown) names one of our last frames, or it is no hint.
 const RECENT: u64 = 64;
 
+/// One of the server's addresses, by UDP or at the other end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) socket: SocketId,
+    pub(super) addr: SocketAddr,
+}
+
+impl Place {
+    /// By UDP, on the socket of that family.
+    pub(super) const fn udp(addr: SocketAddr) -> Self {
+        Self { socket: SocketId(if addr.is_ipv4() { 0 } else { 1 }), addr }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The server's address that this registration is with.
-    pub(super) server: SocketAddr,
+    /// Where the server is that this registration is with.
+    pub(super) at: Place,
     pub(super) keys: Keys,
     pub(super) handle: u32,
     sent: u64,
@@ -23,12 +37,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(server: SocketAddr, keys: Keys, handle: u32) -> Self {
-        Self { server, keys, handle, sent: 0, seen: ReplayWindow::new() }
+    pub(super) fn new(at: Place, keys: Keys, handle: u32) -> Self {
+        Self { at, keys, handle, sent: 0, seen: ReplayWindow::new() }
     }
 
-    pub(super) fn socket(&self) -> SocketId {
-        socket_for(self.server)
+    /// Where datagrams from there come from.
+    pub(super) const fn origin(&self) -> Origin {
+        Origin::of(self.at.socket, self.at.addr)
     }
 
     /// The next frame to the server.
@@ -55,9 +70,4 @@ impl Link {
             && header.counter < self.sent
             && self.sent - header.counter <= RECENT
     }
-}
-
-/// The socket that reaches `addr`: the IPv4 or the IPv6 one.
-pub(super) const fn socket_for(addr: SocketAddr) -> SocketId {
-    SocketId(if addr.is_ipv4() { 0 } else { 1 })
 }

@@ -18,27 +18,29 @@ mod inbound;
 mod link;
 mod members;
 mod outbound;
+mod relayed;
+mod streams;
 mod wishes;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Duration;
 
 use self::attempt::{Attempt, SentHello};
 pub use self::event::Event;
-use self::link::Link;
+use self::link::{Link, Place};
 use self::members::Members;
+pub use self::streams::StreamWay;
+use self::streams::Streams;
 use self::wishes::Wishes;
 use super::Repeat;
 use crate::addr::canonical;
 use crate::crypto::Identity;
-use crate::crypto::relay::RelayKey;
-use crate::id::{PeerId, ServerId, ServerKey, SocketId};
+use crate::id::{Origin, PeerId, ServerId, ServerKey, SocketId};
 use crate::sans::{Instant, Rng, Seed, Wakeup};
+use crate::wire::kind;
 use crate::wire::rendezvous::Message;
-use crate::wire::{kind, relay};
 
 /// Pauses after a refresh and its repetitions. After the second the server is greeted beside it, after the last
 /// the registration counts as lost.
@@ -112,6 +114,7 @@ pub struct Client {
     link: Option<Link>,
     /// The registration that `link` replaced: relay frames under its keys may still be under way.
     former: Option<Link>,
+    streams: Streams,
     refresh: Refresh,
     hint_at: Option<Instant>,
     members: Members,
@@ -156,6 +159,7 @@ impl Client {
             hellos: VecDeque::new(),
             link: None,
             former: None,
+            streams: Streams::new(true, Vec::new()),
             refresh: Refresh { due: Instant::ZERO, unanswered: 0, token: 0, sent_at: Instant::ZERO },
             hint_at: None,
             members: Members::default(),
@@ -240,51 +244,6 @@ impl Client {
         }
     }
 
-    /// The header that makes a datagram a relay frame to `peer`, if the channel is open on both ends.
-    pub fn relay_header(&self, peer: &PeerId, payload: &[u8]) -> Option<[u8; relay::HEADER]> {
-        let channel = self.wishes.channel(peer).filter(|channel| channel.open)?.number;
-        let tag = self.link.as_ref()?.keys.relay_to_server.tag(channel, payload);
-        Some(relay::Header { channel, tag }.encode())
-    }
-
-    /// Who sent a relay frame, and where in it the datagram is, if it is genuine.
-    pub fn relay_open(&self, frame: &mut [u8], from: SocketAddr) -> Option<(PeerId, Range<usize>)> {
-        let (header, payload) = relay::Header::parse(frame).ok()?;
-        let mut links = self.relay_links().into_iter().flatten().filter(|link| link.server == from);
-        let peer = self.wishes.peer_of(header.channel)?;
-        links
-            .any(|link| link.keys.relay_to_peer.check(header.channel, payload, header.tag))
-            .then_some((peer, relay::HEADER..frame.len()))
-    }
-
-    /// The number of the channel to `peer` and the key that tags what goes through it, if it is open on both ends.
-    pub fn relay_out(&self, peer: &PeerId) -> Option<(u32, RelayKey)> {
-        let channel = self.wishes.channel(peer).filter(|channel| channel.open)?;
-        Some((channel.number, self.link.as_ref()?.keys.relay_to_server.clone()))
-    }
-
-    /// The number of the channel to `peer` and the keys that what comes through it may be tagged by.
-    pub fn relay_in(&self, peer: &PeerId) -> Option<(u32, Vec<RelayKey>)> {
-        let number = self.wishes.channel(peer)?.number;
-        let server = self.server_addr()?;
-        let links = self.relay_links().into_iter().flatten().filter(|link| link.server == server);
-        Some((number, links.map(|link| link.keys.relay_to_peer.clone()).collect()))
-    }
-
-    /// Tells registrations apart: where it is another, so are the keys of all channels.
-    pub fn relay_stamp(&self) -> [Option<u32>; 3] {
-        self.relay_links().map(|link| link.map(|link| link.handle))
-    }
-
-    /// Whose keys a relay frame may be tagged by.
-    fn relay_links(&self) -> [Option<&Link>; 3] {
-        let pending = match &self.attempt {
-            Attempt::Registering(registering) => Some(&registering.link),
-            _ => None,
-        };
-        [self.link.as_ref(), pending, self.former.as_ref()]
-    }
-
     /// Registers again at once, beside what stands: a path died, our address may have changed.
     pub fn reregister(&mut self, now: Instant) {
         self.now = now;
@@ -315,11 +274,21 @@ impl Client {
     }
 
     /// Takes a datagram; `true` if it is this server's word, or could be: what proves nothing and answers nothing is not.
-    pub fn handle_datagram(&mut self, now: Instant, identity: &Identity, from: SocketAddr, bytes: &[u8]) -> bool {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        identity: &Identity,
+        from: impl Into<Origin>,
+        bytes: &[u8],
+    ) -> bool {
         self.now = now;
-        if !self.is_server(from) || bytes.first() != Some(&kind::RENDEZVOUS) {
-            return false;
-        }
+        let from = self.place(from.into()).filter(|_| bytes.first() == Some(&kind::RENDEZVOUS));
+        let taken = from.is_some_and(|from| self.on_message(now, identity, from, bytes));
+        from.into_iter().filter(|_| taken).for_each(|from| self.streams.answered(from));
+        taken
+    }
+
+    fn on_message(&mut self, now: Instant, identity: &Identity, from: Place, bytes: &[u8]) -> bool {
         match Message::parse(bytes) {
             Ok(Message::Cookie(cookie)) => self.on_cookie(now, identity, from, &cookie),
             Ok(Message::Refused(refused)) => self.on_refused(now, from, &refused),
@@ -340,6 +309,7 @@ impl Client {
             self.link = None;
         }
         self.check_refresh(now);
+        self.advance_streams(now);
         self.advance_attempt(now, &mut number);
     }
 
@@ -372,6 +342,7 @@ impl Client {
             wishes.map(|at| Wakeup::new(at, "tell a rendezvous")),
             refresh.map(|at| Wakeup::new(at, "refresh a registration")),
             leaving.map(|leaving| Wakeup::new(leaving.repeat.due.min(leaving.until), "leave a rendezvous")),
+            self.streams_due(),
         ]
         .into_iter()
         .flatten()
@@ -401,13 +372,18 @@ impl Client {
 
     /// The address that the registration is with.
     pub fn server_addr(&self) -> Option<SocketAddr> {
-        self.link.as_ref().map(|link| link.server)
+        self.link.as_ref().map(|link| link.at.addr)
     }
 
-    /// An address of that server of the other family, if it has one.
-    pub fn server_addr_of_other_family(&self) -> Option<SocketAddr> {
-        let server = self.server_addr()?;
-        self.addresses.iter().copied().find(|addr| addr.is_ipv4() != server.is_ipv4())
+    /// The socket of ours that it is with.
+    pub fn server_socket(&self) -> Option<SocketId> {
+        self.link.as_ref().map(|link| link.at.socket)
+    }
+
+    /// The address by UDP that the registration is with, and one of the other family, if the server has one.
+    pub fn udp_addrs(&self) -> [Option<SocketAddr>; 2] {
+        let server = self.server_addr().filter(|_| !self.is_by_stream());
+        [server, server.and_then(|s| self.addresses.iter().copied().find(|addr| addr.is_ipv4() != s.is_ipv4()))]
     }
 
     /// Whether the server lists `peer` now.
@@ -420,8 +396,20 @@ impl Client {
         self.problem.as_deref()
     }
 
-    fn is_server(&self, from: SocketAddr) -> bool {
-        self.addresses.contains(&from) || self.link.as_ref().is_some_and(|link| link.server == from)
+    fn is_by_stream(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.at.socket.is_stream())
+    }
+
+    /// Which of the server's places that is.
+    fn place(&self, from: Origin) -> Option<Place> {
+        match from {
+            Origin::Stream(socket) => self.streams.place(socket),
+            Origin::Udp(addr) => {
+                let is_server = |link: &Link| link.origin() == from;
+                let known = self.addresses.contains(&addr) || self.link.as_ref().is_some_and(is_server);
+                known.then_some(Place::udp(addr))
+            }
+        }
     }
 }
 

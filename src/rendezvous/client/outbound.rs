@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::attempt::Attempt;
+use super::link::Place;
 use super::{Client, Event, REFRESH_PAUSES, Refresh, Trouble};
 use crate::id::SocketId;
 use crate::rendezvous::frame::Frame;
@@ -25,7 +26,7 @@ impl Client {
             self.wishes.write(now, &mut frame);
         }
         let link = self.link.as_mut()?;
-        frame.take().map(|items| (link.socket(), link.server, link.seal(&items)))
+        frame.take().map(|items| (link.at.socket, link.at.addr, link.seal(&items)))
     }
 
     pub(super) fn write_answers(&mut self, frame: &mut Frame) {
@@ -57,7 +58,7 @@ impl Client {
         let mut frame = Frame::default();
         let link = self.attempt.link()?;
         self.wishes.write_announcement(self.now, &mut frame);
-        frame.take().map(|items| (link.socket(), link.server, link.seal(&items)))
+        frame.take().map(|items| (link.at.socket, link.at.addr, link.seal(&items)))
     }
 
     /// Before a refresh is repeated: is there still hope?
@@ -75,8 +76,8 @@ impl Client {
 
     /// The socket of the other family has a mapping to keep and an address to learn as well.
     pub(super) fn hello_other_family(&mut self, now: Instant) {
-        if let Some(other) = self.server_addr_of_other_family() {
-            self.hello(now, other);
+        if let [Some(_), Some(other)] = self.udp_addrs() {
+            self.hello(now, Place::udp(other));
         }
     }
 

@@ -39,7 +39,7 @@ impl Answer {
 
 impl Server {
     pub(super) fn on_frame(&mut self, now: Instant, route: Route, header: &FrameHeader, frame: &mut [u8]) -> bool {
-        let Some(slot) = self.by_handle.get(&(route.remote, header.handle)).copied() else {
+        let Some(slot) = self.by_handle.get(&(route.origin(), header.handle)).copied() else {
             self.say_unknown(now, route, frame);
             return false;
         };
@@ -77,7 +77,7 @@ impl Server {
         }
         let mut frame = Frame::default();
         if let Some(token) = answer.token.filter(|_| !answer.is_over) {
-            let observed = self.route(slot).map(|route| route.remote);
+            let observed = self.route(slot).and_then(|route| route.observed());
             let summary = self.summary(slot);
             frame.push(|w| ToPeer::Refreshed { token, observed, summary }.write(w));
         }

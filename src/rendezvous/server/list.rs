@@ -106,7 +106,8 @@ impl Server {
 
     fn take_out(&mut self, now: Instant, slot: Slot) -> Option<Box<Registration>> {
         let removed = self.registrations.remove(slot)?;
-        self.by_handle.remove(&(removed.route.remote, removed.handle));
+        self.by_handle.remove(&(removed.route.origin(), removed.handle));
+        self.streams.remove(&(removed.route.socket, slot));
         self.leave_prefix(&self.limits.prefix(removed.route.remote.ip()));
         self.expiries.remove(&(removed.expires, slot));
         if let Some(at) = removed.agenda {

@@ -23,7 +23,7 @@ mod registration;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -35,10 +35,13 @@ use super::EXPIRY;
 use crate::crypto::CookieJar;
 use crate::crypto::dh::Secret;
 use crate::crypto::relay::RelayKey;
-use crate::id::{NetworkId, PeerId, ServerKey};
+use crate::id::{NetworkId, Origin, PeerId, ServerKey, SocketId};
 use crate::sans::{Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
 use crate::wire::rendezvous::{Direction, Message, Reason, Refused, Unknown};
 use crate::wire::{VERSION, rendezvous as wire};
+
+/// Who registered by a stream that ended is expected back so soon: nobody else hears of it if it is.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// What a server tells its owner, which keeps the relay's channels.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub enum Event {
         /// Its place.
         slot: Slot,
         /// Where it is.
-        remote: SocketAddr,
+        origin: Origin,
         /// Its keys for relay frames.
         keys: RelayKeys,
         /// Its network.
@@ -61,7 +64,7 @@ pub enum Event {
         /// Its place.
         slot: Slot,
         /// Where it is now.
-        remote: SocketAddr,
+        origin: Origin,
         /// Its keys for relay frames.
         keys: RelayKeys,
         /// Where its address comes from.
@@ -115,7 +118,9 @@ pub struct Server {
     cookies: CookieJar,
     rng: Rng,
     registrations: Registrations,
-    by_handle: HashMap<(SocketAddr, u32), Slot>,
+    by_handle: HashMap<(Origin, u32), Slot>,
+    /// Those by streams.
+    streams: BTreeSet<(SocketId, Slot)>,
     networks: BTreeMap<NetworkId, Network>,
     prefixes: BTreeMap<IpNet, usize>,
     /// When each registration ends unless it was heard since.
@@ -153,6 +158,7 @@ impl Server {
             rng,
             registrations: Registrations::default(),
             by_handle: HashMap::new(),
+            streams: BTreeSet::new(),
             networks: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             expiries: BTreeSet::new(),
@@ -206,6 +212,27 @@ impl Server {
             self.touched.push(entry.1);
             self.tell_touched(now);
         }
+    }
+
+    /// A stream ended: who registered by it has [`GRACE`] to register anew.
+    pub fn handle_disconnected(&mut self, now: Instant, stream: SocketId) {
+        let slots: Vec<Slot> = self.slots_of(stream).collect();
+        for slot in slots {
+            let Some(registration) = self.registrations.get_mut(slot) else { continue };
+            registration.heard = registration.heard.min(now + GRACE - EXPIRY);
+            let earlier = std::mem::replace(&mut registration.expires, registration.heard + EXPIRY);
+            self.expiries.remove(&(earlier, slot));
+            self.expiries.insert((registration.expires, slot));
+        }
+    }
+
+    /// Whether anybody is registered by this stream.
+    pub fn is_registered_by(&self, stream: SocketId) -> bool {
+        self.slots_of(stream).next().is_some()
+    }
+
+    fn slots_of(&self, stream: SocketId) -> impl Iterator<Item = Slot> {
+        self.streams.range((stream, Slot(0))..=(stream, Slot(u32::MAX))).map(|(_, slot)| *slot)
     }
 
     /// The next datagram; call until `None` after every other call.

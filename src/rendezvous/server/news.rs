@@ -80,7 +80,7 @@ impl Server {
         let member = self.fellow(slot, peer).and_then(|other| self.registrations.get(other));
         let listing = news.listing.then(|| match member.and_then(|m| Some((m, m.announcement.as_ref()?))) {
             Some((member, announcement)) => {
-                Listing::Member { observed: Some(member.route.remote), sealed: &announcement.sealed }
+                Listing::Member { observed: member.route.observed(), sealed: &announcement.sealed }
             }
             None => Listing::Gone,
         });

@@ -37,7 +37,7 @@ impl Server {
 
     fn send_cookie(&mut self, now: Instant, route: Route, nonce: [u8; 16], asked: Option<std::net::SocketAddr>) {
         let cookie = self.cookies.cookie(now, &proven_by_cookie(route, asked));
-        let observed = Some(route.remote);
+        let observed = route.observed();
         self.send(route, Cookie { version: VERSION, nonce, cookie, server: self.key(), observed }.encode());
     }
 
@@ -49,7 +49,7 @@ impl Server {
             self.count("cookie");
             return self.on_hello(now, route, &hello);
         }
-        if let Some(slot) = self.by_handle.get(&(route.remote, claim.handle)).copied() {
+        if let Some(slot) = self.by_handle.get(&(route.origin(), claim.handle)).copied() {
             return self.on_repeated_register(now, slot, route, claim);
         }
         match self.admit(now, route, register, bytes) {
@@ -147,7 +147,7 @@ impl Server {
     fn take_seat(&mut self, now: Instant, route: Route, claim: &Claim, keys: Keys) -> bool {
         let holder = self.networks.get(&claim.network).and_then(|network| network.slot(&claim.peer));
         let held = holder.and_then(|slot| Some((slot, self.registrations.get(slot)?)));
-        match held.map(|(slot, held)| (slot, held.boot == claim.boot, held.route.remote == route.remote)) {
+        match held.map(|(slot, held)| (slot, held.boot == claim.boot, held.route.origin() == route.origin())) {
             Some((slot, true, _)) => self.renew(now, slot, route, claim, keys),
             Some((slot, false, false)) => {
                 let newcomer = self.add(now, route, claim, keys);
@@ -173,24 +173,33 @@ impl Server {
         registration.paces = self.paces(claim).copied().unwrap_or_default();
         let expires = registration.expires;
         let slot = self.registrations.insert(registration);
-        self.by_handle.insert((route.remote, claim.handle), slot);
+        self.enter(slot, route, claim.handle);
         *self.prefixes.entry(self.limits.prefix(route.remote.ip())).or_default() += 1;
         self.expiries.insert((expires, slot));
         slot
+    }
+
+    /// Notes where a registration is found.
+    fn enter(&mut self, slot: Slot, route: Route, handle: u32) {
+        self.by_handle.insert((route.origin(), handle), slot);
+        if route.socket.is_stream() {
+            self.streams.insert((route.socket, slot));
+        }
     }
 
     /// Gives a registration its device's seat, which is free.
     pub(super) fn seat(&mut self, now: Instant, slot: Slot) {
         let Some(registration) = self.registrations.get_mut(slot) else { return };
         registration.seated = true;
-        let (network, peer, remote) = (registration.network, registration.peer, registration.route.remote);
+        let (network, peer, route) = (registration.network, registration.peer, registration.route);
+        let (remote, origin) = (route.remote, route.origin());
         let keys = relay_keys(registration);
         let prefix = self.limits.prefix(remote.ip());
         let rate = self.limits.registers_per_network;
         self.networks.entry(network).or_insert_with(|| Network::new(rate)).sit(peer, slot);
         self.count("registered");
         tracing::debug!(?network, ?peer, %remote, "registered");
-        self.events.push_back(Event::Attached { slot, remote, keys, network, prefix });
+        self.events.push_back(Event::Attached { slot, origin, keys, network, prefix });
         self.enlist(now, slot);
         self.confirm(slot);
     }
@@ -200,21 +209,23 @@ impl Server {
         self.end_contest(now, slot);
         let Some(registration) = self.registrations.get_mut(slot) else { return };
         let before = registration.is_listed().then(|| registration.digest());
-        let (old, old_handle) = (registration.route.remote, registration.handle);
+        let (former, old_handle) = (registration.route, registration.handle);
         registration.renew(now, claim, route, keys);
         let after = registration.is_listed().then(|| registration.digest());
         let keys = relay_keys(registration);
-        self.by_handle.remove(&(old, old_handle));
-        self.by_handle.insert((route.remote, claim.handle), slot);
-        let (from, to) = (self.limits.prefix(old.ip()), self.limits.prefix(route.remote.ip()));
+        self.by_handle.remove(&(former.origin(), old_handle));
+        self.streams.remove(&(former.socket, slot));
+        self.enter(slot, route, claim.handle);
+        let (from, to) = (self.limits.prefix(former.remote.ip()), self.limits.prefix(route.remote.ip()));
         self.leave_prefix(&from);
         *self.prefixes.entry(to).or_default() += 1;
         if let Some(network) = self.networks.get_mut(&claim.network) {
             network.relist(before, after);
         }
         self.count("renewed");
-        self.events.push_back(Event::Renewed { slot, remote: route.remote, keys, prefix: to });
-        if old != route.remote {
+        self.events.push_back(Event::Renewed { slot, origin: route.origin(), keys, prefix: to });
+        // By which stream it is reached is nobody's concern.
+        if former.observed() != route.observed() {
             self.tell_members_about(now, slot, true);
         }
         self.confirm(slot);
@@ -233,7 +244,7 @@ impl Server {
     /// Says `registered`, as often as it is asked.
     fn confirm(&mut self, slot: Slot) {
         let Some(registration) = self.registrations.get(slot) else { return };
-        let (fresh, observed) = (registration.fresh, Some(registration.route.remote));
+        let (fresh, observed) = (registration.fresh, registration.route.observed());
         let summary = self.summary(slot);
         let mut w = Writer::default();
         ToPeer::Registered { fresh, observed, summary }.write(&mut w);

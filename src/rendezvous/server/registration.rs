@@ -8,7 +8,7 @@ use super::super::{EXPIRY, Repeat};
 use super::limits::Pace;
 use crate::crypto::ReplayWindow;
 use crate::crypto::registration::{Keys, listing_digest};
-use crate::id::{NetworkId, PeerId, SocketId};
+use crate::id::{NetworkId, Origin, PeerId, SocketId};
 use crate::sans::Instant;
 use crate::wire::Writer;
 use crate::wire::rendezvous::{Claim, Direction, FrameHeader};
@@ -25,6 +25,18 @@ pub struct Route {
     pub local: Option<IpAddr>,
     /// Its address.
     pub remote: SocketAddr,
+}
+
+impl Route {
+    /// Who sends this way.
+    pub const fn origin(&self) -> Origin {
+        Origin::of(self.socket, self.remote)
+    }
+
+    /// Where others may reach it: that of a stream is no address of UDP.
+    pub const fn observed(&self) -> Option<SocketAddr> {
+        self.origin().udp()
+    }
 }
 
 /// A place in the table of registrations; reused after its registration ended.
@@ -146,7 +158,7 @@ impl Registration {
         (self.number, self.handle, self.fresh) = (claim.number, claim.handle, false);
         (self.route, self.keys, self.registered, self.heard) = (route, keys, now, now);
         (self.sent, self.seen) = (0, ReplayWindow::new());
-        let (peer, observed) = (self.peer, self.route.remote);
+        let (peer, observed) = (self.peer, self.route.observed());
         if let Some(announcement) = &mut self.announcement {
             announcement.digest = digest(&peer, observed, &announcement.sealed);
         }
@@ -163,7 +175,7 @@ impl Registration {
     }
 
     pub(super) fn announce(&mut self, id: u32, sealed: &[u8]) {
-        let digest = digest(&self.peer, self.route.remote, sealed);
+        let digest = digest(&self.peer, self.route.observed(), sealed);
         self.announcement = Some(Announcement { id, sealed: sealed.into(), digest });
     }
 
@@ -231,8 +243,8 @@ impl Registration {
 }
 
 /// A member's digest, as clients compute it.
-fn digest(peer: &PeerId, observed: SocketAddr, sealed: &[u8]) -> u64 {
-    listing_digest(peer, Writer::default().socket_addr(Some(observed)).as_slice(), sealed)
+fn digest(peer: &PeerId, observed: Option<SocketAddr>, sealed: &[u8]) -> u64 {
+    listing_digest(peer, Writer::default().socket_addr(observed).as_slice(), sealed)
 }
 
 /// All registrations, by slot.

@@ -5,5 +5,6 @@ mod chaos;
 mod flow;
 mod limits;
 mod process;
+mod streams;
 mod stun;
 mod world;

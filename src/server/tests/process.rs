@@ -14,17 +14,17 @@ use crate::id::{ServerId, SocketId};
 use crate::io::clock;
 use crate::rendezvous::{Client, Event};
 use crate::sans::Seed;
-use crate::server::{Config, Options, Ready, run};
+use crate::server::{Config, Options, Ready, Web, run};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn options(state: &tempfile::TempDir, listen: &str) -> Options {
+pub(super) fn options(state: &tempfile::TempDir, listen: &str) -> Options {
     let listen = vec![listen.parse().expect("address")];
-    Options { listen, state: state.path().to_owned(), config: Config::default() }
+    Options { listen, state: state.path().to_owned(), web: Web::default(), config: Config::default() }
 }
 
 /// Runs a server beside `test`.
-async fn with_server<T>(options: Options, test: impl AsyncFnOnce(Ready) -> T) -> T {
+pub(super) async fn with_server<T>(options: Options, test: impl AsyncFnOnce(Ready) -> T) -> T {
     let local = LocalSet::new();
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = oneshot::channel();
@@ -148,7 +148,8 @@ async fn an_address_that_is_listened_on_twice_is_named_and_what_is_suggested_is_
     let state = tempfile::tempdir().expect("folder");
     let refused = async |listen: &[&str]| {
         let listen = listen.iter().map(|addr| addr.parse().expect("address")).collect();
-        let options = Options { listen, state: state.path().to_owned(), config: Config::default() };
+        let options =
+            Options { listen, state: state.path().to_owned(), web: Web::default(), config: Config::default() };
         run(options, std::future::pending::<&'static str>(), |_| {}).await.expect_err("refused")
     };
     for (listen, what) in [

@@ -1,0 +1,269 @@
+//! Streams of datagrams as a web server has them: a WebSocket (RFC 6455), by TLS or behind a reverse proxy that speaks it.
+//! Each datagram is a binary message. What carries the stream looks like what browsers do, so networks that let nothing
+//! else out let it out, and ordinary reverse proxies pass it on.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+
+use super::stream::{LITTLE_ROOM, ROOM, Reader, connect as connect_tcp};
+use crate::wire::stream::{LONGEST, datagrams, push};
+
+/// TLS and the WebSocket's own greeting get so long each.
+const GREETING: Duration = Duration::from_secs(5);
+/// Whoever takes nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(15);
+/// What browsers say that they speak.
+const HTTP: &[u8] = b"http/1.1";
+
+fn limits() -> WebSocketConfig {
+    let sized = WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
+    sized.read_buffer_size(LITTLE_ROOM).write_buffer_size(0)
+}
+
+/// Connects to a rendezvous as to a web server, whom the system's certificates must vouch for (`SSL_CERT_FILE` takes
+/// their place).
+///
+/// # Errors
+/// A sentence for people.
+pub async fn connect(to: SocketAddr, host: &str, path: &str) -> Result<Web, String> {
+    let roots = tokio::task::spawn_blocking(system_roots).await.map_err(|error| error.to_string())??;
+    connect_trusting(roots, to, host, path).await
+}
+
+/// What [`connect`] makes.
+pub type Web = WebSocketStream<client::TlsStream<TcpStream>>;
+
+/// As [`connect`], with other authorities.
+///
+/// # Errors
+/// A sentence for people.
+pub async fn connect_trusting(roots: RootCertStore, to: SocketAddr, host: &str, path: &str) -> Result<Web, String> {
+    let tcp = connect_tcp(to).await?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+    let trusted = client_config(roots)?;
+    let tls = greeted(to, TlsConnector::from(Arc::new(trusted)).connect(name, tcp)).await?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("wss://{host}:{}{path}", to.port());
+    let (web, _) = greeted(to, client_async_with_config(url, tls, Some(limits()))).await?;
+    Ok(web)
+}
+
+async fn greeted<T, E: std::fmt::Display>(
+    to: SocketAddr,
+    greeting: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    let greeted = timeout(GREETING, greeting).await.map_err(|_| format!("{to} does not answer"))?;
+    greeted.map_err(|error| format!("{to}: {error}"))
+}
+
+fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    match roots.add_parsable_certificates(found.certs) {
+        (0, _) => {
+            let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            Err(format!("this system has no certificates of authorities to trust {}", why.join(", ")))
+        }
+        _ => Ok(roots),
+    }
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![HTTP.to_vec()];
+    Ok(config)
+}
+
+/// Greets whoever connected. Any path will do: a reverse proxy may have any.
+///
+/// # Errors
+/// It speaks no WebSocket, or takes too long.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<(WebSocketStream<S>, Option<IpAddr>)> {
+    let mut forwarded = None;
+    #[allow(clippy::result_large_err, reason = "the crate's own signature")]
+    let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        forwarded = request.headers().get("x-forwarded-for").and_then(|value| last_address(value.to_str().ok()?));
+        Ok(response)
+    };
+    let accepted = timeout(GREETING, accept_hdr_async_with_config(stream, look, Some(limits()))).await;
+    let web = accepted.map_err(|_| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
+    Ok((web, forwarded))
+}
+
+/// Of those that a chain of proxies names the last, which our own wrote.
+fn last_address(list: &str) -> Option<IpAddr> {
+    let last = list.rsplit(',').next()?.trim();
+    last.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip()))
+}
+
+/// A certificate and its key, from files that may be renewed while this runs.
+#[derive(Debug)]
+pub struct Certificate {
+    files: [PathBuf; 2],
+    written: [Option<SystemTime>; 2],
+    acceptor: ServerConfigHandle,
+}
+
+/// Says nothing of the key.
+struct ServerConfigHandle(Arc<ServerConfig>);
+
+impl std::fmt::Debug for ServerConfigHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerConfig(…)")
+    }
+}
+
+impl Certificate {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
+        let files = [certificate.to_owned(), key.to_owned()];
+        let written = files.each_ref().map(|file| written(file));
+        let acceptor = ServerConfigHandle(Arc::new(server_config(certificate, key)?));
+        Ok(Self { files, written, acceptor })
+    }
+
+    /// Reads them again if they were renewed; those that cannot be read leave everything as it is.
+    fn renew(&mut self) {
+        let now = self.files.each_ref().map(|file| written(file));
+        if now == self.written {
+            return;
+        }
+        self.written = now;
+        match server_config(&self.files[0], &self.files[1]) {
+            Ok(config) => self.acceptor = ServerConfigHandle(Arc::new(config)),
+            Err(error) => tracing::warn!("{error}; the certificate stays the one that was read before"),
+        }
+    }
+
+    /// What greets by TLS.
+    pub fn acceptor(&mut self) -> TlsAcceptor {
+        self.renew();
+        TlsAcceptor::from(self.acceptor.0.clone())
+    }
+}
+
+/// Greets by TLS.
+///
+/// # Errors
+/// It does not speak TLS, or takes too long.
+pub async fn accept_tls(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
+    timeout(GREETING, acceptor.accept(tcp)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+fn written(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| format!("no certificate in {}: {error}", certificate.display()))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| format!("no private key in {}: {error}", key.display()))?;
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let with_key = builder.and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
+    let mut config = with_key.map_err(|error| {
+        format!("the certificate in {} and the key in {} do not do: {error}", certificate.display(), key.display())
+    })?;
+    config.alpn_protocols = vec![HTTP.to_vec()];
+    Ok(config)
+}
+
+/// A WebSocket as a stream of datagrams with their lengths, for as long as the future runs that carries them.
+pub fn tunnel<S>(web: WebSocketStream<S>) -> (DuplexStream, impl Future<Output = io::Result<()>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (near, far) = duplex(ROOM);
+    (near, pump(web, far))
+}
+
+async fn pump<S>(web: WebSocketStream<S>, far: DuplexStream) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut messages_out, mut messages_in) = web.split();
+    let (reader, mut writer) = tokio::io::split(far);
+    let mut reader = Reader::new(reader, ROOM);
+    let out = async {
+        while let Ok(mut bytes) = reader.next().await {
+            let sent = async {
+                for datagram in datagrams(&mut bytes) {
+                    messages_out.feed(Message::Binary(Bytes::copy_from_slice(datagram))).await?;
+                }
+                messages_out.flush().await
+            };
+            timeout(STALL, sent).await.map_err(|_| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
+        }
+        // A goodbye that nobody takes is none.
+        let _ = timeout(STALL, messages_out.close()).await;
+        Ok(())
+    };
+    let into = async {
+        let mut framed = Vec::new();
+        while let Some(message) = messages_in.next().await {
+            match message.map_err(io::Error::other)? {
+                Message::Binary(datagram) if push(&mut framed, &datagram) => {
+                    writer.write_all(&framed).await?;
+                    framed.clear();
+                }
+                // A ping is answered by itself.
+                Message::Ping(_) | Message::Pong(_) => {}
+                Message::Close(_) => return Ok(()),
+                _ => return Err(io::Error::other(Error::AttackAttempt)),
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = out => ended,
+        ended = into => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_chain_of_proxies_the_last_is_believed() {
+        let ip = |text: &str| text.parse::<IpAddr>().ok();
+        assert_eq!(last_address("192.0.2.1, 198.51.100.7"), ip("198.51.100.7"));
+        assert_eq!(last_address("2001:db8::1"), ip("2001:db8::1"));
+        assert_eq!(last_address("[2001:db8::1]:4000"), ip("2001:db8::1"));
+        assert_eq!(last_address("unknown"), None);
+    }
+
+    #[test]
+    fn files_that_are_no_certificate_are_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let said = Certificate::load(&certificate, &key).expect_err("missing");
+        assert!(said.contains("cert.pem"), "{said}");
+        std::fs::write(&certificate, "rubbish").expect("written");
+        std::fs::write(&key, "rubbish").expect("written");
+        assert!(Certificate::load(&certificate, &key).is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! Networks that let no UDP pass: all goes by a stream to the rendezvous.
+
+use std::time::Duration;
+
+use punchlan::node::status::{PathKind, PeerState, RendezvousState};
+use punchlan::node::why::{Cause, Tried};
+
+use crate::nat::NatConfig;
+use crate::sim::scene::{House, Scene};
+use crate::sim::world::HostId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two peers, each behind a router that lets out UDP or does not.
+fn pair(blocked: [bool; 2]) -> (Scene, HostId, HostId) {
+    let mut scene = Scene::new(7);
+    let peers = ["alice", "bob"].map(|name| scene.peer(name, House::v4(Some(NatConfig::port_restricted()))));
+    for (peer, blocked) in peers.into_iter().zip(blocked) {
+        set_blocked(&mut scene, peer, blocked);
+        scene.up(peer);
+    }
+    let [alice, bob] = peers;
+    (scene, alice, bob)
+}
+
+fn set_blocked(scene: &mut Scene, peer: HostId, blocked: bool) {
+    let gateway = scene.world.gateway_of(peer);
+    scene.world.gate(gateway).udp_blocked = blocked;
+}
+
+fn transport(scene: &Scene, peer: HostId) -> (String, RendezvousState) {
+    let rendezvous = scene.status(peer).rendezvous.remove(0);
+    (rendezvous.transport, rendezvous.state)
+}
+
+fn by(word: &str) -> (String, RendezvousState) {
+    (word.to_owned(), RendezvousState::Registered)
+}
+
+#[test]
+fn whoever_has_no_udp_is_relayed_by_tcp_from_the_first_packet_and_wastes_nothing_on_punching() {
+    for blocked in [[true, false], [true, true]] {
+        let (mut scene, alice, bob) = pair(blocked);
+        let met = scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+        assert!(met < SECOND * 4, "{blocked:?}: {met:?}");
+        scene.flows(alice, bob, SECOND / 10);
+        let mark = scene.mark();
+        scene.run(SECOND * 120);
+        assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0, "{blocked:?}");
+        assert_eq!(transport(&scene, alice), by("tcp"));
+        let path = scene.view(alice, bob).expect("listed").path.expect("a path");
+        assert_eq!((path.transport.as_str(), path.relay.as_deref()), ("tcp", Some("rdv1.example:3478")));
+        let why = |a, b| scene.machine(a).node().why(scene.now(), &scene.id(b)).expect("known");
+        let there = if blocked[1] { Cause::UdpBlockedHere } else { Cause::UdpBlockedThere };
+        assert_eq!((why(alice, bob).cause, why(bob, alice).cause), (Cause::UdpBlockedHere, there));
+        for (a, b) in [(alice, bob), (bob, alice)] {
+            // Both homes have the same private addresses: it could be one LAN.
+            let beyond = |tried: &&Tried| tried.kind != PathKind::Host;
+            assert_eq!(why(a, b).tried.iter().filter(beyond).count(), 0, "{blocked:?}: {:?}", why(a, b).tried);
+        }
+        let kinds: Vec<String> = scene.status(alice).me.candidates.iter().map(|c| format!("{:?}", c.kind)).collect();
+        assert_eq!(kinds, ["Host"], "what TCP shows is no address of UDP");
+    }
+}
+
+#[test]
+fn when_udp_passes_again_all_goes_by_it_and_directly_without_a_lost_packet_and_the_stream_ends() {
+    let (mut scene, alice, bob) = pair([true, false]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 20);
+    scene.run(SECOND * 40);
+    assert_eq!(scene.world.streams_open(), 1);
+    let mark = scene.mark();
+    set_blocked(&mut scene, alice, false);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 40).expect("by UDP");
+    scene.run(SECOND * 10);
+    assert_eq!(transport(&scene, alice), by("udp"));
+    assert_eq!(scene.world.streams_open(), 0);
+    assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0);
+}
+
+#[test]
+fn when_udp_stops_passing_a_pair_goes_on_by_tcp() {
+    let (mut scene, alice, bob) = pair([false, false]);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    set_blocked(&mut scene, alice, true);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 15).expect("by TCP");
+    scene.run(SECOND * 30);
+    assert_eq!(transport(&scene, alice), by("tcp"));
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 8, "{gap:?}");
+}
+
+#[test]
+fn a_rendezvous_that_is_started_again_is_found_again_by_tcp() {
+    let (mut scene, alice, bob) = pair([true, true]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 15);
+    let server = scene.servers[0];
+    scene.kill_server(server);
+    scene.run(SECOND * 5);
+    scene.start_server(server);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.run(SECOND * 40);
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 9, "{gap:?}");
+    assert_eq!((transport(&scene, alice), transport(&scene, bob)), (by("tcp"), by("tcp")));
+}
+
+#[test]
+fn who_comes_back_quickly_by_another_stream_was_never_away_for_the_others() {
+    let (mut scene, alice, bob) = pair([true, false]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.end_streams(scene.servers[0]);
+    scene.world.run_until(SECOND * 5, |w| w.streams_open() == 1).expect("it is back");
+    for _ in 0..100 {
+        scene.run(SECOND / 10);
+        assert_eq!(scene.state(bob, alice), Some(PeerState::Relayed));
+    }
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 2, "{gap:?}");
+}
+
+#[test]
+fn peers_behind_one_router_that_lets_no_udp_out_are_direct_all_the_same() {
+    let mut scene = Scene::new(9);
+    let house = House::v4(Some(NatConfig::port_restricted()));
+    let gateway = scene.house(house);
+    let [alice, bob] = [("alice", 2), ("bob", 3)].map(|(name, place)| scene.peer_in(name, gateway, house, place));
+    scene.world.gate(gateway).udp_blocked = true;
+    scene.up(alice);
+    scene.up(bob);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 8).expect("over the LAN");
+}
