@@ -14,11 +14,13 @@ use crate::crypto::NetworkSecrets;
 use crate::id::Epoch;
 use crate::io::store::StateDir;
 use crate::node::status::{PeerState, RendezvousState, Status};
+use crate::node::why::Why;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::interrupt;
 use super::netns::{self, Namespace};
 use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
 
@@ -111,7 +113,7 @@ impl Network {
     /// Makes a new network that will use a rendezvous which somebody else runs.
     pub fn without_rendezvous(program: impl Into<PathBuf>) -> Result<Self> {
         let program = program.into();
-        let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
+        let folder = netns::folder()?;
         let net_toml = folder.path().join("founder.toml");
         netns::run(Command::new(&program).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
@@ -236,6 +238,12 @@ impl Peer<'_> {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// `punchlan why OTHER --json`.
+    pub fn why(&self, other: &str) -> Result<Why> {
+        let output = netns::run(&mut self.command(&["why", other, "--json"]))?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// Waits until the status is as wanted.
     pub fn await_status(&self, what: &str, patience: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let what = format!("{what} of {}", self.name);
@@ -357,6 +365,7 @@ pub fn await_some<T>(what: &str, patience: Duration, mut look: impl FnMut() -> R
         if let Some(found) = look()? {
             return Ok(found);
         }
+        interrupt::check()?;
         if start.elapsed() > patience {
             bail!("waited {patience:?} for {what}");
         }

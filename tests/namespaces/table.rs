@@ -10,10 +10,13 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
+
+use crate::lab::meeting::{self, Meeting, Watch, meet};
+use crate::lab::oracle::{changes, direct_by_search_is_possible, direct_is_possible};
 use crate::lab::programs::{Flaws, Network};
 use crate::lab::{Gateway, Lab, SitePlan};
-use crate::meeting::{Meeting, meet};
-use crate::{changes, direct_by_search_is_possible, direct_is_possible, pairs, turn};
+use crate::{pairs, turn};
 
 /// The promise on a short way: first answered ping, and direct where direct is possible. Held against it only when
 /// the table is measured, on a machine that has nothing else to do; a test must not fail because a machine is busy.
@@ -167,7 +170,12 @@ fn meet_once(internet: Internet, a: SitePlan, b: SitePlan, run: u32, direct: boo
     let lab = internet.build(a, b)?;
     let (first, second) = if run.is_multiple_of(2) { (0, 1) } else { (1, 0) };
     let network = Network::start(&lab)?;
-    meet(&lab, &network, lab.host(first), lab.host(second), direct)
+    let patience = if direct { meeting::PATIENCE } else { meeting::WATCH };
+    let watch = Watch { direct: patience, silence: Duration::ZERO };
+    let meeting = meet(&lab, &network, lab.host(first), lab.host(second), watch)?;
+    ensure!(meeting.direct.is_some() == direct, "direct after {:?}, expected: {direct}", meeting.direct);
+    meeting.settled.ensure(direct, lab.loses())?;
+    Ok(meeting)
 }
 
 impl Internet {
