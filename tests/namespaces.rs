@@ -11,6 +11,8 @@ mod lab;
 
 #[path = "namespaces/beyond.rs"]
 mod beyond;
+#[path = "namespaces/command.rs"]
+mod command;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]

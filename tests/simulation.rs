@@ -9,6 +9,8 @@ mod attacks;
 mod chaos;
 #[path = "simulation/events.rs"]
 mod events;
+#[path = "simulation/lab.rs"]
+mod lab;
 #[path = "simulation/lines.rs"]
 mod lines;
 #[path = "simulation/members.rs"]
