@@ -229,10 +229,10 @@ fn meet_once(plan: &Plan, (a, b): (SitePlan, SitePlan), turn: usize) -> Result<M
 /// How long they are watched: until they are direct, if that is expected; and where a mapping is short, until it would
 /// have ended.
 fn watch(a: SitePlan, b: SitePlan) -> Watch {
-    let is_direct = oracle::ways(a, b).iter().all(|way| way.is_direct());
+    let may_be_direct = oracle::ways(a, b).iter().any(|way| way.is_direct());
     let short = [a, b].into_iter().filter_map(|site| site.mappings).filter(|lifetime| *lifetime <= SHORT);
     let silence = short.max().map_or(Duration::ZERO, |lifetime| lifetime + MARGIN);
-    Watch { direct: if is_direct { meeting::PATIENCE } else { meeting::WATCH }, silence }
+    Watch { direct: if may_be_direct { meeting::PATIENCE } else { meeting::WATCH }, silence }
 }
 
 impl Run {

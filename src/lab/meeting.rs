@@ -86,10 +86,17 @@ impl Meeting {
             settled if !settled.is_direct() => Way::Relayed,
             _ if paths().any(|path| path.transport == "tcp") => Way::Tcp,
             _ if paths().any(|path| path.family == "ipv6") => Way::Ipv6,
-            _ if paths().any(|path| path.kind == PathKind::Mapped) => Way::Mapped,
+            _ if self.is_mapped() => Way::Mapped,
             _ if self.why.iter().any(found) => Way::Search,
             _ => Way::Direct,
         }
+    }
+
+    /// Whether one is used that a router maps. Where each side shows what came to it, the first packet came by that.
+    fn is_mapped(&self) -> bool {
+        let is = |why: &Why, kind| why.peer.path.as_ref().is_some_and(|path| path.kind == kind);
+        self.why.iter().any(|why| is(why, PathKind::Mapped))
+            || self.why.iter().all(|why| is(why, PathKind::PeerReflexive)) && self.why.iter().any(|why| why.here.mapped)
     }
 }
 
