@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::meeting::{self, Meeting, Watch, meet};
+use super::meeting::{Meeting, Watch, meet};
 use super::oracle::{self, Way};
 use super::programs::Network;
 use super::verify::{Verified, verify};
@@ -43,10 +43,6 @@ use crate::node::why::{Cause, SearchState};
 
 /// The number of the JSON's schema.
 const SCHEMA: u32 = 1;
-/// A mapping that lives no longer than this is watched through its end.
-const SHORT: Duration = Duration::from_mins(1);
-/// Past the end of a short mapping.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -223,16 +219,7 @@ fn meet_once(plan: &Plan, (a, b): (SitePlan, SitePlan), turn: usize) -> Result<M
     }
     let network = Network::start(&lab, &plan.program)?;
     let (first, second) = if turn.is_multiple_of(2) { (0, 1) } else { (1, 0) };
-    meet(&lab, &network, lab.host(first), lab.host(second), watch(a, b))
-}
-
-/// How long they are watched: until they are direct, if that is expected; and where a mapping is short, until it would
-/// have ended.
-fn watch(a: SitePlan, b: SitePlan) -> Watch {
-    let may_be_direct = oracle::ways(a, b).iter().any(|way| way.is_direct());
-    let short = [a, b].into_iter().filter_map(|site| site.mappings).filter(|lifetime| *lifetime <= SHORT);
-    let silence = short.max().map_or(Duration::ZERO, |lifetime| lifetime + MARGIN);
-    Watch { direct: if may_be_direct { meeting::PATIENCE } else { meeting::WATCH }, silence }
+    meet(&lab, &network, lab.host(first), lab.host(second), Watch::of(a, b))
 }
 
 impl Run {

@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::oracle::Way;
+use super::oracle::{self, Way};
 use super::programs::{Flaws, Network, PING_ON_WIRE, Peer, await_some};
 use super::wire::{Count, SETTLE, Wire};
-use super::{Host, Lab, interrupt};
+use super::{Host, Lab, SitePlan, interrupt};
 use crate::node::status::PathKind;
 use crate::node::why::{SearchState, Why};
 
 /// How long a pair that may become direct is given; and anybody to answer the first ping.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a pair that may not is watched.
-pub const WATCH: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(3);
+/// A mapping that lives no longer than this is watched through its end…
+const SHORT: Duration = Duration::from_mins(1);
+/// …and so long past it.
+const MARGIN: Duration = Duration::from_secs(5);
 /// Pings that show which way traffic settled on.
 const PINGS: u32 = 25;
 
@@ -52,9 +56,19 @@ pub struct Settled {
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
     /// They are given so long to become direct.
-    pub direct: Duration,
+    direct: Duration,
     /// And then are silent for so long, before it is looked where their pings go.
-    pub silence: Duration,
+    silence: Duration,
+}
+
+impl Watch {
+    /// Until they are direct, if that is expected; and where a mapping is short, until it would have ended.
+    pub fn of(a: SitePlan, b: SitePlan) -> Self {
+        let may_be_direct = oracle::ways(a, b).iter().any(|way| way.is_direct());
+        let short = [a, b].into_iter().filter_map(|site| site.mappings).filter(|lifetime| *lifetime <= SHORT);
+        let silence = short.max().map_or(Duration::ZERO, |lifetime| lifetime + MARGIN);
+        Self { direct: if may_be_direct { PATIENCE } else { WATCH }, silence }
+    }
 }
 
 /// Brings up a peer of the network on each host, the second when the first is registered, and watches them meet. Then
