@@ -3,7 +3,7 @@
 //! 1. Each gateway is [verified](super::verify): what is concluded from a name must be true.
 //! 2. Each unordered pair meets, each time in a fresh internet with a fresh network; every other time the other side
 //!    is the first. Several internets may stand side by side ([`Plan::jobs`]): nothing joins their namespaces.
-//! 3. A pair is held against the [oracle](super::oracle).
+//! 3. A pair is held against the [oracle].
 //!
 //! # The JSON of `punchlan lab --json`
 //!
