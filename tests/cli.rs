@@ -160,6 +160,23 @@ fn a_rendezvous_says_what_it_has_bound_and_ends_when_it_is_told_to() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_laboratory_that_cannot_be_built_says_why() {
+    let here = Here::new();
+    let said = here.fails(&["lab", "--gateways", "public,masqerade"], 2);
+    assert!(said.contains("there is no gateway `masqerade`; did you mean `masquerade`?"), "{said}");
+    let said = here.fails(&["lab", "--gateways", "carrier-cone+ipv6"], 2);
+    assert!(said.contains("`carrier-cone` cannot have IPv6 beside IPv4"), "{said}");
+    here.fails(&["lab", "--all", "--gateways", "public"], 2);
+    let output = here.as_nobody(&["lab"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("needs root") && said.contains("sudo"), "{said}");
+    let listed = here.succeeds(&["lab", "--list"]);
+    assert!(listed.contains("\nsymmetric-random ") && listed.lines().count() > 15, "{listed}");
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     let here = Here::new();
     assert!(here.succeeds(&["--help"]).contains("punchlan init"));
@@ -173,6 +190,8 @@ fn every_command_has_help_with_an_example() {
         "ping",
         "why",
         "netcheck",
+        #[cfg(target_os = "linux")]
+        "lab",
         "rendezvous",
         "reload",
         "forget",

@@ -15,6 +15,8 @@ mod beyond;
 mod blocked;
 #[path = "namespaces/carriers.rs"]
 mod carriers;
+#[path = "namespaces/command.rs"]
+mod command;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]
@@ -50,31 +52,6 @@ mod why;
 
 use lab::{Gateway, meeting};
 use tokio::sync::{Semaphore, SemaphorePermit};
-
-/// The oracle of plain punching: of the five kinds, direct in all but port-restricted × symmetric and symmetric ×
-/// symmetric. A port that changes cannot be named to the other, who is reached all the same where that does not matter.
-fn direct_is_possible(a: Gateway, b: Gateway) -> bool {
-    let strict = |gateway| !matches!(gateway, Gateway::Public | Gateway::FullCone | Gateway::AddressRestricted);
-    !(changes(a) && strict(b) || changes(b) && strict(a))
-}
-
-/// The same with a search over ports, which leads there unless the ports of both change.
-fn direct_by_search_is_possible(a: Gateway, b: Gateway) -> bool {
-    direct_is_possible(a, b) || changes(a) != changes(b)
-}
-
-/// Whether each destination sees another port.
-fn changes(gateway: Gateway) -> bool {
-    matches!(
-        gateway,
-        Gateway::Symmetric
-            | Gateway::SymmetricSequential
-            | Gateway::SymmetricBlock
-            | Gateway::AddressDependent
-            | Gateway::MasqueradeRandom
-            | Gateway::CarrierSymmetric
-    )
-}
 
 /// Every unordered pair of the five kinds.
 fn pairs() -> impl Iterator<Item = (Gateway, Gateway)> {

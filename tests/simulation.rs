@@ -11,6 +11,8 @@ mod carriers;
 mod chaos;
 #[path = "simulation/events.rs"]
 mod events;
+#[path = "simulation/lab.rs"]
+mod lab;
 #[path = "simulation/lan.rs"]
 mod lan;
 #[path = "simulation/lines.rs"]

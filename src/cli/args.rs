@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::config::{self, DEFAULT_FILE};
+#[cfg(target_os = "linux")]
+use crate::lab::{Gateway, NoSuchSite, SitePlan};
 use crate::node::{AddressChoice, RendezvousConfig};
 
 /// A virtual LAN for friends and their games.
@@ -82,6 +84,12 @@ pub enum Command {
         after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells most strict routers from others, one with two addresses all:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
     )]
     Netcheck(Netcheck),
+    /// Try it on every kind of router: an internet of network namespaces in this machine, as root
+    #[cfg(target_os = "linux")]
+    #[command(
+        after_help = "Builds routers of all kinds in network namespaces, verifies that each does what its name\nsays, starts a rendezvous and two peers behind each pair of them, and prints how they\nreach each other, with the seconds until the first ping was answered / until pings\nwent directly: the median, of several runs. Nothing leaves this machine, and nothing stays\nbehind. A pair takes 2 seconds, one that is relayed 5, with short-mappings 30.\n\nExamples:\n  sudo punchlan lab                        five kinds, 15 pairs, half a minute\n  sudo punchlan lab --gateways masquerade,symmetric-random,public+ipv6 --runs 5\n  sudo punchlan lab --gateways masquerade --rendezvous-delay 200\n  sudo punchlan lab --all --jobs 2 --svg matrix.svg    231 pairs, a quarter of an hour\n  sudo punchlan lab --json | jq .summary\n  punchlan lab --list\n\nExit code 1 if a pair has no connection, or a router does not do what its name says."
+    )]
+    Lab(Lab),
     /// Run a rendezvous: where members meet, and their relay where no direct path can be had
     #[command(
         after_help = "For a machine that others can reach: a small server, or one at home whose router\nforwards port 3478, UDP and TCP. It needs no root, no account and no database, and cannot\nread what members send each other.\n\nExamples:\n  punchlan rendezvous\n  punchlan rendezvous --listen 0.0.0.0:4000\n  punchlan rendezvous --listen 3478 --listen 3479    a second port, for `punchlan netcheck`"
@@ -242,6 +250,39 @@ pub struct Netcheck {
     pub lifetime: bool,
 }
 
+/// `punchlan lab`
+#[cfg(target_os = "linux")]
+#[derive(Debug, clap::Args)]
+pub struct Lab {
+    /// List the kinds of routers
+    #[arg(long)]
+    pub list: bool,
+    /// These routers, each with each: names of --list, with +ipv6 behind a name for IPv6 beside IPv4
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = site)]
+    pub gateways: Vec<SitePlan>,
+    /// All kinds of routers
+    #[arg(long, conflicts_with = "gateways")]
+    pub all: bool,
+    /// How often each pair meets
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runs: u16,
+    /// How many pairs at a time; a busy machine makes times longer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// Print it for programs
+    #[arg(long)]
+    pub json: bool,
+    /// Draw it into a file, too
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How much longer packets from the rendezvous take, as if it were far away
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=2000))]
+    pub rendezvous_delay: u64,
+    /// Verify the routers alone, no pairs
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// `punchlan forget`
 #[derive(Debug, clap::Args)]
 pub struct Forget {
@@ -306,6 +347,19 @@ fn address(text: &str) -> Result<AddressChoice, String> {
             .map(AddressChoice::Configured)
             .map_err(|_| "an IPv4 address, as 10.77.0.1, or auto".into()),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn site(text: &str) -> Result<SitePlan, String> {
+    text.parse().map_err(|error: NoSuchSite| {
+        let near = config::names::nearest(text, Gateway::ALL.into_iter().map(Gateway::name));
+        let help = match (&error, near) {
+            (NoSuchSite::Unknown(_), Some(near)) => format!("; did you mean `{near}`?"),
+            (NoSuchSite::Unknown(_), None) => "; `punchlan lab --list` shows all".to_owned(),
+            _ => String::new(),
+        };
+        format!("{error}{help}")
+    })
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

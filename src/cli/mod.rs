@@ -13,6 +13,8 @@ mod forget;
 mod init;
 mod invite;
 mod join;
+#[cfg(target_os = "linux")]
+mod lab;
 mod manual;
 mod netcheck;
 mod output;
@@ -61,6 +63,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Ping(args) => ping::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Netcheck(args) => netcheck::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Lab(args) => lab::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Forget(args) => forget::run(&args),
         Command::Rendezvous(args) => rendezvous::run(verbose, &args),

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Table, presets};
+use comfy_table::{Row, Table, presets};
 
 use super::Failure;
 use crate::config::mask_keys;
@@ -42,6 +42,11 @@ pub(super) fn styled(style: Style, text: &str) -> String {
 
 /// Rows below faint headings.
 pub(super) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    columns(headings, rows)
+}
+
+/// The same with as many columns as there are.
+pub(super) fn columns<R: Into<Row>>(headings: impl Into<Row>, rows: impl IntoIterator<Item = R>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings).add_rows(rows);
     for (i, column) in table.column_iter_mut().enumerate() {
@@ -78,6 +83,11 @@ pub(super) fn warn(text: &str) {
 /// Says on stderr what is being done, for who waits.
 pub(super) fn progress(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{FAINT}{text} …{FAINT:#}");
+}
+
+/// Says on stderr what has been done, for who waits.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{FAINT}{}{FAINT:#}", harmless(text));
 }
 
 /// Says why a command failed.

@@ -14,7 +14,7 @@
 mod check;
 mod file;
 mod link;
-mod names;
+pub(crate) mod names;
 mod rendezvous;
 mod report;
 mod write;

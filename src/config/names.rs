@@ -142,7 +142,7 @@ impl Names<'_> {
 }
 
 /// The known word that a person most likely meant.
-fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_ascii_lowercase();
     let distance = |word: &&str| strsim::damerau_levenshtein(&typed, word);
     known.min_by_key(distance).filter(|word| word.starts_with(&typed) || distance(word) <= 1 + word.len() / 3)

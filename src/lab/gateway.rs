@@ -1,5 +1,10 @@
 //! The kinds of routers that stand between a home and the internet.
 
+use std::time::Duration;
+
+use super::mapper::Offer;
+use super::probe::{Allocated, Findings};
+use crate::nat::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 use crate::nat::model::NatConfig;
 
 /// What a site's router does with IPv4. (IPv6, where a site has it, is routed behind a stateful firewall.)
@@ -35,12 +40,20 @@ pub enum Gateway {
     CarrierCone,
     /// The same, behind a carrier's NAT as [`Self::Symmetric`].
     CarrierSymmetric,
-    /// No IPv4 at all.
+    /// Linux masquerade as [`Self::Masquerade`] that forgets a mapping after 20 s of silence.
+    ShortMappings,
+    /// Linux masquerade as [`Self::MasqueradeRandom`], whose router maps ports by UPnP.
+    Upnp,
+    /// The same by PCP and NAT-PMP.
+    Pcp,
+    /// No IPv4 at all; only answers come in.
     Ipv6Firewall,
     /// As [`Self::MasqueradeDroppingInput`], and lets no UDP through.
     UdpBlocked,
     /// The same, and of TCP to port 443 alone: a hotel.
     Tcp443Only,
+    /// No IPv4 at all, nothing is filtered.
+    Ipv6Only,
 }
 
 impl Gateway {
@@ -49,7 +62,7 @@ impl Gateway {
         [Self::Public, Self::FullCone, Self::AddressRestricted, Self::PortRestricted, Self::Symmetric];
 
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Public,
         Self::PublicFirewall,
         Self::FullCone,
@@ -62,50 +75,124 @@ impl Gateway {
         Self::Masquerade,
         Self::MasqueradeDroppingInput,
         Self::MasqueradeRandom,
+        Self::ShortMappings,
         Self::CarrierCone,
         Self::CarrierSymmetric,
+        Self::Upnp,
+        Self::Pcp,
         Self::Ipv6Firewall,
+        Self::Ipv6Only,
+        Self::UdpBlocked,
+        Self::Tcp443Only,
     ];
 
     /// Those that let no UDP through. What they do cannot be measured by it.
     pub const BLOCKED: [Self; 2] = [Self::UdpBlocked, Self::Tcp443Only];
 
-    /// Its name for people.
+    /// Its name.
     pub const fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What it is, in a line.
+    pub const fn about(self) -> &'static str {
+        self.words().1
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Public => "public",
-            Self::PublicFirewall => "public, firewall",
-            Self::FullCone => "full cone",
-            Self::AddressRestricted => "address-restricted",
-            Self::PortRestricted => "port-restricted",
-            Self::Symmetric => "symmetric",
-            Self::SymmetricSequential => "symmetric, sequential",
-            Self::SymmetricBlock => "symmetric, of a block",
-            Self::AddressDependent => "address-dependent",
-            Self::Masquerade => "masquerade",
-            Self::MasqueradeDroppingInput => "masquerade, input dropped",
-            Self::MasqueradeRandom => "masquerade fully-random",
-            Self::CarrierCone => "carrier, cone",
-            Self::CarrierSymmetric => "carrier, symmetric",
-            Self::Ipv6Firewall => "IPv6 firewall",
-            Self::UdpBlocked => "UDP blocked",
-            Self::Tcp443Only => "TCP 443 only",
+            Self::Public => ("public", "public addresses, nothing is filtered"),
+            Self::PublicFirewall => ("public-firewall", "public addresses, only answers come in"),
+            Self::FullCone => ("full-cone", "one port for all, and all may send to it"),
+            Self::AddressRestricted => {
+                ("address-restricted", "one port for all; who was written to may answer from any")
+            }
+            Self::PortRestricted => ("port-restricted", "one port for all; who was written to may answer"),
+            Self::Symmetric => ("symmetric-random", "each remote sees another port, any"),
+            Self::SymmetricSequential => ("symmetric-sequential", "each remote sees another port, the next one"),
+            Self::SymmetricBlock => ("symmetric-block", "each remote sees another port of a block of 1,024"),
+            Self::AddressDependent => ("address-dependent", "each remote address sees another port, any"),
+            Self::Masquerade => ("masquerade", "Linux masquerade; a probe that comes too early costs the port"),
+            Self::MasqueradeDroppingInput => {
+                ("masquerade-dropping-input", "Linux masquerade that drops what nobody asked for")
+            }
+            Self::MasqueradeRandom => ("masquerade-random", "Linux masquerade, fully-random: as symmetric-random"),
+            Self::ShortMappings => ("short-mappings", "Linux masquerade that forgets a mapping after 20 s of silence"),
+            Self::CarrierCone => ("carrier-cone", "masquerade behind a carrier's NAT as port-restricted"),
+            Self::CarrierSymmetric => ("carrier-symmetric", "masquerade behind a carrier's NAT as symmetric-random"),
+            Self::Upnp => ("upnp", "masquerade-random whose router maps ports by UPnP"),
+            Self::Pcp => ("pcp", "masquerade-random whose router maps ports by PCP and NAT-PMP"),
+            Self::Ipv6Firewall => ("ipv6-firewall", "IPv6 alone, only answers come in"),
+            Self::Ipv6Only => ("ipv6-only", "IPv6 alone, nothing is filtered"),
+            Self::UdpBlocked => ("udp-blocked", "masquerade-dropping-input that lets no UDP through"),
+            Self::Tcp443Only => ("tcp-443-only", "the same, and of TCP to port 443 alone: a hotel"),
         }
+    }
+
+    /// What a look at it from outside must find.
+    pub fn findings(self) -> Findings {
+        let (mapping, filtering) = match self {
+            Self::Public | Self::Ipv6Only => (None, EndpointIndependent),
+            Self::PublicFirewall | Self::Ipv6Firewall => (None, AddressAndPortDependent),
+            Self::FullCone => (Some(EndpointIndependent), EndpointIndependent),
+            Self::AddressRestricted => (Some(EndpointIndependent), AddressDependent),
+            Self::PortRestricted
+            | Self::Masquerade
+            | Self::MasqueradeDroppingInput
+            | Self::ShortMappings
+            | Self::UdpBlocked
+            | Self::Tcp443Only
+            | Self::CarrierCone => (Some(EndpointIndependent), AddressAndPortDependent),
+            Self::AddressDependent => (Some(AddressDependent), AddressAndPortDependent),
+            Self::Symmetric
+            | Self::SymmetricSequential
+            | Self::SymmetricBlock
+            | Self::MasqueradeRandom
+            | Self::CarrierSymmetric
+            | Self::Upnp
+            | Self::Pcp => (Some(AddressAndPortDependent), AddressAndPortDependent),
+        };
+        let allocation = match self {
+            Self::SymmetricSequential => Allocated::Sequential,
+            Self::SymmetricBlock => Allocated::Block,
+            _ if mapping.is_some_and(|mapping| mapping != EndpointIndependent) => Allocated::Random,
+            _ => Allocated::Preserved,
+        };
+        // What a carrier's NAT filters never reaches the router behind it.
+        let remembers_unsolicited = matches!(self, Self::Masquerade | Self::ShortMappings);
+        Findings { mapping, filtering, allocation, remembers_unsolicited }
     }
 
     /// Whether its site has IPv4.
     pub const fn has_ipv4(self) -> bool {
-        !matches!(self, Self::Ipv6Firewall)
+        !matches!(self, Self::Ipv6Firewall | Self::Ipv6Only)
     }
 
     /// Whether hosts behind it have private addresses.
     pub const fn translates(self) -> bool {
-        !matches!(self, Self::Public | Self::PublicFirewall | Self::Ipv6Firewall)
+        self.has_ipv4() && !matches!(self, Self::Public | Self::PublicFirewall)
     }
 
     /// Whether a carrier's NAT stands between its site's router and the internet.
     pub const fn has_carrier(self) -> bool {
         matches!(self, Self::CarrierCone | Self::CarrierSymmetric)
+    }
+
+    /// By which protocols its router maps ports.
+    pub const fn offer(self) -> Option<Offer> {
+        match self {
+            Self::Upnp => Some(Offer::Upnp),
+            Self::Pcp => Some(Offer::Control),
+            _ => None,
+        }
+    }
+
+    /// After how much silence it forgets a mapping, where that is soon.
+    pub const fn lifetime(self) -> Option<Duration> {
+        match self {
+            Self::ShortMappings => Some(Duration::from_secs(20)),
+            _ => None,
+        }
     }
 
     /// The user-space NAT that it is, or that its carrier's is.
@@ -127,11 +214,12 @@ impl Gateway {
         let firewall = FIREWALL.replace("FAMILY", "ip6");
         match self {
             Self::PublicFirewall => firewall + &FIREWALL.replace("FAMILY", "ip"),
-            Self::Masquerade | Self::CarrierCone | Self::CarrierSymmetric => {
+            Self::Ipv6Only => String::new(),
+            Self::Masquerade | Self::ShortMappings | Self::CarrierCone | Self::CarrierSymmetric => {
                 firewall + &MASQUERADE.replace("FLAGS", "")
             }
             Self::MasqueradeDroppingInput => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT,
-            Self::MasqueradeRandom => firewall + &MASQUERADE.replace("FLAGS", "fully-random"),
+            Self::MasqueradeRandom | Self::Upnp | Self::Pcp => firewall + &MASQUERADE.replace("FLAGS", "fully-random"),
             Self::UdpBlocked => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT + &blocked(ALL_UDP),
             Self::Tcp443Only => firewall + &MASQUERADE.replace("FLAGS", "") + DROP_INPUT + &blocked(ALL_BUT_443),
             _ => firewall,

@@ -56,7 +56,7 @@ table inet miniupnpd {
 impl<'a> Mapper<'a> {
     /// Starts it on a site's router, which must [look public](super::SitePlan::looks_public), and waits until it listens.
     pub fn start(site: &'a Site, offer: Offer) -> Result<Self> {
-        Self::start_at(&site.router, "lan", offer)
+        Self::start_on(&site.router, offer)
     }
 
     /// Starts it on a machine that is no router, but would like to be one, for those on the interface `lan`.
@@ -68,8 +68,18 @@ impl<'a> Mapper<'a> {
         Self::start_at(netns, lan, Offer::Upnp)
     }
 
+    /// The process alone, and the folder that it needs, for who keeps the machine elsewhere.
+    pub fn detach(self) -> (Program, TempDir) {
+        (self.program, self.folder)
+    }
+
+    /// Starts it on a router, for those on its LAN.
+    pub(super) fn start_on(router: &'a Namespace, offer: Offer) -> Result<Self> {
+        Self::start_at(router, "lan", offer)
+    }
+
     fn start_at(netns: &'a Namespace, lan: &str, offer: Offer) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
+        let folder = netns::folder()?;
         let (natpmp, upnp) = if offer == Offer::Control { ("yes", "no") } else { ("no", "yes") };
         fs::write(
             folder.path().join("conf"),

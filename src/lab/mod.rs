@@ -26,20 +26,27 @@
 //! - [`probe`]: what a gateway does, measured from outside as RFC 5780 does.
 //! - [`programs`]: the rendezvous, daemons and pings.
 //! - [`wire`]: what crossed the core, counted and kept: the only witness of "direct".
-//! - [`meeting`]: two peers meet, and how long that takes.
+//! - [`verify`]: whether a gateway does what its name says; [`oracle`]: what each pair must become.
+//! - [`meeting`]: two peers meet, and how long that takes; [`matrix`]: all pairs, as `punchlan lab` runs them.
+//! - [`tools`]: what the laboratory needs of the system; [`interrupt`]: Ctrl-C.
 
 #![allow(clippy::disallowed_methods, reason = "a laboratory measures real time")]
 
 pub mod gateway;
+pub mod interrupt;
 pub mod line;
 pub mod mapper;
+pub mod matrix;
 pub mod meeting;
 pub mod nat_router;
 pub mod netns;
+pub mod oracle;
 mod plan;
 pub mod probe;
 pub mod programs;
 mod site;
+pub mod tools;
+pub mod verify;
 pub mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +58,7 @@ use anyhow::Result;
 pub use gateway::Gateway;
 use line::{Line, LineAtWork};
 use netns::Namespace;
-pub use plan::SitePlan;
+pub use plan::{NoSuchSite, SitePlan};
 pub use site::{Host, Site};
 
 /// Where the rendezvous is.
@@ -80,7 +87,7 @@ impl Lab {
     /// Builds the internet and one site for each plan.
     pub fn new<P: Into<SitePlan> + Copy>(plans: &[P]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        netns::sweep()?;
+        netns::sweep();
         let name = netns::lab_name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let core = Namespace::new(&name, "core")?;
         core.forward()?;

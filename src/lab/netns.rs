@@ -1,18 +1,23 @@
 //! Network namespaces: made by name, entered by threads and programs, gone with the value.
 //!
-//! A name is `plt-<pid>-<number>-<role>`. A run that was killed leaves its namespaces behind; the next run
-//! removes those whose process is gone, and never touches any other.
+//! A name is `plt-<pid>-<number>-<role>`. A run that was killed leaves its namespaces behind, with the programs in them,
+//! and folders that are named alike; the next run ends and removes those whose process is gone, and never touches any
+//! other.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
 
 /// What every name starts with.
 const PREFIX: &str = "plt-";
@@ -106,15 +111,9 @@ impl Namespace {
         })
     }
 
-    /// Starts a thread inside.
+    /// Starts a thread inside: it begins where the thread is that starts it.
     pub fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-        let home = self.open()?;
-        let name = self.name.clone();
-        let inside = move || match setns(home, CloneFlags::CLONE_NEWNET) {
-            Ok(()) => body(),
-            Err(error) => panic!("{name} cannot be entered: {error}"),
-        };
-        Ok(thread::Builder::new().name(self.name.clone()).spawn(inside)?)
+        Ok(self.enter(|| thread::Builder::new().name(self.name.clone()).spawn(body))??)
     }
 
     fn open(&self) -> Result<File> {
@@ -135,28 +134,49 @@ pub fn lab_name(number: u32) -> String {
     format!("{PREFIX}{}-{number}", std::process::id())
 }
 
-/// Removes what killed runs left behind.
-pub fn sweep() -> Result<()> {
-    let Ok(names) = fs::read_dir(NAMES) else { return Ok(()) };
-    for name in names {
-        let name = name?.file_name();
-        let Some(pid) = name.to_str().and_then(pid_of) else { continue };
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            // Another run may sweep at the same time: whoever comes second finds nothing left.
-            let _ = run(Command::new("ip").arg("netns").arg("delete").arg(&name));
-            let _ = fs::remove_dir_all(Path::new(FILES).join(&name));
+/// A folder of this lab's own, gone with the value.
+pub fn folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?)
+}
+
+/// Ends and removes what killed runs left behind. Another run may sweep at the same time: whoever comes second finds
+/// nothing left.
+pub fn sweep() {
+    for name in orphans(Path::new(NAMES)) {
+        for pid in pids(&name) {
+            let _ = kill(pid, Signal::SIGKILL);
         }
+        let _ = run(Command::new("ip").args(["netns", "delete", &name]));
+        let _ = fs::remove_dir_all(Path::new(FILES).join(&name));
     }
-    Ok(())
+    for name in orphans(&std::env::temp_dir()) {
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
+    }
+}
+
+/// What is in a folder and is named after a process that is gone.
+fn orphans(folder: &Path) -> Vec<String> {
+    let names =
+        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+    names.filter(|name| pid_of(name).is_some_and(is_gone)).collect()
+}
+
+/// The processes in a namespace.
+fn pids(name: &str) -> Vec<Pid> {
+    let Ok(output) = run(Command::new("ip").args(["netns", "pids", name])) else { return Vec::new() };
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
 fn pid_of(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
-/// Runs a program to its end; anything but success is an error with what it said.
+/// Runs a program to its end; anything but success is an error with what it said. Ctrl-C does not reach it: what tears
+/// down a lab must go on.
 pub fn run(command: &mut Command) -> Result<Output> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let output = command.process_group(0).output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -164,7 +184,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
 }
 
 fn feed(command: &mut Command, input: &str) -> Result<()> {
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
     child.stdin.take().expect("it is piped").write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;

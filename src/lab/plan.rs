@@ -1,6 +1,7 @@
 //! What a site is to be.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::Gateway;
@@ -35,16 +36,26 @@ impl SitePlan {
         self.gateway
     }
 
+    /// Whether its hosts have IPv4.
+    pub const fn has_ipv4(&self) -> bool {
+        self.gateway.has_ipv4()
+    }
+
+    /// Whether its hosts have IPv6.
+    pub const fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
     /// A site with one host and IPv4 alone (an IPv6 gateway: IPv6 alone).
     pub const fn new(gateway: Gateway) -> Self {
-        let ipv6 = matches!(gateway, Gateway::Ipv6Firewall);
+        let (ipv6, looks_public) = (!gateway.has_ipv4(), gateway.offer().is_some());
         Self {
             gateway,
             hosts: 1,
             ipv6,
             lan: None,
-            mappings: None,
-            looks_public: false,
+            mappings: gateway.lifetime(),
+            looks_public,
             hairpin: false,
             apart: Apart::No,
         }
@@ -94,8 +105,38 @@ impl SitePlan {
 impl fmt::Display for SitePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let beside = self.ipv6 && self.gateway.has_ipv4();
-        write!(f, "{}{}", self.gateway.name(), if beside { " + IPv6" } else { "" })
+        write!(f, "{}{}", self.gateway.name(), if beside { BESIDE } else { "" })
     }
+}
+
+/// What stands behind the name of a site that has IPv6 beside IPv4.
+const BESIDE: &str = "+ipv6";
+
+/// As it is displayed: `masquerade`, `masquerade+ipv6`.
+impl FromStr for SitePlan {
+    type Err = NoSuchSite;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSite> {
+        let (name, beside) = text.strip_suffix(BESIDE).map_or((text, false), |name| (name, true));
+        let gateway = Gateway::ALL.into_iter().find(|gateway| gateway.name() == name);
+        let gateway = gateway.ok_or_else(|| NoSuchSite::Unknown(name.to_owned()))?;
+        match beside {
+            true if !gateway.has_ipv4() || gateway.has_carrier() => Err(NoSuchSite::WithoutIpv6(gateway.name())),
+            true => Ok(Self::new(gateway).with_ipv6()),
+            false => Ok(gateway.into()),
+        }
+    }
+}
+
+/// Why a text names no site.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSuchSite {
+    /// No gateway is called so.
+    #[error("there is no gateway `{0}`")]
+    Unknown(String),
+    /// IPv6 beside it has no meaning: it has IPv6 alone, or a carrier's network, which here routes none.
+    #[error("`{0}` cannot have IPv6 beside IPv4")]
+    WithoutIpv6(&'static str),
 }
 
 impl From<Gateway> for SitePlan {

@@ -1,6 +1,7 @@
 //! What a gateway does, measured from outside as RFC 5780 does: two addresses with two ports each answer on
 //! the internet, from whichever of the four the question asks for.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::{Serialize, Serializer};
 
-use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_2, RENDEZVOUS_2_V6, RENDEZVOUS_V6};
-use crate::nat::model::Behaviour;
+use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_2, RENDEZVOUS_2_V6, RENDEZVOUS_V6, interrupt};
+use crate::nat::Behaviour;
 
 /// How long no answer means no answer. Nothing is far away here.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -21,11 +23,13 @@ const SOCKETS: usize = 8;
 const BLOCK: u16 = 1_024;
 
 /// What was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Findings {
     /// When a mapping is reused; `None`: nothing is translated.
+    #[serde(serialize_with = "none_or_word")]
     pub mapping: Option<Behaviour>,
     /// Who may answer.
+    #[serde(serialize_with = "word")]
     pub filtering: Behaviour,
     /// Which ports the sockets of a host get outside.
     pub allocation: Allocated,
@@ -34,7 +38,8 @@ pub struct Findings {
 }
 
 /// How external ports look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Allocated {
     /// As the internal ones.
     Preserved,
@@ -46,10 +51,40 @@ pub enum Allocated {
     Random,
 }
 
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mapping {
+            Some(mapping) => write!(f, "mapping {mapping}, ")?,
+            None => f.write_str("nothing translated, ")?,
+        }
+        let allocation = match self.allocation {
+            Allocated::Preserved => "preserved",
+            Allocated::Sequential => "sequential",
+            Allocated::Block => "of a block",
+            Allocated::Random => "random",
+        };
+        let early = if self.remembers_unsolicited { ", an early probe costs the port" } else { "" };
+        write!(f, "filtering {}, ports {allocation}{early}", self.filtering)
+    }
+}
+
+fn word<S: Serializer>(behaviour: &Behaviour, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(behaviour)
+}
+
+/// In the words of `punchlan status`.
+fn none_or_word<S: Serializer>(behaviour: &Option<Behaviour>, serializer: S) -> Result<S::Ok, S::Error> {
+    match behaviour {
+        Some(behaviour) => word(behaviour, serializer),
+        None => serializer.serialize_str("none"),
+    }
+}
+
 /// Four sockets on the internet that tell what they see: {first, second address} × {first, second port}.
 #[derive(Debug)]
 pub struct Reflectors {
     addresses: [SocketAddr; 4],
+    sockets: Arc<Vec<UdpSocket>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -76,7 +111,7 @@ impl Reflectors {
             lab.rendezvous.spawn(move || reflect(&sockets, own, &stop))
         };
         let threads = (0..4).map(reflect).collect::<Result<_>>()?;
-        Ok(Self { addresses, stop, threads })
+        Ok(Self { addresses, sockets, stop, threads })
     }
 
     /// Measures the gateway before `host`.
@@ -103,6 +138,15 @@ impl Reflectors {
         };
         let allocation = self.allocation(host)?;
         Ok(Findings { mapping, filtering, allocation, remembers_unsolicited: self.remembers_unsolicited(host)? })
+    }
+
+    /// Whether a mapping is still there after so much silence.
+    pub fn outlives(&self, host: &Host, silence: Duration) -> Result<bool> {
+        let socket = self.socket(host)?;
+        let seen = self.see(&socket, 0)?;
+        interrupt::pause(silence)?;
+        self.sockets[0].send_to(b"still there?", seen)?;
+        Ok(socket.recv_from(&mut [0; 64]).is_ok())
     }
 
     fn allocation(&self, host: &Host) -> Result<Allocated> {

@@ -14,17 +14,21 @@ use crate::crypto::NetworkSecrets;
 use crate::id::Epoch;
 use crate::io::store::StateDir;
 use crate::node::status::{PeerState, RendezvousState, Status};
+use crate::node::why::Why;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::interrupt;
 use super::netns::{self, Namespace};
-use super::{Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
+use super::{Gateway, Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
 
 /// The overlay of every network here.
 pub const SUBNET: &str = "10.77.0.0/24";
-const PORT: u16 = 3478;
+pub(super) const PORT: u16 = 3478;
+/// HTTPS.
+pub(super) const WEB_PORT: u16 = 443;
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -100,12 +104,15 @@ pub struct Network {
     pub offload: &'static str,
     /// A file of the certificates that those programs trust: `SSL_CERT_FILE`.
     pub trust: Option<PathBuf>,
+    /// The rendezvous is also at the port of web servers.
+    serves_web_port: bool,
 }
 
 impl Network {
     /// Makes a new network of this punchlan and starts a rendezvous in the lab.
     pub fn start(lab: &Lab, program: impl Into<PathBuf>) -> Result<Self> {
         let mut network = Self::without_rendezvous(program)?;
+        network.serves_web_port = lab.sites.iter().any(|site| site.gateway == Gateway::Tcp443Only);
         network.start_rendezvous(&lab.rendezvous)?;
         Ok(network)
     }
@@ -113,18 +120,31 @@ impl Network {
     /// Makes a new network that will use a rendezvous which somebody else runs.
     pub fn without_rendezvous(program: impl Into<PathBuf>) -> Result<Self> {
         let program = program.into();
-        let folder = tempfile::Builder::new().prefix("plt-").tempdir()?;
+        let folder = netns::folder()?;
         let net_toml = folder.path().join("founder.toml");
         netns::run(Command::new(&program).args(["init", "--network", NAME, "--subnet", SUBNET]).arg(&net_toml))?;
         let table: toml::Table = fs::read_to_string(&net_toml)?.parse()?;
         let key = table["network"]["key"].as_str().context("the key is text")?.to_owned();
         let servers = Vec::new();
-        Ok(Self { program, rendezvous: None, folder, key, servers, log: None, offload: "all", trust: None })
+        Ok(Self {
+            program,
+            rendezvous: None,
+            folder,
+            key,
+            servers,
+            log: None,
+            offload: "all",
+            trust: None,
+            serves_web_port: false,
+        })
     }
 
     /// Starts the rendezvous and waits until it says what it has bound.
     pub fn start_rendezvous(&mut self, machine: &Namespace) -> Result<()> {
-        self.rendezvous = Some(self.serve(machine, "rendezvous", &format!("[::]:{PORT}"))?);
+        let web_port = self.serves_web_port.then_some(WEB_PORT);
+        let listen: Vec<String> = [PORT].into_iter().chain(web_port).map(|port| format!("[::]:{port}")).collect();
+        let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
+        self.rendezvous = Some(self.serve_at(machine, "rendezvous", &listen)?);
         Ok(())
     }
 
@@ -188,8 +208,10 @@ impl Network {
     fn net_toml(&self, host: &Host, name: &str, address: Ipv4Addr) -> String {
         let v4 = host.v4.map(|_| IpAddr::V4(RENDEZVOUS));
         let v6 = host.v6.map(|_| IpAddr::V6(RENDEZVOUS_V6));
-        let nearest = SocketAddr::new(v4.or(v6).expect("a host has an address"), PORT);
-        let servers = if self.servers.is_empty() { vec![nearest.to_string()] } else { self.servers.clone() };
+        let nearest = v4.or(v6).expect("a host has an address");
+        let by_tcp = self.serves_web_port.then(|| format!("tcp://{}", SocketAddr::new(nearest, WEB_PORT)));
+        let nearest = [SocketAddr::new(nearest, PORT).to_string()].into_iter().chain(by_tcp).collect();
+        let servers = if self.servers.is_empty() { nearest } else { self.servers.clone() };
         format!(
             "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = {servers:?}\n\
              [peer]\nname = \"{name}\"\naddress = \"{address}\"\n",
@@ -257,6 +279,12 @@ impl Peer<'_> {
     /// `punchlan status --json`.
     pub fn status(&self) -> Result<Status> {
         let output = netns::run(&mut self.command(&["status", "--json"]))?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// `punchlan why OTHER --json`.
+    pub fn why(&self, other: &str) -> Result<Why> {
+        let output = netns::run(&mut self.command(&["why", other, "--json"]))?;
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
@@ -381,6 +409,7 @@ pub fn await_some<T>(what: &str, patience: Duration, mut look: impl FnMut() -> R
         if let Some(found) = look()? {
             return Ok(found);
         }
+        interrupt::check()?;
         if start.elapsed() > patience {
             bail!("waited {patience:?} for {what}");
         }

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
+use tempfile::TempDir;
 
+use super::mapper::Mapper;
 use super::nat_router::NatRouter;
 use super::netns::{self, Namespace};
 use super::plan::Apart;
+use super::programs::Program;
 use super::{Gateway, RENDEZVOUS, RENDEZVOUS_V6, SitePlan};
 use crate::nat::model::NatConfig;
 
@@ -19,6 +22,8 @@ pub struct Site {
     pub hosts: Vec<Host>,
     /// The user-space NAT, where the gateway or its carrier's is one.
     pub nat: Option<NatRouter>,
+    /// Its port mapper, where it has one: the process and its folder.
+    pub mapper: Option<(Program, TempDir)>,
     /// The router.
     pub router: Namespace,
     /// The carrier's router, where it is another.
@@ -141,7 +146,9 @@ impl Site {
             }
             None => None,
         };
-        Ok(Self { gateway: site.gateway, hosts, nat, router, carrier, homes, plan })
+        let mapper = site.gateway.offer().map(|offer| Mapper::start_on(&router, offer).map(Mapper::detach));
+        let mapper = mapper.transpose()?;
+        Ok(Self { gateway: site.gateway, hosts, nat, mapper, router, carrier, homes, plan })
     }
 
     /// The router loses all mappings, as one that was restarted; and the carrier's, where there is one.

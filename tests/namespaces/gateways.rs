@@ -7,53 +7,20 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::lab::probe::{self, Allocated, Findings, Reflectors};
+use crate::lab::oracle::direct_is_possible;
+use crate::lab::probe::{self, Reflectors};
+use crate::lab::verify::verify;
 use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
-use crate::{direct_is_possible, pairs, shared_turn, turn};
-use punchlan::nat::model::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+use crate::{pairs, shared_turn, turn};
 
 #[test]
 fn every_gateway_does_what_its_name_says() {
     let _turn = shared_turn();
     for gateway in Gateway::ALL {
-        let lab = Lab::new(&[gateway]).unwrap();
-        let reflectors = match gateway {
-            Gateway::Ipv6Firewall => Reflectors::start_v6(&lab),
-            _ => Reflectors::start(&lab),
-        };
-        let found = reflectors.unwrap().measure(lab.host(0)).unwrap();
-        println!("{:28} {found:?}", gateway.name());
-        assert_eq!(found, expected(gateway), "{}", gateway.name());
+        let verified = verify(gateway.into());
+        println!("{:28} {:?}", verified.name, verified.found);
+        assert_eq!(verified.wrong, None, "{}", verified.name);
     }
-}
-
-fn expected(gateway: Gateway) -> Findings {
-    let (mapping, filtering) = match gateway {
-        Gateway::Public => (None, EndpointIndependent),
-        Gateway::PublicFirewall | Gateway::Ipv6Firewall => (None, AddressAndPortDependent),
-        Gateway::FullCone => (Some(EndpointIndependent), EndpointIndependent),
-        Gateway::AddressRestricted => (Some(EndpointIndependent), AddressDependent),
-        Gateway::PortRestricted | Gateway::Masquerade | Gateway::MasqueradeDroppingInput | Gateway::CarrierCone => {
-            (Some(EndpointIndependent), AddressAndPortDependent)
-        }
-        Gateway::AddressDependent => (Some(AddressDependent), AddressAndPortDependent),
-        Gateway::Symmetric
-        | Gateway::SymmetricSequential
-        | Gateway::SymmetricBlock
-        | Gateway::MasqueradeRandom
-        | Gateway::CarrierSymmetric => (Some(AddressAndPortDependent), AddressAndPortDependent),
-        Gateway::UdpBlocked | Gateway::Tcp443Only => unreachable!("nothing of it can be measured by UDP"),
-    };
-    let allocation = match gateway {
-        Gateway::Symmetric | Gateway::AddressDependent | Gateway::MasqueradeRandom | Gateway::CarrierSymmetric => {
-            Allocated::Random
-        }
-        Gateway::SymmetricSequential => Allocated::Sequential,
-        Gateway::SymmetricBlock => Allocated::Block,
-        _ => Allocated::Preserved,
-    };
-    // What a carrier's NAT filters never reaches the router behind it.
-    Findings { mapping, filtering, allocation, remembers_unsolicited: gateway == Gateway::Masquerade }
 }
 
 #[test]

@@ -69,6 +69,21 @@ fn who_has_a_mapped_port_is_reached_from_a_symmetric_nat_and_gives_it_back_at_th
     }
 }
 
+/// Whoever knows the port inside guesses that it is the one outside, and tries it before it is mapped: the router must
+/// not take what is mapped afterwards for what it refused before.
+#[test]
+fn who_waits_already_reaches_a_port_that_is_mapped_only_then() {
+    let _turn = turn();
+    let lab = lab();
+    let network = Network::start(&lab).unwrap();
+    let alice = network.join(lab.host(0), "alice", 1).unwrap();
+    let bob = network.join(lab.host(1), "bob", 2).unwrap();
+    bob.await_peer("alice", PeerState::Relayed, PATIENCE).unwrap();
+    alice.await_status("that nothing is mapped", PATIENCE, |status| report(status).starts_with("none: ")).unwrap();
+    let _mapper = Mapper::start(&lab.sites[0], Offer::Control).unwrap();
+    bob.await_peer("alice", PeerState::Direct, Duration::from_secs(60)).unwrap();
+}
+
 #[test]
 fn without_an_offer_the_same_two_are_relayed_and_the_status_says_why() {
     let _turn = shared_turn();

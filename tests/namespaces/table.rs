@@ -10,10 +10,13 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
+
+use crate::lab::meeting::{Meeting, Watch, meet};
+use crate::lab::oracle::{Way, ways};
 use crate::lab::programs::{Flaws, Network};
 use crate::lab::{Gateway, Lab, SitePlan};
-use crate::meeting::{Meeting, meet};
-use crate::{changes, direct_by_search_is_possible, direct_is_possible, pairs, shared_turn};
+use crate::{pairs, shared_turn};
 
 /// The promise on a short way: first answered ping, and direct where direct is possible. Held against it only when
 /// the table is measured, on a machine that has nothing else to do; a test must not fail because a machine is busy.
@@ -37,7 +40,7 @@ struct Internet {
 #[test]
 fn every_pair_of_the_five_kinds_is_direct_or_relayed_as_the_table_says() {
     let _turn = shared_turn();
-    table(Internet::default(), pairs().map(|(a, b)| (a.into(), b.into(), direct_by_search_is_possible(a, b))));
+    table(Internet::default(), pairs());
 }
 
 #[test]
@@ -49,19 +52,19 @@ fn far_away_and_with_loss_the_table_is_the_same() {
         (Gateway::PortRestricted, Gateway::PortRestricted),
         (Gateway::PortRestricted, Gateway::Symmetric),
     ];
-    table(internet, hard.map(|(a, b)| (a.into(), b.into(), direct_by_search_is_possible(a, b))));
+    table(internet, hard);
 }
 
 #[test]
 fn linux_routers_meet_directly_unless_both_are_fully_random() {
     let _turn = shared_turn();
     let cells = [
-        (Gateway::Masquerade.into(), Gateway::Masquerade.into(), true),
-        (Gateway::Masquerade.into(), Gateway::MasqueradeDroppingInput.into(), true),
-        (Gateway::Masquerade.into(), Gateway::MasqueradeRandom.into(), true),
-        (Gateway::MasqueradeRandom.into(), Gateway::MasqueradeRandom.into(), false),
-        (Gateway::Masquerade.into(), Gateway::FullCone.into(), true),
-        (Gateway::PublicFirewall.into(), Gateway::Masquerade.into(), true),
+        (Gateway::Masquerade, Gateway::Masquerade),
+        (Gateway::Masquerade, Gateway::MasqueradeDroppingInput),
+        (Gateway::Masquerade, Gateway::MasqueradeRandom),
+        (Gateway::MasqueradeRandom, Gateway::MasqueradeRandom),
+        (Gateway::Masquerade, Gateway::FullCone),
+        (Gateway::PublicFirewall, Gateway::Masquerade),
     ];
     table(Internet::default(), cells);
 }
@@ -73,7 +76,7 @@ fn linux_routers_are_primed_before_the_first_probe_however_far_the_rendezvous() 
     let _turn = shared_turn();
     for milliseconds in [10, 200] {
         let internet = Internet { to_rendezvous: Duration::from_millis(milliseconds), ..Internet::default() };
-        table(internet, [(Gateway::Masquerade.into(), Gateway::Masquerade.into(), true)]);
+        table(internet, [(Gateway::Masquerade, Gateway::Masquerade)]);
     }
 }
 
@@ -81,7 +84,7 @@ fn linux_routers_are_primed_before_the_first_probe_however_far_the_rendezvous() 
 fn two_ipv6_firewalls_are_punched_and_ipv6_saves_two_symmetric_nats() {
     let _turn = shared_turn();
     let symmetric = SitePlan::new(Gateway::Symmetric).with_ipv6();
-    let cells = [(Gateway::Ipv6Firewall.into(), Gateway::Ipv6Firewall.into(), true), (symmetric, symmetric, true)];
+    let cells = [(Gateway::Ipv6Firewall.into(), Gateway::Ipv6Firewall.into()), (symmetric, symmetric)];
     table(Internet::default(), cells);
 }
 
@@ -105,7 +108,7 @@ fn who_gives_each_destination_another_port_is_found_by_a_search() {
     let cells =
         STRICT.iter().enumerate().flat_map(|(n, a)| CHANGING.iter().enumerate().map(move |(m, b)| (n, *a, m, *b)));
     let cells = cells.filter(|(n, _, m, _)| is_measured() || n == &(m % STRICT.len()));
-    table(Internet::default(), cells.map(|(_, a, _, b)| (a.into(), b.into(), true)));
+    table(Internet::default(), cells.map(|(_, a, _, b)| (a, b)));
 }
 
 /// How often each pair meets when the table is measured.
@@ -116,20 +119,20 @@ pub(crate) fn is_measured() -> bool {
 }
 
 /// Measures each pair and prints the times; every failing cell is named, not only the first.
-fn table(internet: Internet, cells: impl IntoIterator<Item = (SitePlan, SitePlan, bool)>) {
+fn table<P: Into<SitePlan>>(internet: Internet, cells: impl IntoIterator<Item = (P, P)>) {
     let runs = std::env::var(RUNS).map_or(1, |runs| runs.parse().expect("a number"));
     let (mut failed, mut again, mut met) = (Vec::new(), 0, 0);
     println!("\n{internet:?}\n{:56} {:>17} {:>17}", "", "first ping, ms", "direct, ms");
-    for (a, b, direct) in cells {
+    for (a, b) in cells.into_iter().map(|(a, b)| (a.into(), b.into())) {
         let pair = format!("{a} × {b}");
-        let by_search = changes(a.gateway()) != changes(b.gateway()) && !direct_is_possible(a.gateway(), b.gateway());
+        let by_search = ways(a, b) == [Way::Search];
         let meetings: anyhow::Result<Vec<_>> = (0..runs)
-            .map(|run| match meet_once(internet, a, b, run, direct) {
+            .map(|run| match meet_once(internet, a, b, run) {
                 // Two of a hundred searches are in vain; two in a row are not.
                 Err(error) if by_search => {
                     println!("{pair}: once more after {error:#}");
                     again += 1;
-                    meet_once(internet, a, b, run, direct)
+                    meet_once(internet, a, b, run)
                 }
                 other => other,
             })
@@ -163,11 +166,15 @@ fn median(meetings: &[Meeting]) -> Duration {
 }
 
 /// Each run takes a fresh internet; every other one starts the other side first.
-fn meet_once(internet: Internet, a: SitePlan, b: SitePlan, run: u32, direct: bool) -> anyhow::Result<Meeting> {
+fn meet_once(internet: Internet, a: SitePlan, b: SitePlan, run: u32) -> anyhow::Result<Meeting> {
     let lab = internet.build(a, b)?;
     let (first, second) = if run.is_multiple_of(2) { (0, 1) } else { (1, 0) };
     let network = Network::start(&lab)?;
-    meet(&lab, &network, lab.host(first), lab.host(second), direct)
+    let meeting = meet(&lab, &network, lab.host(first), lab.host(second), Watch::of(a, b))?;
+    let (expected, way) = (ways(a, b), meeting.way());
+    ensure!(expected.contains(&way), "{way}, expected was {expected:?}");
+    meeting.settled.ensure(way.is_direct(), lab.loses())?;
+    Ok(meeting)
 }
 
 impl Internet {

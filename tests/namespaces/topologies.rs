@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use punchlan::node::status::{PathKind, PeerState};
 
+use crate::lab::meeting::{Watch, meet, through_rendezvous};
+use crate::lab::oracle::Way;
 use crate::lab::programs::{Network, Peer};
 use crate::lab::wire::{SETTLE, Wire};
 use crate::lab::{Gateway, Lab, SitePlan};
-use crate::meeting::{meet, through_rendezvous};
 use crate::shared_turn;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,15 +131,21 @@ fn two_homes_behind_one_carrier_are_direct_where_it_turns_them_round_and_relayed
 #[test]
 fn two_homes_with_the_same_private_addresses_are_told_apart() {
     let _turn = shared_turn();
-    let home = SitePlan::new(Gateway::PortRestricted).lan([192, 168, 1]);
-    let lab = Lab::new(&[home, SitePlan::new(Gateway::Masquerade).lan([192, 168, 1])]).unwrap();
+    let [a, b] =
+        [Gateway::PortRestricted, Gateway::Masquerade].map(|gateway| SitePlan::new(gateway).lan([192, 168, 1]));
+    let lab = Lab::new(&[a, b]).unwrap();
     assert_eq!(lab.host(0).v4, lab.host(1).v4);
-    meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), true).unwrap();
+    assert_eq!(way(&lab, a, b), Way::Direct);
 }
 
 #[test]
 fn ipv6_alone_and_ipv4_alone_are_relayed() {
     let _turn = shared_turn();
-    let lab = Lab::new(&[Gateway::Ipv6Firewall, Gateway::PortRestricted]).unwrap();
-    meet(&lab, &Network::start(&lab).unwrap(), lab.host(0), lab.host(1), false).unwrap();
+    let [a, b] = [Gateway::Ipv6Firewall, Gateway::PortRestricted].map(SitePlan::new);
+    assert_eq!(way(&Lab::new(&[a, b]).unwrap(), a, b), Way::Relayed);
+}
+
+fn way(lab: &Lab, a: SitePlan, b: SitePlan) -> Way {
+    let network = Network::start(lab).unwrap();
+    meet(lab, &network, lab.host(0), lab.host(1), Watch::of(a, b)).unwrap().way()
 }

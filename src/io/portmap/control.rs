@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crab_nat::{InternetProtocol, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 
-use super::{LEASE_SECONDS, Place, Refusal, entropy, external};
+use super::{LEASE_SECONDS, Place, Refusal, entropy, external, outside};
 use crate::sans::MappingProtocol;
 
 /// A router that speaks the protocol answers within milliseconds; a datagram may be lost. 3.75 s in all…
@@ -128,10 +128,10 @@ fn nat_pmp_refusal(error: natpmp::Failure) -> Refusal {
     }
 }
 
-/// The port outside is the one inside, if that is free: then it stays what it is when the router forgets.
+/// The port outside is the [same each time](outside), if that is free: then it stays what it is when the router forgets.
 fn options(port: NonZeroU16, before: Option<&Control>) -> PortMappingOptions {
     PortMappingOptions {
-        external_port: Some(before.map_or(port, |before| before.mapping.external_port())),
+        external_port: Some(before.map_or(outside(port), |before| before.mapping.external_port())),
         lifetime_seconds: Some(LEASE_SECONDS),
         timeout_config: Some(if before.is_some() { AGAIN } else { FIRST }),
     }

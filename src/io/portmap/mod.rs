@@ -327,6 +327,15 @@ fn summary(gateway: Ipv4Addr, refusals: &[(&str, Refusal)]) -> String {
     }
 }
 
+/// The port outside that is asked for: another than the one inside. That one peers guess, and try before it is mapped;
+/// a Linux router then holds their packets for its own, and goes on to do so for as long as they come, whatever it maps
+/// meanwhile.
+fn outside(port: NonZeroU16) -> NonZeroU16 {
+    const APART: u16 = 0x4000;
+    let other = if port.get() < u16::MAX / 2 { port.get() + APART } else { port.get() - APART };
+    NonZeroU16::new(other).expect("no less than 0x3fff")
+}
+
 /// An address and port outside.
 fn external(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
@@ -335,6 +344,12 @@ fn external(ip: IpAddr, port: u16) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_nobody_guesses_is_asked_for_outside() {
+        let other = |port| outside(NonZeroU16::new(port).expect("a port")).get();
+        assert_eq!([1, 0x7ffe, 0x7fff, u16::MAX].map(other), [0x4001, 0xbffe, 0x3fff, 0xbfff]);
+    }
 
     #[test]
     fn a_routers_words_are_quoted_briefly_and_harmlessly() {

@@ -12,7 +12,7 @@ use igd_next::aio::tokio::{Tokio, search_gateway};
 use igd_next::{AddAnyPortError, AddPortError, PortMappingProtocol, SearchError, SearchOptions};
 use tokio::time::timeout;
 
-use super::{LEASE_SECONDS, Place, Refusal, external};
+use super::{LEASE_SECONDS, Place, Refusal, external, outside};
 use crate::sans::MappingProtocol;
 
 /// A device may take 3 s to answer a search (the `MX` that the crate sends), and then has to describe itself.
@@ -38,7 +38,7 @@ pub(super) struct Upnp {
 impl Upnp {
     /// Searches the router and asks it.
     pub(super) async fn ask(place: Place, port: NonZeroU16) -> Result<Self, Refusal> {
-        Self::map(find(place).await?, place, port, port.get()).await
+        Self::map(find(place).await?, place, port, outside(port).get()).await
     }
 
     /// Whether the router speaks UPnP and knows its address outside, as one that would map ports does.
