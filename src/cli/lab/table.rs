@@ -23,9 +23,10 @@ pub(super) fn gateways() -> String {
 pub(super) fn verified(gateway: &Verified) -> String {
     let found = gateway.found.map(|found| found.to_string());
     match (&gateway.wrong, found) {
-        (None, found) => format!("{}: as it should be ({})", gateway.name, found.unwrap_or_default()),
+        (None, Some(found)) => format!("{}: as it should be ({found})", gateway.name),
+        (None, None) => format!("{}: as it should be (no UDP passes)", gateway.name),
         (Some(wrong), Some(found)) => format!("{}: not what it is called: {found}; {wrong}", gateway.name),
-        (Some(wrong), None) => format!("{}: could not be looked at: {wrong}", gateway.name),
+        (Some(wrong), None) => format!("{}: not what it is called, or could not be looked at: {wrong}", gateway.name),
     }
 }
 
