@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 
 use super::args::Lab;
 use super::{Failure, block_on, output};
-use crate::io::signal;
+use crate::io::signal::{self, Reloads};
 use crate::lab::matrix::{self, Matrix, News, Plan};
 use crate::lab::oracle::Way;
 use crate::lab::{Gateway, SitePlan, interrupt, tools};
@@ -85,10 +85,18 @@ fn install(tools: &[tools::Tool]) -> String {
 
 async fn run_all(plan: Plan) -> Result<Matrix, Failure> {
     let stop = signal::stop().map_err(|error| Failure::Failed(format!("signals cannot be caught: {error}")))?;
+    let mut hang_up =
+        Reloads::catch().map_err(|error| Failure::Failed(format!("signals cannot be caught: {error}")))?;
     let mut running = tokio::task::spawn_blocking(move || matrix::run(&plan, &tell));
     let finished = tokio::select! {
-        finished = &mut running => finished,
-        _ = stop => {
+        finished = &mut running => Some(finished),
+        _ = stop => None,
+        // The terminal is gone, and nobody wants the answer any more.
+        () = hang_up.next() => None,
+    };
+    let finished = match finished {
+        Some(finished) => finished,
+        None => {
             output::progress("taking down what was built");
             interrupt::interrupt();
             running.await

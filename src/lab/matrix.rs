@@ -20,8 +20,8 @@
 //!  "summary":{"cells":1,"ways":{"search":1},"unexpected":0,
 //!             "first_ping_ms":{"median":61,"worst":75},"direct_ms":{"median":1210,"worst":2400}}}
 //! ```
-//! `way` and `expected`: [`Way`]; that of a cell is its worst run's. `paths`: of `status`, on both sides. `cause`, `search`:
-//! of `why`, on the first side. `error`: what went wrong instead. `ways` counts cells. Times count from the start of the
+//! `way` and `expected`: [`Way`]; that of a cell is its worst run's. `paths`: of `status`, on `a` and on `b`. `cause`,
+//! `search`: of `why`, on `a`. `error`: what went wrong instead. `ways` counts cells. Times count from the start of the
 //! second peer's process; those of the summary are over all runs.
 
 use std::collections::BTreeMap;
@@ -145,9 +145,13 @@ pub enum News<'a> {
 pub fn run(plan: &Plan, tell: &(dyn Fn(News<'_>) + Sync)) -> Matrix {
     let gateways = side_by_side(plan.jobs, plan.sites.len(), |site| {
         let verified = verify(plan.sites[site]);
+        if interrupt::is_interrupted() {
+            return None;
+        }
         tell(News::Gateway(&verified));
-        verified
+        Some(verified)
     });
+    let gateways = gateways.into_iter().flatten().collect();
     let cells = if plan.meets { meet_all(plan, tell) } else { Vec::new() };
     Matrix {
         schema: SCHEMA,
@@ -219,7 +223,12 @@ fn meet_once(plan: &Plan, (a, b): (SitePlan, SitePlan), turn: usize) -> Result<M
     }
     let network = Network::start(&lab, &plan.program)?;
     let (first, second) = if turn.is_multiple_of(2) { (0, 1) } else { (1, 0) };
-    meet(&lab, &network, lab.host(first), lab.host(second), Watch::of(a, b))
+    let mut meeting = meet(&lab, &network, lab.host(first), lab.host(second), Watch::of(a, b))?;
+    // As the pair is named, whoever came first.
+    if first > second {
+        meeting.why.reverse();
+    }
+    Ok(meeting)
 }
 
 impl Run {

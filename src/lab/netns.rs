@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -94,7 +95,8 @@ impl Namespace {
     /// A program to be run inside.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(program).stdin(Stdio::null());
+        // What ping says is read, and must not be in the user's language.
+        command.args(["netns", "exec", &self.name]).arg(program).stdin(Stdio::null()).env("LC_ALL", "C");
         command
     }
 
@@ -154,10 +156,11 @@ pub fn sweep() {
     }
 }
 
-/// What is in a folder and is named after a process that is gone.
+/// What is in a folder, is root's, and is named after a process that is gone.
 fn orphans(folder: &Path) -> Vec<String> {
-    let names =
-        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == 0));
+    let names = ours.filter_map(|entry| entry.file_name().into_string().ok());
     let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
     names.filter(|name| pid_of(name).is_some_and(is_gone)).collect()
 }
@@ -170,7 +173,8 @@ fn pids(name: &str) -> Vec<Pid> {
 }
 
 fn pid_of(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+    let (pid, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    pid.parse().ok().filter(|_| !rest.is_empty())
 }
 
 /// Runs a program to its end; anything but success is an error with what it said. Ctrl-C does not reach it: what tears

@@ -140,13 +140,15 @@ impl Node {
     }
 
     fn carry(&mut self, now: Instant, id: &PeerId, via: Via, other: &PeerId) -> Result<(), Carried> {
-        if !self.carrying.config.offer {
-            return Err(Carried::NotOffered);
-        }
         let ways = (self.direct_way(now, id), self.direct_way(now, other));
         let (Some(way), Some(other_way), Some(from), true) = (ways.0, ways.1, via.remote(), id != other) else {
             return Err(Carried::Not);
         };
+        if !self.carrying.config.offer {
+            return Err(Carried::NotOffered);
+        }
+        // Whoever sees the wish pass may have it come from elsewhere first.
+        let from = if self.is_proven(now, id, via) { from } else { way.1 };
         let slots = (self.attach(id, way, Some(from)), self.attach(other, other_way, None));
         let known = self.carrying.ends.get(&(*id, *other)).map(|end| end.number);
         let (number, change) = self.open_end(slots, known)?;
@@ -163,6 +165,11 @@ impl Node {
             None => {}
         }
         Ok(())
+    }
+
+    /// Whether the peer has answered on this way.
+    fn is_proven(&self, now: Instant, id: &PeerId, via: Via) -> bool {
+        self.peers.get(id).is_some_and(|p| p.punch.paths(now).any(|path| path.via == via && path.proven.is_some()))
     }
 
     /// The place of a member that is reached by `way`, and whose frames come `from` there, if that is known.

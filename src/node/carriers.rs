@@ -251,7 +251,7 @@ impl Node {
         let is_reached = self.direct_way(now, carrier).is_some();
         let Some(peer) = self.peers.get_mut(id).filter(|_| is_reached && carrier != id) else { return false };
         if peer.offline.is_some_and(|since| now - since >= FAREWELL) {
-            peer.searched = Some(now);
+            peer.searched.get_or_insert(now);
         }
         if !lacks_a_direct_way(peer) {
             return false;

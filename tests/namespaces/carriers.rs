@@ -135,7 +135,7 @@ fn a_flow_that_goes_over_to_a_member_loses_nothing() {
             std::thread::sleep(Duration::from_secs(2));
             network.join(lab.host(2), "carol", 3).unwrap()
         });
-        (flow(&alice, &bob, 6_000).unwrap(), carol.join().unwrap())
+        (flow(&alice, &bob, 8_000).unwrap(), carol.join().unwrap())
     });
     for (peer, other) in [(&alice, "bob"), (&bob, "alice")] {
         assert_eq!(relay(&peer.status().unwrap(), other).as_deref(), Some("carol"));

@@ -77,11 +77,11 @@ fn the_command_says_how_each_pair_meets_and_leaves_nothing_behind() {
 #[test]
 fn an_interrupt_in_the_middle_takes_everything_down() {
     let _turn = turn();
-    for jobs in ["1", "2"] {
+    for (jobs, signal) in [("1", Signal::SIGHUP), ("2", Signal::SIGINT)] {
         let mut child = lab(&[&PAIR[..], &["--jobs", jobs, "--runs", "100"]].concat());
         let pid = pid(&child);
         await_daemons(pid);
-        kill(pid, Signal::SIGINT).unwrap();
+        kill(pid, signal).unwrap();
         let said: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok).collect();
         assert_eq!(child.wait().unwrap().code(), Some(1), "{said:?}");
         assert!(said.iter().any(|line| line.contains("interrupted; what was built is gone")), "{said:?}");
