@@ -121,7 +121,12 @@ fn where_udp_is_blocked_it_says_so_and_fails() {
     assert_eq!(json["unknown"]["mapping"], "no server answered over IPv4");
     let output = run(lab.host(0), &["--rendezvous", SQUARE[0]]);
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("does not work in a network that blocks UDP"), "{said}");
+    assert!(said.contains("in a network that blocks UDP, if this is one, all is relayed by TCP"), "{said}");
+    // By TCP it is there.
+    assert!(complained.contains("error: nobody answers by UDP, and 198.51.100.10:3478 takes TCP"), "{complained}");
+    lab.block(&["meta l4proto { tcp, udp }"]).unwrap();
+    let complained = run(lab.host(0), &["--rendezvous", SQUARE[0]]).stderr;
+    let complained = String::from_utf8_lossy(&complained);
     assert!(complained.contains("error: no answer from 198.51.100.10:3478: "), "{complained}");
 }
 

@@ -74,7 +74,7 @@ fn udp(passes: &bool) -> String {
     let text = if *passes {
         "punchlan works here"
     } else {
-        "punchlan does not work in a network that blocks UDP, if this is one"
+        "in a network that blocks UDP, if this is one, all is relayed by TCP"
     };
     text.to_owned()
 }
