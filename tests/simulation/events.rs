@@ -50,7 +50,8 @@ impl Pair {
         self.scene.run(SECOND * 40);
         let gap = self.scene.longest_gap(self.mark, self.alice, self.bob, end);
         assert!(gap <= SILENCE, "a silence of {gap:?} on a {:?} pair", self.state);
-        self.scene.settle(self.alice, self.bob, self.state, SECOND * 20).expect("the old state is back");
+        // Two rounds of a search that has been in vain for a minute lie 100 s apart, and a tenth more.
+        self.scene.settle(self.alice, self.bob, self.state, SECOND * 75).expect("the old state is back");
     }
 }
 
