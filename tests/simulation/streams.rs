@@ -129,6 +129,20 @@ fn who_comes_back_quickly_by_another_stream_was_never_away_for_the_others() {
 }
 
 #[test]
+fn a_stream_that_dies_without_a_word_is_given_up_and_another_takes_its_place_within_seconds() {
+    let (mut scene, alice, bob) = pair([true, false]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.forget_streams();
+    scene.run(SECOND * 60);
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 15, "{gap:?}");
+    assert_eq!((transport(&scene, alice), scene.state(alice, bob)), (by("tcp"), Some(PeerState::Relayed)));
+}
+
+#[test]
 fn peers_behind_one_router_that_lets_no_udp_out_are_direct_all_the_same() {
     let mut scene = Scene::new(9);
     let house = House::v4(Some(NatConfig::port_restricted()));

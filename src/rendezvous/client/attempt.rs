@@ -179,8 +179,9 @@ impl Client {
     /// Asks `to` for a cookie, which also tells how it sees us.
     pub(super) fn hello(&mut self, now: Instant, to: Place) {
         let nonce = self.rng.array();
-        if !to.socket.is_stream() {
-            self.streams.asked_udp(now);
+        match to.socket.is_stream() {
+            true => self.streams.asked_stream(now, to),
+            false => self.streams.asked_udp(now),
         }
         while self.hellos.len() >= REMEMBERED_HELLOS {
             self.hellos.pop_front();
