@@ -82,6 +82,11 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "pings without end by a WebSocket, whose answers nobody takes",
+        "16 without a datagram in between end it; 8 kB of answers wait at most",
+        &["src/io/web.rs: who_pings_without_end_and_says_nothing_else_is_ended_though_it_takes_no_answer"],
+    ),
+    attack(
         "a member by TCP that reads nothing of what is relayed to it",
         "a queue of 256 kB each, and what is beyond it is dropped; nobody waits for anybody",
         &[
