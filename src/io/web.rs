@@ -105,12 +105,18 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<
     let mut forwarded = None;
     #[allow(clippy::result_large_err, reason = "the crate's own signature")]
     let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        forwarded = request.headers().get("x-forwarded-for").and_then(|value| last_address(value.to_str().ok()?));
+        forwarded = forwarded_for(request);
         Ok(response)
     };
     let accepted = timeout(GREETING, accept_hdr_async_with_config(stream, look, Some(limits()))).await;
     let web = accepted.map_err(|_| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
     Ok((web, forwarded))
+}
+
+/// For whom a proxy says that it asks. It may have added a line of its own to those that it was given.
+fn forwarded_for(request: &Request) -> Option<IpAddr> {
+    let line = request.headers().get_all("x-forwarded-for").iter().next_back()?;
+    last_address(line.to_str().ok()?)
 }
 
 /// Of those that a chain of proxies names the last, which our own wrote.
@@ -251,6 +257,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;
+    use tokio_tungstenite::tungstenite::http::request::Builder;
 
     use super::*;
 
@@ -261,6 +268,13 @@ mod tests {
         assert_eq!(last_address("2001:db8::1"), ip("2001:db8::1"));
         assert_eq!(last_address("[2001:db8::1]:4000"), ip("2001:db8::1"));
         assert_eq!(last_address("unknown"), None);
+        let asked = |lines: &[&str]| {
+            let with = |request: Builder, line: &&str| request.header("X-Forwarded-For", *line);
+            forwarded_for(&lines.iter().fold(Request::builder(), with).body(()).expect("a request"))
+        };
+        assert_eq!(asked(&["192.0.2.1", "203.0.113.5, 198.51.100.7"]), ip("198.51.100.7"));
+        assert_eq!(asked(&["192.0.2.1", "unknown"]), None);
+        assert_eq!(asked(&[]), None);
     }
 
     /// Both ends of a WebSocket in this process.
