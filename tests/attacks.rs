@@ -72,9 +72,10 @@ const ATTACKS: &[Attack] = &[
     ),
     attack(
         "connections without end, that say nothing, never a whole datagram, or what is not ours",
-        "few from one prefix; ended when nothing whole came for 10 s or nobody registered within 30 s, and at once for what \
-         is not ours; 4 kB of memory until then",
+        "few from one prefix, and few a second; ended when nothing whole came for 10 s or nobody registered within 30 s, and \
+         at once for what is not ours; 4 kB of memory until then",
         &[
+            "src/server/streams.rs: who_connects_without_end_leaves_room_for_others",
             "src/server/tests/streams.rs: connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_the_same",
             "src/server/tests/streams.rs: who_says_nothing_whole_is_not_waited_for",
             "src/server/tests/streams.rs: what_is_not_ours_ends_a_connection_at_once",
