@@ -168,14 +168,16 @@ impl Process {
                 () = reports.next() => self.report(),
                 Some(ended) = tasks.join_next() => {
                     let why = ended.map_or_else(|error| error.to_string(), |error| error.to_string());
-                    return Err(Failure::Failed(format!("the UDP socket broke: {why}")));
+                    return Err(Failure::Failed(format!("a socket broke: {why}")));
                 }
             }
         };
         tracing::info!(reason, "stopping");
         notify(Notice::Stopping);
+        drop(tasks);
         self.core.borrow_mut().stop();
         self.drain();
+        self.streams.close().await;
         self.report();
         Ok(())
     }

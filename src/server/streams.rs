@@ -36,6 +36,8 @@ use crate::wire::stream::datagrams;
 const FIRST: Duration = Duration::from_secs(10);
 /// Whoever has not registered after so long does not mean to.
 const REGISTERS: Duration = Duration::from_secs(30);
+/// A server that stops says so within this.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// When there are no descriptors, some may be free after this.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// Connections a second, at most: fewer than there are names for in the time for which an old one's may be remembered.
@@ -111,6 +113,18 @@ impl Streams {
         if let Some(queue) = self.set.borrow().open.get(&stream) {
             queue.push(datagram);
         }
+    }
+
+    /// What waits is still written, and then each is ended; for as long as that may take.
+    pub(super) async fn close(&self) {
+        self.set.borrow().open.values().for_each(|queue| queue.close());
+        let all_ended = async {
+            while !self.set.borrow().open.is_empty() {
+                sleep(GOODBYE / 20).await;
+            }
+        };
+        // Who takes nothing is not waited for.
+        let _ = timeout(GOODBYE, all_ended).await;
     }
 
     /// What there is and what happened, by a word.

@@ -223,6 +223,28 @@ async fn a_member_that_takes_nothing_loses_what_is_beyond_its_queue_and_holds_up
     .await;
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_that_stops_says_so_to_members_by_tcp() {
+    let state = tempfile::tempdir().expect("folder");
+    let left = with_server(options(&state, "127.0.0.1:0"), async |ready: Ready| {
+        let (mut alice, mut bob) = (Member::new(&ready, 1, true).await, Member::new(&ready, 2, true).await);
+        until(&mut alice, &mut bob, |alice, bob| {
+            alice.events.contains(&Event::Registered) && bob.events.contains(&Event::Registered)
+        })
+        .await;
+        alice
+    });
+    let mut alice = left.await;
+    let Way::Stream(reader, _) = &mut alice.way else { unreachable!("by TCP") };
+    let mut all = Vec::new();
+    while let Ok(mut bytes) = timeout(PATIENCE, reader.next()).await.expect("it is ended") {
+        all.extend(stream::datagrams(&mut bytes).map(|datagram| datagram.to_vec()));
+    }
+    all.into_iter().for_each(|bytes| alice.take(Origin::Stream(STREAM), bytes));
+    let mut told = std::iter::from_fn(|| alice.client.poll_event());
+    assert!(told.any(|event| event == Event::Lost));
+}
+
 /// Whether the server ends the connection within this.
 async fn is_ended(tcp: &mut TcpStream, within: Duration) -> bool {
     let mut bytes = [0; 4_096];
