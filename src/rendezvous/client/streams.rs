@@ -324,7 +324,7 @@ impl Client {
     /// The stream that is open is used no longer.
     fn retire(&mut self, now: Instant) {
         if let Some(open) = self.streams.open() {
-            self.streams.state = State::None;
+            (self.streams.failures, self.streams.state) = (0, State::None);
             let earlier = self.streams.retired.replace((open.socket, now + LINGER));
             self.events.extend(earlier.map(|(socket, _)| Event::Disconnect(socket)));
         }
