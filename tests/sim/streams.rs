@@ -87,6 +87,11 @@ impl World {
         self.streams.all.iter().filter(|stream| stream.open == [true; 2]).count()
     }
 
+    /// Streams that there have been.
+    pub fn streams_ever(&self) -> usize {
+        self.streams.all.len()
+    }
+
     /// A process is gone, and its streams with it.
     pub fn end_streams(&mut self, host: HostId) {
         let of_host: Vec<(usize, usize)> = self

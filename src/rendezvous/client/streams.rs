@@ -35,6 +35,8 @@ const PAUSES: [Duration; 6] = seconds([1, 2, 4, 8, 16, 30]);
 const SOON: Duration = Duration::from_secs(10);
 /// Pauses between questions by UDP while a stream is in use.
 const ASK_UDP: [Duration; 5] = seconds([2, 4, 8, 16, 30]);
+/// Where the registration stood by UDP for so long UDP is no passing thing, and asked for at once when it stops.
+const STEADY: Duration = Duration::from_secs(60);
 /// What was under way by a stream when its registration moved arrives within this.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -79,6 +81,8 @@ pub(super) struct Streams {
     silent: Option<Instant>,
     /// When UDP is asked beside a stream in use, and how often it was.
     ask_udp: (Instant, usize),
+    /// Since when the registration has stood by UDP.
+    by_udp: Option<Instant>,
     /// Used no longer, and ended then.
     retired: Option<(SocketId, Instant)>,
     /// Why there is none, for people.
@@ -121,6 +125,7 @@ impl Streams {
             attempts: 0,
             silent: None,
             ask_udp: (Instant::ZERO, 0),
+            by_udp: None,
             retired: None,
             problem: None,
         }
@@ -310,13 +315,17 @@ impl Client {
     /// The registration stands by `at` from now on, and no longer by `former`.
     pub(super) fn moved(&mut self, now: Instant, former: Option<Place>, at: Place) {
         if at.socket.is_stream() {
-            self.streams.ask_udp = (now + ASK_UDP[0], 0);
+            // Where it comes and goes each change would cost something.
+            let steady = self.streams.by_udp.take().is_none_or(|since| now - since >= STEADY);
+            let asked = if steady { 0 } else { self.streams.ask_udp.1 };
+            self.streams.ask_udp = (now + ASK_UDP[asked.min(ASK_UDP.len() - 1)], asked);
             // It is asked no more by UDP, and what was seen by that may be so no longer.
             if self.observed.iter().any(Option::is_some) && former.is_none_or(|former| former.socket != at.socket) {
                 self.observed = [None; 2];
                 self.events.push_back(Event::Unobserved);
             }
         } else {
+            self.streams.by_udp.get_or_insert(now);
             self.retire(now);
         }
     }
