@@ -143,6 +143,31 @@ fn a_stream_that_dies_without_a_word_is_given_up_and_another_takes_its_place_wit
 }
 
 #[test]
+fn who_wants_the_rendezvous_by_tcp_alone_is_direct_to_whom_it_reaches() {
+    let mut scene = Scene::new(11);
+    let peers = ["alice", "bob"].map(|name| scene.peer(name, House::v4(None)));
+    for peer in peers {
+        scene.edit(peer, |peer| peer.profile.rendezvous = vec!["tcp://rdv1.example".to_owned()]);
+        scene.up(peer);
+    }
+    scene.settle(peers[0], peers[1], PeerState::Direct, SECOND * 8).expect("both have public addresses");
+    assert_eq!(transport(&scene, peers[0]), by("tcp"));
+}
+
+#[test]
+fn where_udp_comes_and_goes_the_registration_does_not_follow_each_time() {
+    let (mut scene, alice, _) = pair([true, false]);
+    for _ in 0..40 {
+        set_blocked(&mut scene, alice, false);
+        scene.run(SECOND * 4);
+        set_blocked(&mut scene, alice, true);
+        scene.run(SECOND * 16);
+    }
+    let streams = scene.world.streams_ever();
+    assert!(streams < 20, "{streams}");
+}
+
+#[test]
 fn peers_behind_one_router_that_lets_no_udp_out_are_direct_all_the_same() {
     let mut scene = Scene::new(9);
     let house = House::v4(Some(NatConfig::port_restricted()));
