@@ -168,6 +168,26 @@ fn where_udp_comes_and_goes_the_registration_does_not_follow_each_time() {
 }
 
 #[test]
+fn one_rendezvous_in_two_ways_that_no_name_shows_is_one() {
+    let mut scene = Scene::new(13);
+    let [v4, v6] = ["198.51.100.1", "2001:db8:ff::1"].map(|text| text.parse().expect("address"));
+    scene.name(scene.servers[0], &[v4]);
+    scene.alias("other.example", v6);
+    let alice = scene.peer("alice", House { nat: Some(NatConfig::port_restricted()), ipv6: true });
+    scene.edit(alice, |peer| peer.profile.rendezvous.push("tcp://other.example".to_owned()));
+    scene.up(alice);
+    for _ in 0..100 {
+        scene.run(SECOND);
+        let registered = |r: &RendezvousState| *r == RendezvousState::Registered;
+        let states: Vec<RendezvousState> = scene.status(alice).rendezvous.into_iter().map(|r| r.state).collect();
+        assert!(states.iter().filter(|state| registered(state)).count() <= 1, "{states:?}");
+    }
+    let status = scene.status(alice);
+    assert!(status.rendezvous.iter().any(|r| r.state == RendezvousState::Refused), "it is said which is one too many");
+    assert!(!status.warnings.iter().any(|warning| format!("{warning:?}").to_lowercase().contains("duplicate")));
+}
+
+#[test]
 fn peers_behind_one_router_that_lets_no_udp_out_are_direct_all_the_same() {
     let mut scene = Scene::new(9);
     let house = House::v4(Some(NatConfig::port_restricted()));

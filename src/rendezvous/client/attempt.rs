@@ -210,6 +210,10 @@ impl Client {
             self.wrong_key(now, from, &cookie.server);
             return true;
         }
+        if self.taken.contains(&cookie.server) {
+            self.pause(now, LONGEST_PAUSE, "net.toml names this rendezvous twice; remove one of the two");
+            return true;
+        }
         self.observed(from.socket, cookie.observed);
         match &self.attempt {
             Attempt::Greeting { number, round, .. } => {
@@ -249,7 +253,7 @@ impl Client {
         let Some(keys) = Keys::derive(&ephemeral, &cookie.server.0, &register) else {
             return self.wrong_key(now, to, &cookie.server);
         };
-        let link = Link::new(to, keys, claim.handle);
+        let link = Link::new(to, cookie.server, keys, claim.handle);
         self.wishes.registering(now);
         self.queue.push_back((to.socket, to.addr, register.clone()));
         let due = now + REGISTER_PAUSES[0];
