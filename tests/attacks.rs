@@ -72,14 +72,20 @@ const ATTACKS: &[Attack] = &[
     ),
     attack(
         "connections without end, that say nothing, never a whole datagram, or what is not ours",
-        "few from one prefix; ended when nothing whole came for 10 s or nobody registered within 30 s, and at once for what \
-         is not ours; 4 kB of memory until then",
+        "few from one prefix, and few a second; ended when nothing whole came for 10 s or nobody registered within 30 s, and \
+         at once for what is not ours; 4 kB of memory until then",
         &[
+            "src/server/streams.rs: who_connects_without_end_leaves_room_for_others",
             "src/server/tests/streams.rs: connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_the_same",
             "src/server/tests/streams.rs: who_says_nothing_whole_is_not_waited_for",
             "src/server/tests/streams.rs: what_is_not_ours_ends_a_connection_at_once",
             "src/wire/stream.rs: what_is_no_length_of_ours_ends_the_stream",
         ],
+    ),
+    attack(
+        "pings without end by a WebSocket, whose answers nobody takes",
+        "16 without a datagram in between end it; 8 kB of answers wait at most",
+        &["src/io/web.rs: who_pings_without_end_and_says_nothing_else_is_ended_though_it_takes_no_answer"],
     ),
     attack(
         "a member by TCP that reads nothing of what is relayed to it",

@@ -266,6 +266,12 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
         "src/server/tests/streams.rs: connections_beyond_those_of_a_prefix_are_ended_and_udp_is_answered_all_the_same",
     ),
     limit(
+        "connections that come",
+        "10 a second from a prefix, 128 at once; 2 by TLS, 64 at once; 2,000 in all, 200 by TLS",
+        "streams-refused",
+        "src/server/streams.rs: who_connects_without_end_leaves_room_for_others",
+    ),
+    limit(
         "bytes that wait for a member by TCP",
         "256 kB",
         "stream-dropped",

@@ -335,7 +335,7 @@ fn rendezvous(text: &str) -> Result<RendezvousConfig, String> {
 fn by_udp(text: &str) -> Result<RendezvousConfig, String> {
     rendezvous(text).and_then(|server| match server.udp {
         true => Ok(server),
-        false => Err(format!("it is asked by UDP: \"{}:3478\", say", server.host)),
+        false => Err(format!("it is asked by UDP: \"{}\", say", RendezvousConfig::plain(server.host, 3478).text())),
     })
 }
 

@@ -41,8 +41,8 @@ pub(super) fn run(args: &Netcheck) -> Result<(), Failure> {
         Some(true) => Ok(()),
         _ => match block_on(async { Ok(first_by_tcp(&found.names).await) })? {
             Some(name) => Err(Failure::Failed(format!(
-                "nobody answers by UDP, and {name} takes TCP: this network lets no UDP out\n  help: punchlan works here all \
-                 the same, relayed by TCP; directly only in another network"
+                "nobody answers by UDP, and {name} takes TCP: this network seems to let no UDP out\n  help: if a rendezvous \
+                 is behind that, punchlan works here all the same, relayed by TCP; directly only in another network"
             ))),
             None => Err(unanswered(&found.names)),
         },

@@ -172,12 +172,24 @@ fn explain(why: &Why) -> (String, Option<String>) {
             )
         }
         Cause::UdpBlockedHere => (
-            "the network that this machine is in lets no UDP out, so all goes through the rendezvous by TCP".to_owned(),
-            Some("another network (a phone's, say), or a firewall here that is to let UDP out".to_owned()),
+            "no rendezvous answers this machine by UDP, so all goes through one by TCP: the network here lets no UDP out, or the \
+             rendezvous' UDP port is closed"
+                .to_owned(),
+            Some(
+                "another network (a phone's, say), a firewall here that is to let UDP out, or UDP opened where the \
+                 rendezvous is"
+                    .to_owned(),
+            ),
         ),
         Cause::UdpBlockedThere => (
-            format!("{peer}'s network lets no UDP out, so all that goes there goes through the rendezvous by TCP"),
-            Some(format!("another network for {peer} (a phone's, say), or a firewall there that is to let UDP out")),
+            format!(
+                "{peer} is with the rendezvous by TCP, so all that goes there goes through that: its network lets no UDP \
+                 out, or it does not reach the rendezvous by UDP"
+            ),
+            Some(format!(
+                "another network for {peer} (a phone's, say), a firewall there that is to let UDP out, or a rendezvous in \
+                 its net.toml that is not by TCP alone"
+            )),
         ),
         Cause::BothSymmetric => (
             "both routers show each friend another port, and a search for two that fit leads nowhere".to_owned(),

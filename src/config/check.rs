@@ -325,7 +325,7 @@ fn not_a_place(place: &str) -> Wrong {
     // The host alone is well: it is the port.
     if let Some((host, port)) = place.rsplit_once(':').filter(|(host, _)| host_and_port(host, DEFAULT_PORT).is_some()) {
         let help = format!("a port is a number from 1 to 65535: \"{host}:{DEFAULT_PORT}\"");
-        return (format!("{port:?} is no UDP port"), help);
+        return (format!("{port:?} is no port"), help);
     }
     (format!("{place:?} is no \"host:port\""), format!("write where the rendezvous is, {LIKE}"))
 }

@@ -179,9 +179,9 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&network("rendezvous = [\"a:1#@KEY@\"]"), &["this is a network's key"]);
     complains(
         &network("rendezvous = [\"play.example.org:99999\"]"),
-        &["\"99999\" is no UDP port", "play.example.org:3478"],
+        &["\"99999\" is no port", "play.example.org:3478"],
     );
-    complains(&network("rendezvous = [\"[2001:db8::1]:x\"]"), &["\"x\" is no UDP port", "[2001:db8::1]:3478"]);
+    complains(&network("rendezvous = [\"[2001:db8::1]:x\"]"), &["\"x\" is no port", "[2001:db8::1]:3478"]);
     complains(&format!("[network]\nkey = \"{}\"", ServerKey([7; 32])), &["net.toml:2:7", "this is a rendezvous' key"]);
     for slip in ["loud", "wran", ""] {
         complains(&peer(&format!("log = \"{slip}\"")), &["net.toml:5:7", "is no level", "error, warn, info"]);

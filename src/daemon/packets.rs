@@ -1,5 +1,7 @@
 //! What leaves by the sockets together, and the way of packets from them to the TUN.
 
+use std::cell::OnceCell;
+
 use super::sockets::{Open, Sockets};
 use crate::id::SocketId;
 use crate::io::tun::Tun;
@@ -55,7 +57,8 @@ pub(super) fn receive<'a>(
     socket: SocketId,
     batch: impl Iterator<Item = Received<'a>>,
 ) -> u64 {
-    let (mut congested, by) = (0, sockets.open());
+    // Few batches have anything that is to be passed on.
+    let (mut congested, by) = (0, OnceCell::new());
     let mut passed_on: Option<Runs<'_>> = None;
     let mut join: Option<Join<'a>> = None;
     for Received { from, local, ecn, payload } in batch {
@@ -96,7 +99,10 @@ pub(super) fn receive<'a>(
             Inbound::Forward { socket, to } => {
                 // Who is marked on the way here is marked on the way there too.
                 let way = Way { to, src: None, tos: ecn };
-                if !passed_on.get_or_insert_with(|| Runs::new(&by)).push(socket, way, payload) {
+                if !passed_on
+                    .get_or_insert_with(|| Runs::new(by.get_or_init(|| sockets.open())))
+                    .push(socket, way, payload)
+                {
                     tracing::trace!(%to, "what was to be passed on has no socket");
                 }
             }

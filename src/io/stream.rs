@@ -188,6 +188,9 @@ pub fn fit(tcp: &TcpStream) {
     // The kernel would take megabytes, which would then be late.
     #[cfg(target_os = "linux")]
     let fitted = fitted.and_then(|()| SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT));
+    // Nor does it ask who is silent while something is on its way to them.
+    #[cfg(target_os = "linux")]
+    let fitted = fitted.and_then(|()| SockRef::from(tcp).set_tcp_user_timeout(Some(STALL)));
     if let Err(error) = fitted {
         tracing::debug!(%error, "a stream stays as the system makes it");
     }

@@ -29,12 +29,16 @@ use crate::wire::stream::{LONGEST, datagrams, push};
 const GREETING: Duration = Duration::from_secs(5);
 /// Whoever takes nothing for so long is gone.
 const STALL: Duration = Duration::from_secs(15);
+/// Proxies ask now and then whether somebody is there, but not so often without a datagram in between.
+const PINGS: u32 = 16;
+/// Bytes that wait for who takes nothing: answers to pings, beside the one datagram.
+const UNSENT: usize = 4 * LONGEST;
 /// What browsers say that they speak.
 const HTTP: &[u8] = b"http/1.1";
 
 fn limits() -> WebSocketConfig {
     let sized = WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
-    sized.read_buffer_size(LITTLE_ROOM).write_buffer_size(0)
+    sized.read_buffer_size(LITTLE_ROOM).write_buffer_size(0).max_write_buffer_size(UNSENT)
 }
 
 /// Connects to a rendezvous as to a web server, whom the system's certificates must vouch for (`SSL_CERT_FILE` takes
@@ -101,12 +105,18 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<
     let mut forwarded = None;
     #[allow(clippy::result_large_err, reason = "the crate's own signature")]
     let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        forwarded = request.headers().get("x-forwarded-for").and_then(|value| last_address(value.to_str().ok()?));
+        forwarded = forwarded_for(request);
         Ok(response)
     };
     let accepted = timeout(GREETING, accept_hdr_async_with_config(stream, look, Some(limits()))).await;
     let web = accepted.map_err(|_| io::ErrorKind::TimedOut)?.map_err(io::Error::other)?;
     Ok((web, forwarded))
+}
+
+/// For whom a proxy says that it asks. It may have added a line of its own to those that it was given.
+fn forwarded_for(request: &Request) -> Option<IpAddr> {
+    let line = request.headers().get_all("x-forwarded-for").iter().next_back()?;
+    last_address(line.to_str().ok()?)
 }
 
 /// Of those that a chain of proxies names the last, which our own wrote.
@@ -222,15 +232,16 @@ where
         Ok(())
     };
     let into = async {
-        let mut framed = Vec::new();
+        let (mut framed, mut pings) = (Vec::new(), 0);
         while let Some(message) = messages_in.next().await {
             match message.map_err(io::Error::other)? {
                 Message::Binary(datagram) if push(&mut framed, &datagram) => {
                     writer.write_all(&framed).await?;
                     framed.clear();
+                    pings = 0;
                 }
-                // A ping is answered by itself.
-                Message::Ping(_) | Message::Pong(_) => {}
+                // It is answered by itself.
+                Message::Ping(_) | Message::Pong(_) if pings < PINGS => pings += 1,
                 Message::Close(_) => return Ok(()),
                 _ => return Err(io::Error::other(Error::AttackAttempt)),
             }
@@ -245,6 +256,9 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio_tungstenite::tungstenite::http::request::Builder;
+
     use super::*;
 
     #[test]
@@ -254,6 +268,40 @@ mod tests {
         assert_eq!(last_address("2001:db8::1"), ip("2001:db8::1"));
         assert_eq!(last_address("[2001:db8::1]:4000"), ip("2001:db8::1"));
         assert_eq!(last_address("unknown"), None);
+        let asked = |lines: &[&str]| {
+            let with = |request: Builder, line: &&str| request.header("X-Forwarded-For", *line);
+            forwarded_for(&lines.iter().fold(Request::builder(), with).body(()).expect("a request"))
+        };
+        assert_eq!(asked(&["192.0.2.1", "203.0.113.5, 198.51.100.7"]), ip("198.51.100.7"));
+        assert_eq!(asked(&["192.0.2.1", "unknown"]), None);
+        assert_eq!(asked(&[]), None);
+    }
+
+    /// Both ends of a WebSocket in this process.
+    async fn pair() -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (near, far) = duplex(ROOM);
+        let greet = client_async_with_config("ws://play.example.org/", near, Some(limits()));
+        let (near, far) = tokio::join!(greet, accept(far));
+        (near.expect("greeted").0, far.expect("greeted").0)
+    }
+
+    #[tokio::test]
+    async fn who_pings_without_end_and_says_nothing_else_is_ended_though_it_takes_no_answer() {
+        let (mut near, far) = pair().await;
+        let (mut datagrams, pump) = tunnel(far);
+        let ping = async {
+            for _ in 0..PINGS {
+                near.feed(Message::Ping(Bytes::from_static(&[7; 125]))).await.expect("taken");
+            }
+            near.feed(Message::Binary(Bytes::from_static(b"x"))).await.expect("taken");
+            near.flush().await.expect("taken");
+            let mut came = [0; 3];
+            datagrams.read_exact(&mut came).await.expect("pings now and then are answered");
+            // From now on nothing is read.
+            while near.send(Message::Ping(Bytes::from_static(&[7; 125]))).await.is_ok() {}
+        };
+        let ((), ended) = timeout(STALL, async { tokio::join!(ping, pump) }).await.expect("it is ended");
+        assert!(ended.is_err());
     }
 
     #[test]

@@ -134,15 +134,16 @@ impl RendezvousConfig {
     }
 
     /// Several ways to one host are of one rendezvous, in their order: a stream belongs to the first that it is named
-    /// with, before those that go without saying. Another pin means another rendezvous.
+    /// with, before those that go without saying. Another pin means another rendezvous; one is enough for all ways.
     pub(super) fn merge(all: &[Self]) -> Vec<Self> {
         let mut merged: Vec<(Self, usize)> = Vec::new();
         let of_datagrams = all.iter().filter(|one| one.udp);
         merged.extend(of_datagrams.map(|one| (one.clone(), 0)));
         for one in all.iter().filter(|one| !one.udp) {
-            let same = |other: &Self| other.host == one.host && (one.pin.is_none() || other.pin == one.pin);
-            match merged.iter_mut().find(|(other, _)| same(other)) {
+            let pins = |other: &Self| other.pin.is_none() || one.pin.is_none() || other.pin == one.pin;
+            match merged.iter_mut().find(|(other, _)| other.host == one.host && pins(other)) {
                 Some((other, named)) => {
+                    other.pin = other.pin.or(one.pin);
                     other.streams.retain(|way| !one.streams.contains(way));
                     let place = (*named).min(other.streams.len());
                     other.streams.splice(place..place, one.streams.iter().cloned());
@@ -181,7 +182,10 @@ mod tests {
         let alone = RendezvousConfig::merge(&[web(), tcp()]);
         assert_eq!((alone.len(), alone[0].udp, ports(&alone[0])), (1, false, vec![8443, 443]));
         let pinned = RendezvousConfig { pin: Some(ServerKey([7; 32])), ..tcp() };
-        assert_eq!(RendezvousConfig::merge(&[web(), pinned]).len(), 2);
+        let other = RendezvousConfig { pin: Some(ServerKey([8; 32])), ..web() };
+        let merged = RendezvousConfig::merge(&[web(), pinned.clone(), other.clone()]);
+        assert_eq!((merged.len(), merged[0].pin, ports(&merged[0])), (2, pinned.pin, vec![8443, 443]));
+        assert_eq!(merged[1], other);
         assert_eq!(web().text(), "wss://a.example:8443/x");
     }
 }

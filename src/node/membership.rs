@@ -333,7 +333,8 @@ impl Node {
 
     /// Hands a peer's candidates to its punch, those that may be tried.
     fn admit_candidates(&mut self, now: Instant, id: &PeerId) {
-        let (registered, blocked) = (self.is_registered(), self.is_udp_blocked_to(id));
+        // Whether UDP passes there its own list says: who wants no rendezvous by UDP may be reached by it all the same.
+        let (registered, blocked) = (self.is_registered(), self.is_udp_blocked());
         let Some(peer) = self.peers.get_mut(id) else { return };
         let observed: Vec<SocketAddr> = peer.listed.values().flatten().copied().collect();
         let mut admitted = self.gather.admit(&peer.signed.candidates, &observed, registered);

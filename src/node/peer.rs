@@ -19,6 +19,7 @@ use crate::nat::Traits;
 use crate::punch::{Punch, Via};
 use crate::sans::{Instant, RateLimit, Wakeup};
 use crate::session::Session;
+use crate::wire::announcement::CandidateKind;
 
 /// Probes of a pair may overtake each other by this many numbers (milliseconds, mostly).
 pub(super) const PROBE_WINDOW: usize = 8_192;
@@ -172,9 +173,10 @@ impl Peer {
         Some((how, self.added))
     }
 
-    /// Whether no rendezvous that lists it sees an address of it by UDP.
+    /// Whether no rendezvous that lists it sees an address of it by UDP, nor anybody else whom it asked.
     pub(super) fn is_udp_blocked(&self) -> bool {
-        !self.listed.is_empty() && self.listed.values().all(Option::is_none)
+        let is_seen = self.signed.candidates.iter().any(|candidate| candidate.kind == CandidateKind::Reflexive);
+        !self.listed.is_empty() && self.listed.values().all(Option::is_none) && !is_seen
     }
 
     /// Whether it answered lately.

@@ -88,6 +88,7 @@ impl Node {
     }
 
     pub(super) fn handle_from_server(&mut self, now: Instant, from: Origin, bytes: &[u8]) -> Inbound {
+        self.tell_clients_apart();
         let identity = &self.shared.identity;
         let known = self
             .servers
@@ -100,6 +101,18 @@ impl Node {
         } else {
             self.drops.count("unknown-rendezvous");
             Inbound::Dropped
+        }
+    }
+
+    /// The same rendezvous in two ways that no name shows, as an address and a web server's name, is one too.
+    fn tell_clients_apart(&mut self) {
+        if self.servers.len() < 2 {
+            return;
+        }
+        let keys: Vec<_> = self.servers.iter().filter_map(|s| Some((s.id, s.client.server_key()?))).collect();
+        for server in &mut self.servers {
+            let others = keys.iter().filter(|(id, _)| *id != server.id);
+            server.client.set_taken(others.map(|(_, key)| *key).collect());
         }
     }
 

@@ -105,6 +105,8 @@ pub struct Counters {
     pub over_total: u64,
 }
 
+/// What was sent before a renewal arrives within this after the first that was sent after it: another way may be slower.
+const LATE: Duration = Duration::from_secs(2);
 /// A sender over its limit is told this often.
 const TELL_PAUSE: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,8 @@ pub struct Table {
     ends: Vec<Option<Box<End>>>,
     /// By origin and number of the sender.
     channels: HashMap<(Origin, u32), Channel>,
+    /// Where a registration was before it moved, at most once for each.
+    moved: HashMap<Origin, Origin>,
     meters: Meters,
     total: RateLimit,
     counters: Counters,
@@ -125,8 +129,8 @@ pub struct Table {
 struct End {
     origin: Origin,
     receive: RelayKey,
-    /// The key before the last renewal, until a frame under the new one came.
-    previous: Option<RelayKey>,
+    /// How it was before the last renewal.
+    former: Option<Former>,
     send: RelayKey,
     prefix: MeterId,
     network: MeterId,
@@ -135,6 +139,15 @@ struct End {
     /// Who has a channel to it, whether it opened its end or not.
     facing: Vec<u32>,
     told: Option<Instant>,
+}
+
+/// How a registration was.
+#[derive(Debug)]
+struct Former {
+    origin: Origin,
+    receive: RelayKey,
+    /// Its frames are taken until then; `None`: none under the new key came yet.
+    until: Option<Instant>,
 }
 
 /// One direction of a channel.
@@ -153,6 +166,7 @@ impl Table {
             limits,
             ends: Vec::new(),
             channels: HashMap::new(),
+            moved: HashMap::new(),
             meters: Meters::new(limits.prefix_bytes, limits.network_bytes),
             total: meter::limit(limits.total_bytes),
             counters: Counters::default(),
@@ -181,7 +195,7 @@ impl Table {
         let end = End {
             origin,
             receive,
-            previous: None,
+            former: None,
             send,
             prefix,
             network,
@@ -202,11 +216,16 @@ impl Table {
         let former = std::mem::replace(&mut end.prefix, self.meters.of_prefix(prefix));
         self.meters.release(former);
         let old = std::mem::replace(&mut end.origin, origin);
-        end.previous = Some(std::mem::replace(&mut end.receive, receive));
+        let receive = std::mem::replace(&mut end.receive, receive);
+        let earlier = end.former.replace(Former { origin: old, receive, until: None });
         end.send = send;
+        if let Some(earlier) = earlier {
+            self.moved.remove(&earlier.origin);
+        }
         if old == origin {
             return;
         }
+        self.moved.insert(old, origin);
         for (_, number) in &end.open {
             if let Some(channel) = self.channels.remove(&(old, *number)) {
                 self.channels.insert((origin, *number), channel);
@@ -226,6 +245,9 @@ impl Table {
             self.forget_end(*other, slot);
         }
         if let Some(end) = self.ends[slot as usize].take() {
+            if let Some(former) = end.former {
+                self.moved.remove(&former.origin);
+            }
             self.meters.release(end.prefix);
             self.meters.release(end.network);
         }
@@ -271,9 +293,9 @@ impl Table {
     /// Rewrites a frame from `from` for its receiver.
     pub fn forward(&mut self, now: Instant, from: Origin, frame: &mut [u8]) -> Verdict {
         let Ok((header, payload)) = Header::parse(frame) else { return Verdict::Dropped };
-        let Some(channel) = self.channels.get(&(from, header.channel)).copied() else { return Verdict::Unknown };
+        let Some(channel) = self.channel(from, header.channel) else { return Verdict::Unknown };
         let Some(sender) = end_mut(&mut self.ends, channel.from) else { return Verdict::Unknown };
-        if !sender.is_genuine(&header, payload) {
+        if !sender.is_genuine(now, &header, payload) {
             self.counters.forged += 1;
             return Verdict::Dropped;
         }
@@ -306,6 +328,11 @@ impl Table {
     /// Whether nobody opened a channel.
     pub fn is_empty(&self) -> bool {
         self.channels.is_empty()
+    }
+
+    fn channel(&self, from: Origin, number: u32) -> Option<Channel> {
+        let known = self.channels.get(&(from, number));
+        known.or_else(|| self.channels.get(&(*self.moved.get(&from)?, number))).copied()
     }
 
     fn check_room(&self, slot: u32, number: u32) -> Result<(), Refusal> {
@@ -367,12 +394,14 @@ impl Table {
 }
 
 impl End {
-    fn is_genuine(&mut self, header: &Header, payload: &[u8]) -> bool {
-        if self.receive.check(header.channel, payload, header.tag) {
-            self.previous = None;
+    fn is_genuine(&mut self, now: Instant, header: &Header, payload: &[u8]) -> bool {
+        let is_new = self.receive.check(header.channel, payload, header.tag);
+        let Some(former) = &mut self.former else { return is_new };
+        if is_new {
+            former.until.get_or_insert(now + LATE);
             return true;
         }
-        self.previous.as_ref().is_some_and(|key| key.check(header.channel, payload, header.tag))
+        former.until.is_none_or(|until| now < until) && former.receive.check(header.channel, payload, header.tag)
     }
 }
 

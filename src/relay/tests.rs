@@ -117,7 +117,15 @@ fn channels_survive_new_keys_and_a_new_address_without_a_lost_frame() {
         Verdict::Forward { to: B }
     );
     assert_eq!(table.forward(Instant::ZERO, moved, &mut frame(&key(50), 5, b"new key")), Verdict::Forward { to: B });
-    assert_eq!(table.forward(Instant::ZERO, moved, &mut frame(&to_server(A), 5, b"old key")), Verdict::Dropped);
+    let mut late = || table.forward(Instant::ZERO, addr(A), &mut frame(&to_server(A), 5, b"still under way"));
+    assert_eq!(late(), Verdict::Forward { to: B });
+    let later = Instant::ZERO + LATE;
+    for from in [addr(A), moved] {
+        assert_eq!(table.forward(later, from, &mut frame(&to_server(A), 5, b"old key")), Verdict::Dropped);
+    }
+    let again = Origin::Udp("198.51.100.3:10".parse().expect("address"));
+    table.renew(A, again, key(50), key(51), prefix(again));
+    assert_eq!(table.forward(later, addr(A), &mut frame(&to_server(A), 5, b"long ago")), Verdict::Unknown);
     let mut back = frame(&to_server(B), 7, b"x");
     assert_eq!(table.forward(Instant::ZERO, addr(B), &mut back), Verdict::Forward { to: A });
     assert_eq!(back, frame(&key(51), 5, b"x"));

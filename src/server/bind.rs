@@ -85,7 +85,9 @@ fn bind_tcp(listen: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
             io::ErrorKind::PermissionDenied => Failure::NotPermitted(format!(
                 "TCP {addr}: {error}; ports below 1024 need root, or CAP_NET_BIND_SERVICE"
             )),
-            _ => Failure::Failed(format!("cannot listen on TCP {addr}: {error}; another program may have it")),
+            _ => Failure::Failed(format!(
+                "cannot listen on TCP {addr}: {error}; another program has it, or `listen` of this one"
+            )),
         };
         if addr.ip() == Ipv6Addr::UNSPECIFIED {
             let v4 = stream::listen((Ipv4Addr::UNSPECIFIED, addr.port()).into()).map_err(explain)?;

@@ -101,7 +101,8 @@ pub async fn run(
     let secret = state.device_seed(entropy::bytes).map_err(explain_state)?;
     limits::raise_descriptors(options.config.streams.all.saturating_add(limits::OF_A_PEER));
     let (sockets, listeners) = bind_all(&options.listen)?;
-    let (prefixes, streams) = (options.config.registrations.clone(), Streams::new(options.config.streams));
+    let (prefixes, streams) =
+        (options.config.registrations.clone(), Streams::new(options.config.streams, &entropy::seed()));
     let mut core = Core::new(options.config, *secret, &entropy::seed(), clock::now());
     let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
     core.set_sockets(&addresses);
@@ -167,14 +168,16 @@ impl Process {
                 () = reports.next() => self.report(),
                 Some(ended) = tasks.join_next() => {
                     let why = ended.map_or_else(|error| error.to_string(), |error| error.to_string());
-                    return Err(Failure::Failed(format!("the UDP socket broke: {why}")));
+                    return Err(Failure::Failed(format!("a socket broke: {why}")));
                 }
             }
         };
         tracing::info!(reason, "stopping");
         notify(Notice::Stopping);
+        drop(tasks);
         self.core.borrow_mut().stop();
         self.drain();
+        self.streams.close().await;
         self.report();
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! Nobody holds up anybody: a connection reads and writes in tasks of its own, what waits for a slow reader is bounded
 //! and what is beyond is dropped, and one that is silent, says what is not ours, or does not register in time is ended.
-//! Connections are limited by source prefix and in all; a stranger's takes a few kilobytes.
+//! Connections are limited by source prefix and in all, those that are open and those that come within a second: who opens
+//! and closes them without end leaves room for others. A stranger's takes a few kilobytes.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -26,18 +27,27 @@ use crate::io::clock;
 use crate::io::stream::{LITTLE_ROOM, Queue, ROOM, Reader, fit, write};
 use crate::io::udp::Received;
 use crate::io::web::{Certificate, accept, accept_tls, tunnel};
-use crate::rendezvous::{EXPIRY, server::GRACE};
-use crate::sans::Instant;
+use crate::rendezvous::EXPIRY;
+use crate::rendezvous::server::{GRACE, Rate, RateTable};
+use crate::sans::{Instant, RateLimit, Seed};
 use crate::wire::stream::datagrams;
 
 /// The first datagram comes within this.
 const FIRST: Duration = Duration::from_secs(10);
 /// Whoever has not registered after so long does not mean to.
 const REGISTERS: Duration = Duration::from_secs(30);
+/// A server that stops says so within this.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// When there are no descriptors, some may be free after this.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// Connections a second, at most: fewer than there are names for in the time for which an old one's may be remembered.
 const ACCEPTED: u64 = 2_000;
+/// From one prefix; at once as many as after a restart of the server.
+const PER_PREFIX: Rate = Rate::new(10, 128);
+/// By TLS, of which each costs a signature: from one prefix…
+const TLS_PER_PREFIX: Rate = Rate::new(2, 64);
+/// …and in all.
+const TLS: Rate = Rate::new(200, 1_000);
 const NAMES: u64 = (u16::MAX - SocketId::FIRST_STREAM.0) as u64;
 /// The most that can be open at once.
 pub const MOST: u32 = 10_000;
@@ -73,22 +83,29 @@ struct Set {
     prefixes: HashMap<IpNet, u32>,
     /// What was free for the longest time comes first.
     free: VecDeque<SocketId>,
-    rate: crate::sans::RateLimit,
+    rate: RateLimit,
+    of_prefix: RateTable,
+    tls: RateLimit,
+    tls_of_prefix: RateTable,
     refused: u64,
     ended: u64,
 }
 
 impl Streams {
-    pub(super) fn new(limits: Limits) -> Self {
-        let (open, prefixes) = (HashMap::new(), HashMap::new());
-        let free = (SocketId::FIRST_STREAM.0..=u16::MAX).map(SocketId).collect();
-        let second = u32::try_from(ACCEPTED).expect("a few thousand");
-        let rate = crate::sans::RateLimit::new(second, second);
-        Self {
-            limits,
-            set: RefCell::new(Set { open, prefixes, free, rate, refused: 0, ended: 0 }),
-            full: Arc::default(),
-        }
+    pub(super) fn new(limits: Limits, seed: &Seed) -> Self {
+        let (second, mut rng) = (u32::try_from(ACCEPTED).expect("a few thousand"), seed.rng());
+        let set = Set {
+            open: HashMap::new(),
+            prefixes: HashMap::new(),
+            free: (SocketId::FIRST_STREAM.0..=u16::MAX).map(SocketId).collect(),
+            rate: RateLimit::new(second, second),
+            of_prefix: RateTable::new(PER_PREFIX, &mut rng),
+            tls: TLS.limit(),
+            tls_of_prefix: RateTable::new(TLS_PER_PREFIX, &mut rng),
+            refused: 0,
+            ended: 0,
+        };
+        Self { limits, set: RefCell::new(set), full: Arc::default() }
     }
 
     /// Puts a datagram into a stream's queue, if it is open.
@@ -98,6 +115,18 @@ impl Streams {
         }
     }
 
+    /// What waits is still written, and then each is ended; for as long as that may take.
+    pub(super) async fn close(&self) {
+        self.set.borrow().open.values().for_each(|queue| queue.close());
+        let all_ended = async {
+            while !self.set.borrow().open.is_empty() {
+                sleep(GOODBYE / 20).await;
+            }
+        };
+        // Who takes nothing is not waited for.
+        let _ = timeout(GOODBYE, all_ended).await;
+    }
+
     /// What there is and what happened, by a word.
     pub(super) fn counters(&self) -> [(&'static str, u64); 4] {
         let (set, full) = (self.set.borrow(), self.full.load(Ordering::Relaxed));
@@ -105,10 +134,10 @@ impl Streams {
         [("streams", open), ("streams-refused", set.refused), ("streams-ended", set.ended), ("stream-dropped", full)]
     }
 
-    fn open(self: &Rc<Self>, now: Instant, prefix: Option<IpNet>) -> Option<Opened> {
+    fn open(self: &Rc<Self>, now: Instant, prefix: Option<IpNet>, is_tls: bool) -> Option<Opened> {
         let set = &mut *self.set.borrow_mut();
         let has_room = u32::try_from(set.open.len()).is_ok_and(|open| open < self.limits.all.min(MOST));
-        let id = match has_room && set.has_room_for(prefix, self.limits) && set.rate.allow(now) {
+        let id = match has_room && set.has_room_for(prefix, self.limits) && set.allows(now, prefix, is_tls) {
             true => set.free.pop_front(),
             false => None,
         };
@@ -138,13 +167,25 @@ impl Set {
         let held = prefix.and_then(|prefix| self.prefixes.get(&prefix)).copied().unwrap_or(0);
         held < limits.per_prefix
     }
+
+    /// Whether one more is within the rates: what is beyond that of its prefix takes nothing of what is everybody's.
+    fn allows(&mut self, now: Instant, prefix: Option<IpNet>, is_tls: bool) -> bool {
+        prefix.is_none_or(|prefix| self.allows_prefix(now, &prefix, is_tls))
+            && (!is_tls || self.tls.allow(now))
+            && self.rate.allow(now)
+    }
+
+    fn allows_prefix(&mut self, now: Instant, prefix: &IpNet, is_tls: bool) -> bool {
+        let table = if is_tls { &mut self.tls_of_prefix } else { &mut self.of_prefix };
+        table.allow(now, prefix)
+    }
 }
 
 impl Opened {
     /// It is known now where it comes from; whether there is room for one more from there.
-    fn count_for(&mut self, prefix: IpNet) -> bool {
+    fn count_for(&mut self, now: Instant, prefix: IpNet) -> bool {
         let set = &mut *self.streams.set.borrow_mut();
-        if !set.has_room_for(Some(prefix), self.streams.limits) {
+        if !set.has_room_for(Some(prefix), self.streams.limits) || !set.allows_prefix(now, &prefix, false) {
             set.refused += 1;
             return false;
         }
@@ -196,7 +237,7 @@ impl Process {
     fn welcome(self: &Rc<Self>, tcp: TcpStream, remote: SocketAddr, spoken: &Spoken) {
         // A proxy has many behind it, whom it names later.
         let prefix = (!matches!(spoken, Spoken::Proxied)).then(|| self.prefix(remote.ip()));
-        let Some(opened) = self.streams.open(clock::now(), prefix) else { return };
+        let Some(opened) = self.streams.open(clock::now(), prefix, matches!(spoken, Spoken::Tls(_))) else { return };
         fit(&tcp);
         let process = self.clone();
         match spoken {
@@ -225,7 +266,7 @@ impl Process {
         };
         if opened.prefix.is_none() {
             remote.set_ip(forwarded.unwrap_or(remote.ip()).to_canonical());
-            if !opened.count_for(self.prefix(remote.ip())) {
+            if !opened.count_for(clock::now(), self.prefix(remote.ip())) {
                 return;
             }
         }
@@ -264,5 +305,38 @@ impl Process {
                 false => ((accepted + REGISTERS) - clock::now(), LITTLE_ROOM),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of so many connections are let in, each ended at once.
+    fn let_in(streams: &Rc<Streams>, from: &str, is_tls: bool, of: u32) -> usize {
+        let prefix = from.parse().expect("a prefix");
+        (0..of).filter(|_| streams.open(Instant::ZERO, Some(prefix), is_tls).is_some()).count()
+    }
+
+    #[test]
+    fn who_connects_without_end_leaves_room_for_others() {
+        for (is_tls, burst) in [(false, PER_PREFIX.burst), (true, TLS_PER_PREFIX.burst)] {
+            let streams = Rc::new(Streams::new(Limits::default(), &Seed::from_u64(1)));
+            let burst = usize::try_from(burst).expect("few");
+            assert_eq!(let_in(&streams, "192.0.2.1/32", is_tls, 5_000), burst);
+            assert_eq!(let_in(&streams, "198.51.100.1/32", is_tls, 10), 10);
+            let refused = u64::try_from(5_000 - burst).expect("few");
+            assert!(streams.counters().contains(&("streams-refused", refused)));
+        }
+    }
+
+    #[test]
+    fn what_a_stream_s_queue_has_no_room_for_is_counted() {
+        let streams = Rc::new(Streams::new(Limits::default(), &Seed::from_u64(1)));
+        let opened = streams.open(Instant::ZERO, None, false).expect("room");
+        (0..100).for_each(|_| streams.send(opened.id, &[1; 1_000]));
+        assert!(streams.counters().contains(&("stream-dropped", 0)));
+        (0..1_000).for_each(|_| streams.send(opened.id, &[1; 1_000]));
+        assert!(streams.counters().iter().any(|(word, count)| *word == "stream-dropped" && *count > 700));
     }
 }

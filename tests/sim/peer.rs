@@ -18,7 +18,8 @@ use punchlan::node::{
     AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RelayConfig,
     RendezvousConfig, TAILROOM,
 };
-use punchlan::sans::{Action, Datagram, Done, Instant, Seed, Transmit, Wakeup};
+use punchlan::rendezvous::client::StreamWay;
+use punchlan::sans::{Action, Carrier, Datagram, Done, Instant, Seed, Transmit, Wakeup};
 use punchlan::wire::session::feature;
 
 use super::ledger;
@@ -107,9 +108,12 @@ pub struct Peer {
 
 const NETWORK: &str = "friday";
 
-/// The rendezvous of this name.
+/// The rendezvous of this name, by TCP alone if it says so.
 pub fn rendezvous(host: &str) -> RendezvousConfig {
-    RendezvousConfig::plain(host, 3478)
+    match host.strip_prefix("tcp://") {
+        Some(host) => RendezvousConfig::stream(host.to_owned(), StreamWay { port: 3478, carrier: Carrier::Tcp }),
+        None => RendezvousConfig::plain(host, 3478),
+    }
 }
 
 impl Peer {

@@ -84,6 +84,11 @@ impl Scene {
         self.names.borrow_mut().insert(rendezvous_name(index), list);
     }
 
+    /// What another host name means from now on.
+    pub fn alias(&mut self, name: &str, address: IpAddr) {
+        self.names.borrow_mut().insert(name.to_owned(), vec![SocketAddr::new(address, RENDEZVOUS_PORT)]);
+    }
+
     /// Starts a rendezvous (again).
     pub fn start_server(&mut self, server: HostId) {
         self.world.bind(server, Some(RENDEZVOUS_PORT));

@@ -41,6 +41,8 @@ struct Stream {
     last: [Instant; 2],
     /// Each end may have ended it.
     open: [bool; 2],
+    /// Somebody in between forgot it: nothing arrives, and nobody is told.
+    forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,11 @@ impl World {
         self.streams.all.iter().filter(|stream| stream.open == [true; 2]).count()
     }
 
+    /// Streams that there have been.
+    pub fn streams_ever(&self) -> usize {
+        self.streams.all.len()
+    }
+
     /// A process is gone, and its streams with it.
     pub fn end_streams(&mut self, host: HostId) {
         let of_host: Vec<(usize, usize)> = self
@@ -95,6 +102,11 @@ impl World {
             .filter_map(|(n, stream)| Some((n, stream.ends.iter().position(|end| end.host == host.0)?)))
             .collect();
         of_host.into_iter().for_each(|(stream, end)| self.end_stream(stream, end));
+    }
+
+    /// Whoever is in between forgets all streams that are there now; neither end knows.
+    pub fn forget_streams(&mut self) {
+        self.streams.all.iter_mut().for_each(|stream| stream.forgotten = true);
     }
 
     /// Takes what a machine wants of streams.
@@ -126,6 +138,9 @@ impl World {
     }
 
     fn on_its_way(&mut self, stream: usize, from: usize, event: Event) {
+        if self.streams.all[stream].forgotten {
+            return;
+        }
         let ends = self.streams.all[stream].ends;
         let delay = self.delay(ends[from].host, ends[1 - from].address.ip()).unwrap_or(AGAIN);
         let last = &mut self.streams.all[stream].last[1 - from];
@@ -209,7 +224,7 @@ impl World {
         let near = End { host, socket: Streams::id(number), address: SocketAddr::new(source, port) };
         let far = End { host: there, socket: Streams::id(number), address: dial.to };
         let (ends, last) = ([near, far], [self.now; 2]);
-        self.streams.all.push(Stream { server: dial.server, ends, last, open: [true; 2] });
+        self.streams.all.push(Stream { server: dial.server, ends, last, open: [true; 2], forgotten: false });
         Ok(near.socket)
     }
 

@@ -129,6 +129,65 @@ fn who_comes_back_quickly_by_another_stream_was_never_away_for_the_others() {
 }
 
 #[test]
+fn a_stream_that_dies_without_a_word_is_given_up_and_another_takes_its_place_within_seconds() {
+    let (mut scene, alice, bob) = pair([true, false]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.forget_streams();
+    scene.run(SECOND * 60);
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 15, "{gap:?}");
+    assert_eq!((transport(&scene, alice), scene.state(alice, bob)), (by("tcp"), Some(PeerState::Relayed)));
+}
+
+#[test]
+fn who_wants_the_rendezvous_by_tcp_alone_is_direct_to_whom_it_reaches() {
+    let mut scene = Scene::new(11);
+    let peers = ["alice", "bob"].map(|name| scene.peer(name, House::v4(None)));
+    for peer in peers {
+        scene.edit(peer, |peer| peer.profile.rendezvous = vec!["tcp://rdv1.example".to_owned()]);
+        scene.up(peer);
+    }
+    scene.settle(peers[0], peers[1], PeerState::Direct, SECOND * 8).expect("both have public addresses");
+    assert_eq!(transport(&scene, peers[0]), by("tcp"));
+}
+
+#[test]
+fn where_udp_comes_and_goes_the_registration_does_not_follow_each_time() {
+    let (mut scene, alice, _) = pair([true, false]);
+    for _ in 0..40 {
+        set_blocked(&mut scene, alice, false);
+        scene.run(SECOND * 4);
+        set_blocked(&mut scene, alice, true);
+        scene.run(SECOND * 16);
+    }
+    let streams = scene.world.streams_ever();
+    assert!(streams < 20, "{streams}");
+}
+
+#[test]
+fn one_rendezvous_in_two_ways_that_no_name_shows_is_one() {
+    let mut scene = Scene::new(13);
+    let [v4, v6] = ["198.51.100.1", "2001:db8:ff::1"].map(|text| text.parse().expect("address"));
+    scene.name(scene.servers[0], &[v4]);
+    scene.alias("other.example", v6);
+    let alice = scene.peer("alice", House { nat: Some(NatConfig::port_restricted()), ipv6: true });
+    scene.edit(alice, |peer| peer.profile.rendezvous.push("tcp://other.example".to_owned()));
+    scene.up(alice);
+    for _ in 0..100 {
+        scene.run(SECOND);
+        let registered = |r: &RendezvousState| *r == RendezvousState::Registered;
+        let states: Vec<RendezvousState> = scene.status(alice).rendezvous.into_iter().map(|r| r.state).collect();
+        assert!(states.iter().filter(|state| registered(state)).count() <= 1, "{states:?}");
+    }
+    let status = scene.status(alice);
+    assert!(status.rendezvous.iter().any(|r| r.state == RendezvousState::Refused), "it is said which is one too many");
+    assert!(!status.warnings.iter().any(|warning| format!("{warning:?}").to_lowercase().contains("duplicate")));
+}
+
+#[test]
 fn peers_behind_one_router_that_lets_no_udp_out_are_direct_all_the_same() {
     let mut scene = Scene::new(9);
     let house = House::v4(Some(NatConfig::port_restricted()));

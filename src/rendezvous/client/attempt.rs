@@ -179,8 +179,9 @@ impl Client {
     /// Asks `to` for a cookie, which also tells how it sees us.
     pub(super) fn hello(&mut self, now: Instant, to: Place) {
         let nonce = self.rng.array();
-        if !to.socket.is_stream() {
-            self.streams.asked_udp(now);
+        match to.socket.is_stream() {
+            true => self.streams.asked_stream(now, to),
+            false => self.streams.asked_udp(now),
         }
         while self.hellos.len() >= REMEMBERED_HELLOS {
             self.hellos.pop_front();
@@ -207,6 +208,10 @@ impl Client {
         }
         if self.pin.is_some_and(|pin| pin != cookie.server) {
             self.wrong_key(now, from, &cookie.server);
+            return true;
+        }
+        if self.taken.contains(&cookie.server) {
+            self.pause(now, LONGEST_PAUSE, "net.toml names this rendezvous twice; remove one of the two");
             return true;
         }
         self.observed(from.socket, cookie.observed);
@@ -248,7 +253,7 @@ impl Client {
         let Some(keys) = Keys::derive(&ephemeral, &cookie.server.0, &register) else {
             return self.wrong_key(now, to, &cookie.server);
         };
-        let link = Link::new(to, keys, claim.handle);
+        let link = Link::new(to, cookie.server, keys, claim.handle);
         self.wishes.registering(now);
         self.queue.push_back((to.socket, to.addr, register.clone()));
         let due = now + REGISTER_PAUSES[0];

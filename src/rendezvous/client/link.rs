@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::crypto::ReplayWindow;
 use crate::crypto::registration::Keys;
-use crate::id::{Origin, SocketId};
+use crate::id::{Origin, ServerKey, SocketId};
 use crate::wire::rendezvous::{Direction, FrameHeader};
 
 /// Late frames are still new if they are at most this much older than the newest.
@@ -30,6 +30,8 @@ impl Place {
 pub(super) struct Link {
     /// Where the server is that this registration is with.
     pub(super) at: Place,
+    /// Its key.
+    pub(super) server: ServerKey,
     pub(super) keys: Keys,
     pub(super) handle: u32,
     sent: u64,
@@ -37,8 +39,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(at: Place, keys: Keys, handle: u32) -> Self {
-        Self { at, keys, handle, sent: 0, seen: ReplayWindow::new() }
+    pub(super) fn new(at: Place, server: ServerKey, keys: Keys, handle: u32) -> Self {
+        Self { at, server, keys, handle, sent: 0, seen: ReplayWindow::new() }
     }
 
     /// Where datagrams from there come from.

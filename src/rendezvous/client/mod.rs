@@ -100,6 +100,8 @@ struct Refresh {
 pub struct Client {
     id: ServerId,
     pin: Option<ServerKey>,
+    /// The servers that others of this node's clients are with.
+    taken: Vec<ServerKey>,
     boot: u64,
     rng: Rng,
     now: Instant,
@@ -147,6 +149,7 @@ impl Client {
         Self {
             id,
             pin,
+            taken: Vec::new(),
             boot: rng.u64(),
             rng,
             now: Instant::ZERO,
@@ -180,6 +183,20 @@ impl Client {
     /// Which server this is, as given to [`Client::new`].
     pub const fn id(&self) -> ServerId {
         self.id
+    }
+
+    /// The key of the server that it is registered with, or about to be.
+    pub fn server_key(&self) -> Option<ServerKey> {
+        let registering = match &self.attempt {
+            Attempt::Registering(registering) => Some(&registering.link),
+            _ => None,
+        };
+        registering.or(self.link.as_ref()).map(|link| link.server)
+    }
+
+    /// With these it does not register: others of this node's clients are with them, and each would replace the other.
+    pub fn set_taken(&mut self, servers: Vec<ServerKey>) {
+        self.taken = servers;
     }
 
     /// The server's addresses, of both families, in order of preference. A registration that stands stays.

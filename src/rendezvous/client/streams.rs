@@ -7,6 +7,9 @@
 //!      └──────── pause ◀────────────┴──────────────────────┴──────────────── closed ◀────────┘ registration has moved
 //! ```
 //!
+//! A stream may die without a word, as where a router in between forgot it: one by which a Hello is not answered is given
+//! up, whatever stands by it.
+//!
 //! UDP is asked all the while, by every attempt and, while a stream is in use, with growing pauses; who answers first has
 //! the registration. A stream that broke is connected again at once, unless it broke soon: what was registered by it stays,
 //! as where a server's answers are lost, until it is registered anew or the server has been silent for too long.
@@ -24,7 +27,7 @@ use crate::sans::{Carrier, Instant, Wakeup};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// When a stream opens UDP is asked once more, and has this start: perhaps it is the server that was away.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// A stream that is open gets so long to answer.
+/// A stream gets so long to answer, when it opens and whenever it is asked.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Pauses after every way was tried, or a stream broke soon.
 const PAUSES: [Duration; 6] = seconds([1, 2, 4, 8, 16, 30]);
@@ -32,6 +35,8 @@ const PAUSES: [Duration; 6] = seconds([1, 2, 4, 8, 16, 30]);
 const SOON: Duration = Duration::from_secs(10);
 /// Pauses between questions by UDP while a stream is in use.
 const ASK_UDP: [Duration; 5] = seconds([2, 4, 8, 16, 30]);
+/// Where the registration stood by UDP for so long UDP is no passing thing, and asked for at once when it stops.
+const STEADY: Duration = Duration::from_secs(60);
 /// What was under way by a stream when its registration moved arrives within this.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -76,6 +81,8 @@ pub(super) struct Streams {
     silent: Option<Instant>,
     /// When UDP is asked beside a stream in use, and how often it was.
     ask_udp: (Instant, usize),
+    /// Since when the registration has stood by UDP.
+    by_udp: Option<Instant>,
     /// Used no longer, and ended then.
     retired: Option<(SocketId, Instant)>,
     /// Why there is none, for people.
@@ -96,6 +103,15 @@ struct Open {
     word: &'static str,
     since: Instant,
     answered: bool,
+    /// Since when it has been asked without an answer.
+    asked: Option<Instant>,
+}
+
+impl Open {
+    /// When it is given up, unless it answers.
+    fn patience(&self) -> Option<Instant> {
+        Some(if self.answered { self.asked? } else { self.since } + ANSWER)
+    }
 }
 
 impl Streams {
@@ -109,6 +125,7 @@ impl Streams {
             attempts: 0,
             silent: None,
             ask_udp: (Instant::ZERO, 0),
+            by_udp: None,
             retired: None,
             problem: None,
         }
@@ -137,11 +154,20 @@ impl Streams {
         self.silent.get_or_insert(now);
     }
 
+    /// A stream was asked.
+    pub(super) fn asked_stream(&mut self, now: Instant, at: Place) {
+        if let State::Open(open) = &mut self.state
+            && open.at == at
+        {
+            open.asked.get_or_insert(now);
+        }
+    }
+
     /// Somebody answered.
     pub(super) fn answered(&mut self, at: Place) {
         match &mut self.state {
             State::Open(open) if open.at == at => {
-                (open.answered, self.problem) = (true, None);
+                (open.answered, open.asked, self.problem) = (true, None, None);
             }
             _ if !at.socket.is_stream() => self.silent = None,
             _ => {}
@@ -178,7 +204,7 @@ impl Client {
         match result {
             Ok(socket) if self.wants_stream() => {
                 let at = Place { socket, addr };
-                self.streams.state = State::Open(Open { at, word, since: now, answered: false });
+                self.streams.state = State::Open(Open { at, word, since: now, answered: false, asked: None });
                 self.greet_soon(now);
             }
             Ok(socket) => {
@@ -197,17 +223,20 @@ impl Client {
         self.now = now;
         self.streams.retired.take_if(|(retired, _)| *retired == socket);
         let State::Open(open) = &self.streams.state else { return };
-        if open.at.socket != socket {
-            return;
+        if open.at.socket == socket {
+            self.is_gone(now, socket, "the connection ended");
         }
+    }
+
+    /// The stream that was open is no more.
+    fn is_gone(&mut self, now: Instant, socket: SocketId, why: &str) {
+        let State::Open(open) = &self.streams.state else { return };
         let (word, lasted) = (open.word, open.answered && now - open.since >= SOON);
-        match open.answered {
-            true if lasted => (self.streams.failures, self.streams.state) = (0, State::None),
-            true => self.streams.pause(now),
-            false => {
-                self.streams.problem = Some(format!("by {word}: the connection ended without an answer"));
-                self.next_way(now);
-            }
+        if lasted {
+            (self.streams.failures, self.streams.state) = (0, State::None);
+        } else {
+            self.streams.problem = Some(format!("by {word}: {why}"));
+            self.next_way(now);
         }
         if self.link.as_ref().is_some_and(|link| link.at.socket == socket) {
             // What goes there is lost from now on.
@@ -251,11 +280,10 @@ impl Client {
             self.events.push_back(Event::Disconnect(socket));
         }
         match &self.streams.state {
-            State::Open(open) if !open.answered && now - open.since >= ANSWER => {
-                let (socket, word) = (open.at.socket, open.word);
-                self.streams.problem = Some(format!("by {word}: no answer"));
+            State::Open(open) if open.patience().is_some_and(|until| until <= now) => {
+                let socket = open.at.socket;
                 self.events.push_back(Event::Disconnect(socket));
-                self.next_way(now);
+                self.is_gone(now, socket, "no answer");
             }
             _ => {}
         }
@@ -276,7 +304,7 @@ impl Client {
     pub(super) fn streams_due(&self) -> Option<Wakeup> {
         let retired = self.streams.retired.map(|(_, at)| Wakeup::new(at, "end a stream"));
         let answer = match &self.streams.state {
-            State::Open(open) if !open.answered => Some(Wakeup::new(open.since + ANSWER, "a stream's answer")),
+            State::Open(open) => open.patience().map(|until| Wakeup::new(until, "a stream's answer")),
             _ => None,
         };
         let connect = self.connect_at().map(|at| Wakeup::new(at, "connect to a rendezvous"));
@@ -287,13 +315,17 @@ impl Client {
     /// The registration stands by `at` from now on, and no longer by `former`.
     pub(super) fn moved(&mut self, now: Instant, former: Option<Place>, at: Place) {
         if at.socket.is_stream() {
-            self.streams.ask_udp = (now + ASK_UDP[0], 0);
+            // Where it comes and goes each change would cost something.
+            let steady = self.streams.by_udp.take().is_none_or(|since| now - since >= STEADY);
+            let asked = if steady { 0 } else { self.streams.ask_udp.1 };
+            self.streams.ask_udp = (now + ASK_UDP[asked.min(ASK_UDP.len() - 1)], asked);
             // It is asked no more by UDP, and what was seen by that may be so no longer.
             if self.observed.iter().any(Option::is_some) && former.is_none_or(|former| former.socket != at.socket) {
                 self.observed = [None; 2];
                 self.events.push_back(Event::Unobserved);
             }
         } else {
+            self.streams.by_udp.get_or_insert(now);
             self.retire(now);
         }
     }
@@ -301,7 +333,7 @@ impl Client {
     /// The stream that is open is used no longer.
     fn retire(&mut self, now: Instant) {
         if let Some(open) = self.streams.open() {
-            self.streams.state = State::None;
+            (self.streams.failures, self.streams.state) = (0, State::None);
             let earlier = self.streams.retired.replace((open.socket, now + LINGER));
             self.events.extend(earlier.map(|(socket, _)| Event::Disconnect(socket)));
         }

@@ -191,7 +191,12 @@ async fn members_by_tcp_and_by_udp_are_of_one_network_and_what_tcp_shows_is_no_a
 #[tokio::test(flavor = "current_thread")]
 async fn a_member_that_takes_nothing_loses_what_is_beyond_its_queue_and_holds_up_nobody() {
     let state = tempfile::tempdir().expect("folder");
-    with_server(options(&state, "127.0.0.1:0"), async |ready: Ready| {
+    let mut much: Options = options(&state, "127.0.0.1:0");
+    // Nothing is lost for another reason.
+    let bytes = 1_000_000_000;
+    let relay = &mut much.config.relay;
+    (relay.prefix_bytes, relay.network_bytes, relay.total_bytes) = (bytes, bytes, bytes);
+    with_server(much, async |ready: Ready| {
         let (mut alice, mut bob) = (Member::new(&ready, 1, true).await, Member::new(&ready, 2, true).await);
         let (a, b) = (alice.id(), bob.id());
         until(&mut alice, &mut bob, |alice, bob| {
@@ -199,13 +204,45 @@ async fn a_member_that_takes_nothing_loses_what_is_beyond_its_queue_and_holds_up
         })
         .await;
         // Far more than the server's queue and what both kernels hold: bob reads nothing of it.
-        for n in 0..20_000_u32 {
+        let sent = 20_000_u32;
+        for n in 0..sent {
             assert!(alice.relay(&b, &[[1; 1_196].as_slice(), &n.to_be_bytes()].concat()).await);
         }
         let mut carol = Member::new(&ready, 3, false).await;
         until(&mut carol, &mut alice, |carol, _| carol.events.contains(&Event::Registered)).await;
+        // What it finds when it reads again is what there was room for.
+        let last = [[2; 1_196].as_slice(), &sent.to_be_bytes()].concat();
+        until(&mut alice, &mut bob, |_, bob| bob.relayed.len() > 100).await;
+        while bob.relayed.last().is_none_or(|(_, bytes)| *bytes != last) {
+            assert!(alice.relay(&b, &last).await);
+            bob.step().await;
+        }
+        let came = bob.relayed.iter().filter(|(_, bytes)| *bytes != last).count();
+        assert!((100..20_000).contains(&came), "{came}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_that_stops_says_so_to_members_by_tcp() {
+    let state = tempfile::tempdir().expect("folder");
+    let left = with_server(options(&state, "127.0.0.1:0"), async |ready: Ready| {
+        let (mut alice, mut bob) = (Member::new(&ready, 1, true).await, Member::new(&ready, 2, true).await);
+        until(&mut alice, &mut bob, |alice, bob| {
+            alice.events.contains(&Event::Registered) && bob.events.contains(&Event::Registered)
+        })
+        .await;
+        alice
+    });
+    let mut alice = left.await;
+    let Way::Stream(reader, _) = &mut alice.way else { unreachable!("by TCP") };
+    let mut all = Vec::new();
+    while let Ok(mut bytes) = timeout(PATIENCE, reader.next()).await.expect("it is ended") {
+        all.extend(stream::datagrams(&mut bytes).map(|datagram| datagram.to_vec()));
+    }
+    all.into_iter().for_each(|bytes| alice.take(Origin::Stream(STREAM), bytes));
+    let mut told = std::iter::from_fn(|| alice.client.poll_event());
+    assert!(told.any(|event| event == Event::Lost));
 }
 
 /// Whether the server ends the connection within this.
