@@ -86,6 +86,7 @@ pub(super) fn progress(text: &str) {
 }
 
 /// Says on stderr what has been done, for who waits.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the laboratory's, which is Linux's"))]
 pub(super) fn note(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{FAINT}{}{FAINT:#}", harmless(text));
 }
