@@ -20,6 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Nobody is there.
 const NOWHERE: &str = "198.51.100.99:3478";
 
+/// A network whose rendezvous does not answer.
+fn unanswered() -> Network {
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec![NOWHERE.to_owned()];
+    network
+}
+
 /// Alice and bob, the hosts of the only site.
 fn two<'a>(lab: &'a Lab, network: &Network) -> [Peer<'a>; 2] {
     [("alice", 0), ("bob", 1)].map(|(name, n)| network.up(&lab.sites[0].hosts[usize::from(n)], name, n + 1).unwrap())
@@ -55,14 +62,12 @@ fn on_one_lan_members_meet_by_themselves_though_no_rendezvous_answers() {
     let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Masquerade).hosts(3)]).unwrap();
     lab.block(&["ip daddr 198.51.100.0/24"]).unwrap();
-    let mut network = Network::without_rendezvous().unwrap();
-    network.servers = vec![NOWHERE.to_owned()];
+    let network = unanswered();
     let [alice, bob] = two(&lab, &network);
     assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
     assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
     // Another network on the same LAN hears them and learns nothing.
-    let mut others = Network::without_rendezvous().unwrap();
-    others.servers = vec![NOWHERE.to_owned()];
+    let others = unanswered();
     let carol = others.up(&lab.sites[0].hosts[2], "carol", 3).unwrap();
     carol
         .await_status("beacons that are not its network's", Duration::from_secs(45), |status| {
@@ -76,8 +81,7 @@ fn on_one_lan_members_meet_by_themselves_though_no_rendezvous_answers() {
 fn by_ipv6_alone_members_on_one_lan_meet_by_themselves_too() {
     let _turn = shared_turn();
     let lab = Lab::new(&[SitePlan::new(Gateway::Ipv6Firewall).hosts(2)]).unwrap();
-    let mut network = Network::without_rendezvous().unwrap();
-    network.servers = vec![NOWHERE.to_owned()];
+    let network = unanswered();
     let [alice, bob] = two(&lab, &network);
     assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
     assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
@@ -92,8 +96,7 @@ fn on_a_cable_without_any_router_members_meet_by_themselves() {
         host.netns.ip(&format!("addr flush dev eth0\naddr add 169.254.1.{last}/16 dev eth0")).unwrap();
     }
     lab.sites[0].router.ip("addr flush dev lan").unwrap();
-    let mut network = Network::without_rendezvous().unwrap();
-    network.servers = vec![NOWHERE.to_owned()];
+    let network = unanswered();
     let [alice, bob] = two(&lab, &network);
     assert_eq!(meet_as(&alice, &bob, PeerState::Direct), Some(PathKind::Host));
     assert_eq!(bob.ping(alice.address.into(), 20).unwrap(), 20);
