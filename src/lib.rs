@@ -30,7 +30,7 @@
 //! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
 //! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
-//! L3 punch/ symmetric/ gather/ rendezvous/ relay/ netcheck/    six machines that never import each other
+//! L3 punch/ symmetric/ tcp/ gather/ rendezvous/ relay/ netcheck/    seven machines that never import each other
 //! L2 crypto/ session/ offload/ fair/      keys, Noise, seals, replay · one peer's keys over time · super-packets · turns
 //! L1 wire/                                bytes <-> typed messages
 //! L0 id addr nat sans                     names of things, the loop contract's types
@@ -68,6 +68,7 @@ pub mod punch;
 pub mod relay;
 pub mod rendezvous;
 pub mod symmetric;
+pub mod tcp;
 
 pub mod router;
 

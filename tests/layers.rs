@@ -15,7 +15,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (0, &["id", "addr", "nat", "sans"]),
     (1, &["wire"]),
     (2, &["crypto", "session", "offload", "fair"]),
-    (3, &["punch", "symmetric", "gather", "rendezvous", "relay", "netcheck"]),
+    (3, &["punch", "symmetric", "tcp", "gather", "rendezvous", "relay", "netcheck"]),
     (4, &["router", "forward"]),
     (5, &["node"]),
     (6, &["io"]),

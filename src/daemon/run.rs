@@ -176,6 +176,12 @@ impl<S: Source> Peer<S> {
             Action::LeaveLan => self.lan.leave(),
             Action::Connect { server, attempt, to, carrier } => self.streams.connect(server, attempt, to, carrier),
             Action::Disconnect(socket) => self.streams.disconnect(socket),
+            Action::Listen => {
+                let result = self.streams.listen();
+                self.node.handle_done(clock::now(), Done::Listening(result));
+            }
+            Action::Dial { attempt, to, carrier, ttl } => self.streams.dial(attempt, to, carrier, ttl),
+            Action::StopListening => self.streams.stop_listening(),
         }
     }
 

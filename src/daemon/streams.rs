@@ -1,19 +1,24 @@
-//! Streams to rendezvous, where UDP does not pass: a task each connects, writes what is put into its queue, and hands over
-//! what comes; who cannot take that so fast makes the rendezvous wait.
+//! Streams, where UDP does not pass, to rendezvous and peers: a task each connects, writes what is put into its queue, and
+//! hands over what comes; who cannot take that so fast makes the other side wait.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::packets;
 use super::run::Effect;
 use super::sockets::Sockets;
+use crate::addr::canonical;
 use crate::id::{ServerId, SocketId};
 use crate::io::clock;
-use crate::io::stream::{Queue, ROOM, Reader, connect, write};
+use crate::io::stream::port::Port;
+use crate::io::stream::{NO_DESCRIPTORS, Queue, ROOM, Reader, connect, fit, write};
 use crate::io::tun::Tun;
 use crate::io::udp::Received;
 use crate::io::web::{self, Web};
@@ -23,6 +28,10 @@ use crate::wire::stream::datagrams;
 
 /// Reads that wait for the loop.
 const WAITING: usize = 8;
+/// Streams at once that others have begun: some for each peer, and some for strangers who find the port.
+const ACCEPTED: usize = 64;
+/// A connection that is only to open our NAT is given up after this: its SYN has long left.
+const PRIMING: Duration = Duration::from_millis(60);
 
 /// All of them.
 #[derive(Debug)]
@@ -31,6 +40,9 @@ pub(super) struct Streams {
     effects: mpsc::UnboundedSender<Effect>,
     comes: mpsc::Sender<Came>,
     came: mpsc::Receiver<Came>,
+    /// Where peers are listened for, and the tasks that do so.
+    port: Option<(Port, JoinSet<()>)>,
+    accepted: Arc<Semaphore>,
 }
 
 /// Datagrams that came by a stream, each with its length.
@@ -44,30 +56,58 @@ pub(super) struct Came {
 impl Streams {
     pub(super) fn new(sockets: Arc<Sockets>, effects: mpsc::UnboundedSender<Effect>) -> Self {
         let (comes, came) = mpsc::channel(WAITING);
-        Self { sockets, effects, comes, came }
+        let accepted = Arc::new(Semaphore::new(ACCEPTED));
+        Self { sockets, effects, comes, came, port: None, accepted }
     }
 
-    /// Connects, beside the loop.
+    /// Connects to a rendezvous, beside the loop.
     pub(super) fn connect(&self, server: ServerId, attempt: u64, to: SocketAddr, carrier: Carrier) {
-        let (sockets, effects, comes) = (self.sockets.clone(), self.effects.clone(), self.comes.clone());
+        let done = move |result| Some(Done::Connected { server, attempt, result });
+        let stream = self.stream();
+        tokio::spawn(async move { stream.run(to, wrap(connect(to).await, to, &carrier).await, done).await });
+    }
+
+    /// Listens for peers on one port, if it is not done; that port.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub(super) fn listen(&mut self) -> Result<u16, String> {
+        if let Some((port, _)) = &self.port {
+            return Ok(port.number());
+        }
+        let (port, listeners) = Port::open().map_err(|error| format!("no port to listen on: {error}"))?;
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(accept_all(listener, self.stream(), self.accepted.clone()));
+        }
+        let number = port.number();
+        self.port = Some((port, tasks));
+        Ok(number)
+    }
+
+    /// Connects from that port, beside the loop.
+    pub(super) fn dial(&self, attempt: u64, to: SocketAddr, carrier: Carrier, ttl: Option<u8>) {
+        let done = move |result| Some(Done::Dialled { attempt, result });
+        let (stream, port) = (self.stream(), self.port.as_ref().map(|(port, _)| *port));
         tokio::spawn(async move {
-            // The loop may have ended.
-            let tell = |done| drop(effects.send(Effect::Done(done)));
-            let opened = dial(to, &carrier).await.and_then(|dialled| {
-                let (socket, queue) = sockets.open_stream().ok_or("as many streams as can be are open")?;
-                Ok((dialled, socket, queue))
-            });
-            match opened {
-                Ok((dialled, socket, queue)) => {
-                    tell(Done::Connected { server, attempt, result: Ok(socket) });
-                    dialled.carry(socket, to, &queue, &comes).await;
-                    if sockets.close_stream(socket) {
-                        tell(Done::Disconnected { server, socket });
-                    }
-                }
-                Err(reason) => tell(Done::Connected { server, attempt, result: Err(reason) }),
-            }
+            let tcp = match (port, ttl) {
+                (None, _) => Err("nothing is listened on".to_owned()),
+                (Some(port), None) => port.connect(to, None).await,
+                (Some(port), Some(ttl)) => timeout(PRIMING, port.connect(to, Some(ttl)))
+                    .await
+                    .unwrap_or_else(|_| Err("it was only to open the NAT".to_owned())),
+            };
+            stream.run(to, wrap(tcp, to, &carrier).await, done).await;
         });
+    }
+
+    /// Listens no longer.
+    pub(super) fn stop_listening(&mut self) {
+        self.port = None;
+    }
+
+    fn stream(&self) -> Stream {
+        Stream { sockets: self.sockets.clone(), effects: self.effects.clone(), comes: self.comes.clone() }
     }
 
     /// Ends one, once what waits for it is written.
@@ -92,16 +132,74 @@ impl Came {
     }
 }
 
+/// What the task of a stream needs.
+#[derive(Clone, Debug)]
+struct Stream {
+    sockets: Arc<Sockets>,
+    effects: mpsc::UnboundedSender<Effect>,
+    comes: mpsc::Sender<Came>,
+}
+
+impl Stream {
+    /// Says by `done` what has become of a connection, and carries datagrams until it ends.
+    async fn run(self, remote: SocketAddr, dialled: Result<Dialled, String>, done: impl Fn(Opened) -> Option<Done>) {
+        // The loop may have ended.
+        let tell = |done: Option<Done>| drop(done.map(|done| self.effects.send(Effect::Done(done))));
+        let opened = dialled.and_then(|dialled| {
+            let (socket, queue) = self.sockets.open_stream().ok_or("as many streams as can be are open")?;
+            Ok((dialled, socket, queue))
+        });
+        match opened {
+            Ok((dialled, socket, queue)) => {
+                tell(done(Ok(socket)));
+                dialled.carry(socket, remote, &queue, &self.comes).await;
+                if self.sockets.close_stream(socket) {
+                    tell(Some(Done::Disconnected(socket)));
+                }
+            }
+            Err(reason) => tell(done(Err(reason))),
+        }
+    }
+}
+
+/// A new stream, or a sentence for people.
+type Opened = Result<SocketId, String>;
+
+/// Takes in whoever connects, as many as there is room for.
+async fn accept_all(listener: TcpListener, stream: Stream, room: Arc<Semaphore>) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, from)) => {
+                let Ok(place) = room.clone().try_acquire_owned() else { continue };
+                fit(&tcp);
+                let (from, stream) = (canonical(from), stream.clone());
+                let done = move |result: Opened| Some(Done::Accepted { socket: result.ok()?, from });
+                tokio::spawn(async move {
+                    stream.run(from, Ok(Dialled::Tcp(tcp)), done).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection is not accepted");
+                sleep(NO_DESCRIPTORS).await;
+            }
+        }
+    }
+}
+
 /// What carries a stream.
 enum Dialled {
     Tcp(TcpStream),
     Web(Box<Web>),
 }
 
-async fn dial(to: SocketAddr, carrier: &Carrier) -> Result<Dialled, String> {
+/// Has a connection to a rendezvous carry datagrams as is wished.
+async fn wrap(tcp: Result<TcpStream, String>, to: SocketAddr, carrier: &Carrier) -> Result<Dialled, String> {
     match carrier {
-        Carrier::Tcp => connect(to).await.map(Dialled::Tcp),
-        Carrier::WebSocket { host, path } => web::connect(to, host, path).await.map(|web| Dialled::Web(Box::new(web))),
+        Carrier::Tcp => tcp.map(Dialled::Tcp),
+        Carrier::WebSocket { host, path } => {
+            web::greet(tcp?, to, host, path).await.map(|web| Dialled::Web(Box::new(web)))
+        }
     }
 }
 

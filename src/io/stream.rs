@@ -4,6 +4,8 @@
 //! counted, as at any router. What has gathered meanwhile is written at once ([`write()`]). Whoever receives gets what one
 //! read brought ([`Reader`]), and makes the other side wait if it takes its time.
 
+pub mod port;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +34,8 @@ pub const LITTLE_ROOM: usize = 4 << 10;
 const STALL: Duration = Duration::from_secs(15);
 /// A connection is tried for so long.
 const CONNECT: Duration = Duration::from_secs(4);
+/// When there are no descriptors, some may be free after this.
+pub const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
@@ -155,11 +159,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 /// A sentence for people.
 pub async fn connect(to: SocketAddr) -> Result<TcpStream, String> {
     let connected = within(CONNECT, TcpStream::connect(to)).await;
-    connected.inspect(fit).map_err(|error| match error.kind() {
+    connected.inspect(fit).map_err(|error| said_by(to, &error))
+}
+
+fn said_by(to: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::TimedOut => format!("{to} does not answer"),
         io::ErrorKind::ConnectionRefused => format!("{to} refuses the connection"),
         _ => format!("{to}: {error}"),
-    })
+    }
 }
 
 /// Listens, on the one family of that address.

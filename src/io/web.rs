@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
-use super::stream::{LITTLE_ROOM, ROOM, Reader, connect as connect_tcp};
+use super::stream::{LITTLE_ROOM, ROOM, Reader};
 use crate::wire::stream::{LONGEST, datagrams, push};
 
 /// TLS and the WebSocket's own greeting get so long each.
@@ -41,25 +41,30 @@ fn limits() -> WebSocketConfig {
     sized.read_buffer_size(LITTLE_ROOM).write_buffer_size(0).max_write_buffer_size(UNSENT)
 }
 
-/// Connects to a rendezvous as to a web server, whom the system's certificates must vouch for (`SSL_CERT_FILE` takes
-/// their place).
+/// Greets the rendezvous at the other end as a web server, whom the system's certificates must vouch for (`SSL_CERT_FILE`
+/// takes their place).
 ///
 /// # Errors
 /// A sentence for people.
-pub async fn connect(to: SocketAddr, host: &str, path: &str) -> Result<Web, String> {
+pub async fn greet(tcp: TcpStream, to: SocketAddr, host: &str, path: &str) -> Result<Web, String> {
     let roots = tokio::task::spawn_blocking(system_roots).await.map_err(|error| error.to_string())??;
-    connect_trusting(roots, to, host, path).await
+    greet_trusting(roots, tcp, to, host, path).await
 }
 
-/// What [`connect`] makes.
+/// What [`greet`] makes.
 pub type Web = WebSocketStream<client::TlsStream<TcpStream>>;
 
-/// As [`connect`], with other authorities.
+/// As [`greet`], with other authorities.
 ///
 /// # Errors
 /// A sentence for people.
-pub async fn connect_trusting(roots: RootCertStore, to: SocketAddr, host: &str, path: &str) -> Result<Web, String> {
-    let tcp = connect_tcp(to).await?;
+pub async fn greet_trusting(
+    roots: RootCertStore,
+    tcp: TcpStream,
+    to: SocketAddr,
+    host: &str,
+    path: &str,
+) -> Result<Web, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
     let trusted = client_config(roots)?;
     let tls = greeted(to, TlsConnector::from(Arc::new(trusted)).connect(name, tcp)).await?;

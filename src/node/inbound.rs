@@ -64,7 +64,8 @@ impl Node {
                 },
             },
             Class::Rendezvous => self.handle_from_server(now, Origin::of(socket, from), payload),
-            _ if socket.is_stream() => self.dropped_as("malformed"),
+            Class::Stun if self.is_stun_of_port(now, socket, payload) => Inbound::Taken,
+            _ if socket.is_stream() && !self.tcp.is_peers(socket) => self.dropped_as("malformed"),
             Class::Keepalive => Inbound::Taken,
             Class::Stun if self.is_stun_of_search(now, socket, from, payload) => {
                 self.search_ports(now);
@@ -157,6 +158,7 @@ impl Node {
             Ok(Control::Looked) => self.told_looked(id),
             Ok(Control::Nat(traits)) => self.told_nat(id, traits),
             Ok(Control::Carry { peer, wanted }) => self.told_to_carry(now, id, arrival.via, &peer, wanted),
+            Ok(Control::Tcp { primed, places }) => self.told_tcp(now, id, primed, places),
             Ok(Control::Carried { peer, how }) => self.told_carried(now, id, &peer, how),
             Err(_) => self.drops.count("malformed"),
         }

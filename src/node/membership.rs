@@ -12,6 +12,7 @@ use super::carriage;
 use super::naming::Naming;
 use super::peer::{Peer, SILENCE};
 use super::ports::Searched;
+use super::tcp::TriedTcp;
 use super::{FORGET_AFTER, Node};
 use crate::crypto::announcement::{self, AnnouncementError};
 use crate::crypto::probe::ProbeKeys;
@@ -298,6 +299,7 @@ impl Node {
             carriers: Default::default(),
             carries: carriage::wishes(),
             searched_ports: Searched::default(),
+            tried_tcp: TriedTcp::default(),
             note: Default::default(),
             signed,
         };
@@ -373,6 +375,7 @@ impl Node {
             peer.seen_ms = seen_now(peer.seen_ms, wall_ms);
         }
         self.leave_ports(now, id);
+        self.leave_tcp(now, id);
         self.leave_carriers(now, id);
         self.way_changes(now, id);
         self.warnings.clear("address-taken", &id.to_string());
@@ -429,6 +432,7 @@ impl Node {
     pub(super) fn remove_peer(&mut self, now: Instant, id: &PeerId) {
         self.forget_hearsay(id);
         self.leave_ports(now, id);
+        self.leave_tcp(now, id);
         self.leave_carriers(now, id);
         let Some(mut peer) = self.peers.remove(id) else { return };
         self.way_changes(now, id);

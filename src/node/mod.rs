@@ -49,6 +49,7 @@ mod reconfigure;
 mod report;
 mod servers;
 mod shown;
+mod tcp;
 mod versions;
 mod waiting;
 mod warnings;
@@ -86,6 +87,7 @@ use peer::Peer;
 use peers::Peers;
 use ports::PortSearch;
 use servers::Server;
+use tcp::TcpSearch;
 use warnings::Warnings;
 
 /// How often the interfaces are listed again, in case the system said nothing of a change.
@@ -209,6 +211,7 @@ pub struct Node {
     nat: NatWatch,
     beacons: Beacons,
     ports: PortSearch,
+    tcp: TcpSearch,
     carriers: Carriers,
     carrying: Carrying,
     budget: Budget,
@@ -314,6 +317,7 @@ impl Node {
             nat: NatWatch::default(),
             beacons,
             ports: PortSearch::default(),
+            tcp: TcpSearch::default(),
             carriers: Carriers::default(),
             carrying: Carrying::new(config.relay),
             budget: Budget::default(),
@@ -379,7 +383,10 @@ impl Node {
             Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
             Done::Connected { server, attempt, result } => self.connected(now, server, attempt, result),
-            Done::Disconnected { server, socket } => self.disconnected(now, server, socket),
+            Done::Disconnected(socket) => self.disconnected(now, socket),
+            Done::Listening(result) => self.tcp_listening(now, result),
+            Done::Dialled { attempt, result } => self.tcp_dialled(now, attempt, result),
+            Done::Accepted { socket, from } => self.tcp_accepted(now, socket, from),
             Done::RouterChanged => self.lease.look(now),
         }
         self.drain(now);
@@ -466,9 +473,10 @@ impl Node {
         }
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
-        let router = [self.lease.poll_timeout(), self.nat.poll_timeout(), self.ports.poll_timeout()];
+        let punching = [self.ports.poll_timeout(), self.tcp.poll_timeout()];
+        let router = [self.lease.poll_timeout(), self.nat.poll_timeout()].into_iter().chain(punching);
         let members = [self.carriers.poll_timeout(), self.carrying.poll_timeout(), self.beacons.poll_timeout()];
-        let others = router.into_iter().chain(members).flatten();
+        let others = router.chain(members).flatten();
         own.into_iter().chain(announce).chain(reserve).chain(others).chain(peers).chain(servers.flatten()).min()
     }
 
@@ -533,6 +541,7 @@ impl Node {
             drained += 1;
         }
         self.search_ports(now);
+        self.punch_by_tcp(now);
         self.peers.settle();
     }
 

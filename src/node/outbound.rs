@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::status::{Path, PathKind};
-use super::{Event, HEADROOM, Node, Outbound, TAILROOM, Train};
+use super::{Event, HEADROOM, Node, Outbound, TAILROOM, Train, tcp};
 use crate::forward::Unsealed;
 use crate::id::{PeerId, SocketId};
 use crate::nat::Traits;
@@ -153,6 +153,7 @@ impl Node {
         self.forget_hearsay(id);
         self.bind(now, id);
         self.search_ports_as_before(now, id);
+        self.want_tcp(now, id);
         self.tell_announcement(now, id);
         if self.nat.found() != Traits::default() {
             self.tell_nat(now, id);
@@ -199,7 +200,10 @@ impl Node {
                 Via::Member { carrier } => self.check_carrier(now, id, carrier),
                 Via::Direct { .. } => {}
             },
-            punch::Event::Stuck => self.punching_is_stuck(now, id),
+            punch::Event::Stuck => {
+                self.punching_is_stuck(now, id);
+                self.want_tcp(now, id);
+            }
             // The search goes on there by itself.
             punch::Event::PeerReflexive { addr } => {
                 tracing::debug!(peer = ?id, %addr, "peer-reflexive");
@@ -281,7 +285,7 @@ impl Node {
             Via::Direct { socket, remote } => {
                 let known = self.peers.get(id)?.punch.paths(now).find(|path| path.via == via);
                 let kind = known.map_or(PathKind::PeerReflexive, |path| path.kind);
-                (kind, remote, socket, None, "udp")
+                (kind, remote, socket, None, tcp::word(via))
             }
             Via::Relay { server } => {
                 let server = self.server(server)?;
@@ -290,7 +294,8 @@ impl Node {
             }
             Via::Member { carrier } => {
                 let ((socket, remote), ..) = self.carried_out(&carrier, id)?;
-                (PathKind::Relay, remote, socket, Some(self.peers.get(&carrier)?.name.clone()), "udp")
+                let transport = tcp::word(Via::Direct { socket, remote });
+                (PathKind::Relay, remote, socket, Some(self.peers.get(&carrier)?.name.clone()), transport)
             }
         };
         let local = self.sockets.iter().find(|s| s.id == socket);
@@ -298,7 +303,7 @@ impl Node {
             kind,
             transport: transport.to_owned(),
             family: if remote.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned(),
-            local: local.map(|s| s.addr).or_else(|| self.ports.local(socket)),
+            local: local.map(|s| s.addr).or_else(|| self.ports.local(socket)).or_else(|| self.tcp.local(socket)),
             remote,
             relay,
         })

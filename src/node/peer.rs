@@ -9,6 +9,7 @@ use super::carriers::Carrier;
 use super::matchmaking::Hearsay;
 use super::peers::Note;
 use super::ports::Searched;
+use super::tcp::TriedTcp;
 use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
@@ -112,6 +113,8 @@ pub(super) struct Peer {
     pub(super) carries: RateLimit,
     /// What searches over ports have to do with it.
     pub(super) searched_ports: Searched,
+    /// What attempts to connect to it by TCP came to.
+    pub(super) tried_tcp: TriedTcp,
     /// What the list of peers notes of it.
     pub(super) note: Note,
 }

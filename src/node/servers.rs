@@ -255,8 +255,9 @@ impl Node {
         }
     }
 
-    pub(super) fn disconnected(&mut self, now: Instant, id: ServerId, socket: SocketId) {
-        if let Some(server) = self.any_server_mut(id) {
+    /// A stream ended, perhaps one of theirs.
+    pub(super) fn server_disconnected(&mut self, now: Instant, socket: SocketId) {
+        for server in self.servers.iter_mut().chain(&mut self.departing) {
             server.client.disconnected(now, socket);
         }
     }

@@ -41,6 +41,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 pub use budget::{Budget, PER_TARGET, Standing, Verdict};
 use budget::{Payer, Urgency};
@@ -125,8 +126,10 @@ impl Punch {
     /// Our sockets, each with the family it sends to.
     pub fn set_sockets(&mut self, now: Instant, sockets: &[(SocketId, Family)]) {
         self.sockets = sockets.iter().copied().take(MAX_SOCKETS).collect();
-        let known = |via| matches!(via, Via::Direct { socket, .. } if !sockets.iter().any(|(id, _)| *id == socket));
-        self.paths.retain(|path| !known(path.via));
+        let is_gone = |via: Via| {
+            via.is_by_datagrams() && via.socket().is_some_and(|socket| !sockets.iter().any(|(id, _)| *id == socket))
+        };
+        self.paths.retain(|path| !is_gone(path.via));
         self.renew_paths(now);
     }
 
@@ -159,6 +162,26 @@ impl Punch {
     pub fn relay_down(&mut self, now: Instant, relay: impl Into<Via>) {
         let relay = relay.into();
         self.paths.retain(|path| path.via != relay);
+        self.refresh(now);
+    }
+
+    /// A connection with the peer stands, if it is the one who answers there.
+    pub fn stream_up(&mut self, now: Instant, socket: SocketId, remote: SocketAddr) {
+        let via = Via::Direct { socket, remote };
+        if self.path(via).is_none() {
+            self.add_peer_reflexive(now, via);
+            self.path_mut(via).into_iter().for_each(|path| path.be_eager(now));
+            self.refresh(now);
+        }
+    }
+
+    /// A connection ended, whoever's it was.
+    pub fn stream_down(&mut self, now: Instant, socket: SocketId) {
+        let was_used = self.choice.is_some_and(|choice| choice.via.socket() == Some(socket));
+        self.paths.retain(|path| path.via.socket() != Some(socket));
+        if was_used && !self.has_direct() {
+            self.lose_path(now);
+        }
         self.refresh(now);
     }
 
@@ -255,9 +278,7 @@ impl Punch {
             self.emit(Event::Stuck);
         }
         if died && !self.has_direct() {
-            self.emit(Event::PathLost);
-            let step = self.search.on_lost(now, self.has_relay());
-            self.perform(now, step);
+            self.lose_path(now);
         }
         let step = self.search.handle_timeout(now, self.has_relay(), self.has_direct());
         self.perform(now, step);
@@ -312,10 +333,24 @@ impl Punch {
 
     /// The sockets at which ways begin that lead somewhere, or may.
     pub fn sockets_in_use(&self, now: Instant) -> impl Iterator<Item = SocketId> {
-        self.paths.iter().filter(move |path| !path.is_spent(now)).filter_map(|path| match path.via {
-            Via::Direct { socket, .. } => Some(socket),
-            Via::Relay { .. } | Via::Member { .. } => None,
-        })
+        self.paths.iter().filter(move |path| !path.is_spent(now)).filter_map(|path| path.via.socket())
+    }
+
+    /// Whether a way begins at this socket.
+    pub fn uses(&self, socket: SocketId) -> bool {
+        self.paths.iter().any(|path| path.via.socket() == Some(socket))
+    }
+
+    /// Connections with the peer by which nothing goes, and by which nothing has come for so long.
+    pub fn idle_streams(&self, now: Instant, idle: Duration) -> impl Iterator<Item = SocketId> {
+        let used = self.choice.map(|choice| choice.via);
+        let is_idle = move |path: &&Path| path.via.is_stream() && used != Some(path.via) && path.is_idle(now, idle);
+        self.paths.iter().filter(is_idle).filter_map(|path| path.via.socket())
+    }
+
+    /// Whether so many packets may go to an address of the peer's that may never have heard of us; they are counted.
+    pub fn may_send(&mut self, now: Instant, ip: IpAddr, packets: u32, budget: &mut Budget) -> bool {
+        (0..packets).all(|_| budget.take(now, ip, Urgency::Search, &mut self.payer) == Verdict::Granted)
     }
 
     /// The path in use over the last 60 seconds.
@@ -347,6 +382,12 @@ impl Punch {
 // ---- inside: what comes in ----
 
 impl Punch {
+    fn lose_path(&mut self, now: Instant) {
+        self.emit(Event::PathLost);
+        let step = self.search.on_lost(now, self.has_relay());
+        self.perform(now, step);
+    }
+
     fn on_request(&mut self, now: Instant, via: Via, local: Option<IpAddr>, probe: &ProbeIn) {
         if self.path(via).is_none() && via.is_direct() {
             self.add_peer_reflexive(now, via);
@@ -354,7 +395,7 @@ impl Punch {
         if let Some(path) = self.path_mut(via) {
             path.on_request(now, local);
         }
-        if via.is_direct() {
+        if via.is_by_datagrams() {
             let step = self.search.on_request(now);
             self.perform(now, step);
         }
@@ -385,9 +426,9 @@ impl Punch {
     /// The next echo that is within the budget: who is named as a probe's sender need not be.
     fn poll_echo(&mut self, now: Instant, budget: &mut Budget) -> Option<ProbeOut> {
         while let Some(echo) = self.echoes.pop_front() {
-            let remote = echo.via.remote();
+            let stranger = echo.via.remote().filter(|_| echo.via.is_by_datagrams());
             let mut take = |ip| budget.take(now, ip, Urgency::Echo, &mut self.payer);
-            if remote.map_or(Verdict::Granted, |remote| take(remote.ip())) == Verdict::Granted {
+            if stranger.map_or(Verdict::Granted, |remote| take(remote.ip())) == Verdict::Granted {
                 return Some(echo);
             }
         }
@@ -438,7 +479,7 @@ impl Punch {
 
     /// Has the paths do what the search decided.
     fn perform(&mut self, now: Instant, step: Option<Step>) {
-        let direct = self.paths.iter_mut().filter(|path| path.via.is_direct());
+        let direct = self.paths.iter_mut().filter(|path| path.via.is_by_datagrams());
         match step {
             None => {}
             Some(Step::Prime) => direct.for_each(Path::prime),
@@ -457,8 +498,9 @@ impl Punch {
     }
 }
 
-/// Whether a request on `path` may leave; relays and proven paths are free.
+/// Whether a request on `path` may leave; relays, connections and proven paths are free.
 fn within(budget: &mut Budget, now: Instant, path: &Path, payer: &mut Payer) -> Verdict {
     let urgency = if path.was_heard(now) { Urgency::Answer } else { Urgency::Search };
-    path.via.remote().map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency, payer))
+    let stranger = path.via.remote().filter(|_| path.via.is_by_datagrams());
+    stranger.map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency, payer))
 }

@@ -163,6 +163,11 @@ impl Path {
         !self.is_proven() && !trying && !self.was_heard(now) && !received_lately
     }
 
+    /// Whether no data has come or gone for so long.
+    pub(super) fn is_idle(&self, now: Instant, idle: Duration) -> bool {
+        self.data.is_none_or(|at| now - at >= idle)
+    }
+
     /// Whether it is in doubt long enough for that to count.
     pub(super) fn is_doubtful(&self, now: Instant) -> bool {
         self.doubtful_since(now).is_some()
@@ -227,7 +232,7 @@ impl Path {
     }
 
     /// The peer's packets come this way, so ours may pass the other way: asks at once, in both sizes.
-    fn be_eager(&mut self, now: Instant) {
+    pub(super) fn be_eager(&mut self, now: Instant) {
         let gap = EAGER_GAP * (1 << self.vain.min(EAGER_DOUBLINGS));
         if self.is_proven() || self.eager.is_some_and(|at| now - at < gap) {
             return;

@@ -79,7 +79,7 @@ impl Punch {
             self.path_mut(via).into_iter().for_each(|path| path.on_chosen(now));
         }
         if self.has_direct() {
-            self.paths.iter_mut().filter(|path| path.via.is_direct()).for_each(|path| path.relax(ENOUGH));
+            self.paths.iter_mut().filter(|path| path.via.is_by_datagrams()).for_each(|path| path.relax(ENOUGH));
         }
         self.paths.retain(|path| path.announced || !path.is_spent(now));
     }
@@ -128,8 +128,9 @@ impl Punch {
         self.relays().next().is_some()
     }
 
+    /// Whether datagrams go straight to the peer: nothing better is to be had.
     pub(super) fn has_direct(&self) -> bool {
-        self.paths.iter().any(|path| path.via.is_direct() && path.is_usable())
+        self.paths.iter().any(|path| path.via.is_by_datagrams() && path.is_usable())
     }
 
     pub(super) fn path(&self, via: Via) -> Option<&Path> {

@@ -26,8 +26,20 @@ const ENOUGH_SAMPLES: u32 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
-    Direct,
+    Datagrams,
+    /// Directly as well; but what is lost holds up all that follows.
+    Stream,
     Relay,
+}
+
+impl Reach {
+    const fn of(via: Via) -> Self {
+        match via {
+            _ if via.is_stream() => Self::Stream,
+            Via::Direct { .. } => Self::Datagrams,
+            Via::Relay { .. } | Via::Member { .. } => Self::Relay,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +78,7 @@ impl Rank {
         let in_use = used == Some(path.via);
         let rtt = path.window.rtt(now);
         Self {
-            reach: if path.via.is_direct() { Reach::Direct } else { Reach::Relay },
+            reach: Reach::of(path.via),
             doubtful: path.is_doubtful(now),
             loss: loss(path.window.losses(now), in_use),
             speed: if in_use { Speed::Alike } else { speed(rtt, reference) },
@@ -85,13 +97,13 @@ pub(super) fn best<'a>(
     now: Instant,
     used: Option<Via>,
 ) -> Option<&'a Path> {
-    let reference = |is_direct| {
-        let alike = || paths.clone().filter(move |path| path.via.is_direct() == is_direct);
+    let reference = |reach| {
+        let alike = || paths.clone().filter(move |path| Reach::of(path.via) == reach);
         let in_use = alike().find(|path| used == Some(path.via));
         in_use.map_or_else(|| alike().filter_map(|path| path.window.rtt(now)).min(), |path| path.window.rtt(now))
     };
-    let (direct, relay) = (reference(true), reference(false));
-    let rank = |path: &&Path| Rank::of(path, now, used, if path.via.is_direct() { direct } else { relay });
+    let references = [Reach::Datagrams, Reach::Stream, Reach::Relay].map(reference);
+    let rank = |path: &&Path| Rank::of(path, now, used, references[Reach::of(path.via) as usize]);
     paths.clone().min_by_key(rank)
 }
 
@@ -161,6 +173,16 @@ mod tests {
     fn direct_beats_a_quicker_relay() {
         let relay = measured(Path::relay(ServerId(0)), 1, 0);
         assert_eq!(chosen(&[relay, path(REFLEXIVE, 90, 5)], Some(0)), 1);
+    }
+
+    #[test]
+    fn a_stream_to_the_peer_beats_a_quicker_relay_and_gives_way_to_slower_datagrams() {
+        let remote = "203.0.113.9:9".parse().expect("address");
+        let via = Via::Direct { socket: SocketId::FIRST_STREAM, remote };
+        let stream = || measured(Path::new(via, PathKind::Host, false), 40, 0);
+        let relay = || measured(Path::relay(ServerId(0)), 1, 0);
+        assert_eq!(chosen(&[relay(), stream()], Some(0)), 1);
+        assert_eq!(chosen(&[relay(), stream(), path(REFLEXIVE, 90, 0)], Some(1)), 2);
     }
 
     #[test]

@@ -51,6 +51,25 @@ impl Via {
     pub const fn is_direct(self) -> bool {
         matches!(self, Self::Direct { .. })
     }
+
+    /// Our socket; `None` through a relay.
+    pub const fn socket(self) -> Option<SocketId> {
+        match self {
+            Self::Direct { socket, .. } => Some(socket),
+            Self::Relay { .. } | Self::Member { .. } => None,
+        }
+    }
+
+    /// Whether it is a connection with the peer itself: nobody hears of it who did not agree to it, and no NAT is to be
+    /// opened any more.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Direct { socket, .. } if socket.is_stream())
+    }
+
+    /// Straight, by datagrams: what is primed and searched for.
+    pub const fn is_by_datagrams(self) -> bool {
+        self.is_direct() && !self.is_stream()
+    }
 }
 
 /// How a path's remote end was found, or that it is relayed; in order of preference among equals.

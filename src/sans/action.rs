@@ -71,6 +71,23 @@ pub enum Action {
     },
     /// End this one. Not answered; what was sent before still goes, if it can at once.
     Disconnect(SocketId),
+    /// Listen for streams of peers, on one port for both families, if it is not done; each that comes is told of by
+    /// [`Done::Accepted`].
+    Listen,
+    /// Connect by a stream from the port that is listened on: to a peer, or to a rendezvous, to be told how that sees the
+    /// port.
+    Dial {
+        /// To tell the answers apart.
+        attempt: u64,
+        /// Where to.
+        to: SocketAddr,
+        /// What carries the stream.
+        carrier: Carrier,
+        /// Hop limit, where it is to open our NAT and not to arrive: then it is given up at once.
+        ttl: Option<u8>,
+    },
+    /// Listen no longer. Not answered; streams stay.
+    StopListening,
     /// Say this to everybody on the LANs of this machine, overlays excepted; what others say so is handed to
     /// [`crate::node::Node::handle_beacon`]. Not answered.
     SayOnLan(Vec<u8>),
@@ -187,12 +204,23 @@ pub enum Done {
         /// The stream, or a sentence for people.
         result: Result<SocketId, String>,
     },
-    /// Unasked, once for each that was connected and not ended by us: it ended.
-    Disconnected {
-        /// Which rendezvous.
-        server: ServerId,
+    /// Unasked, once for each stream that was not ended by us: it ended.
+    Disconnected(SocketId),
+    /// Answer to [`Action::Listen`]: the port, or why there is none.
+    Listening(Result<u16, String>),
+    /// Answer to [`Action::Dial`].
+    Dialled {
+        /// Its number.
+        attempt: u64,
+        /// The stream, or a sentence for people.
+        result: Result<SocketId, String>,
+    },
+    /// Unasked, while it is listened: somebody has connected.
+    Accepted {
         /// The stream.
         socket: SocketId,
+        /// Who.
+        from: SocketAddr,
     },
     /// Unasked: the router announced something, or the way to it may be another. What it gave may be gone.
     RouterChanged,

@@ -115,7 +115,8 @@ impl Core {
                 self.join(now);
                 taken
             }
-            Class::Stun if !socket.is_stream() => self.answer_stun(now, route, payload),
+            // By a stream through a proxy it is not known how anybody is seen.
+            Class::Stun if from.port() != 0 => self.answer_stun(now, route, payload),
             Class::Keepalive => true,
             _ => {
                 self.unclassified += 1;

@@ -24,7 +24,7 @@ use super::process::Process;
 use crate::addr::canonical;
 use crate::id::SocketId;
 use crate::io::clock;
-use crate::io::stream::{LITTLE_ROOM, Queue, ROOM, Reader, fit, write};
+use crate::io::stream::{LITTLE_ROOM, NO_DESCRIPTORS, Queue, ROOM, Reader, fit, write};
 use crate::io::udp::Received;
 use crate::io::web::{Certificate, accept, accept_tls, tunnel};
 use crate::rendezvous::EXPIRY;
@@ -38,8 +38,6 @@ const FIRST: Duration = Duration::from_secs(10);
 const REGISTERS: Duration = Duration::from_secs(30);
 /// A server that stops says so within this.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// When there are no descriptors, some may be free after this.
-const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
 /// Connections a second, at most: fewer than there are names for in the time for which an old one's may be remembered.
 const ACCEPTED: u64 = 2_000;
 /// From one prefix; at once as many as after a restart of the server.

@@ -124,9 +124,7 @@ impl Announcement {
             V4Claim::Configured(addr) => (2, addr),
         };
         w.u8(claim).bytes(&addr.octets());
-        let candidates = &self.candidates[..self.candidates.len().min(MAX_CANDIDATES)];
-        w.u8(u8::try_from(candidates.len()).expect("at most MAX_CANDIDATES"));
-        candidates.iter().for_each(|candidate| candidate.encode(&mut w));
+        put_candidates(&mut w, &self.candidates);
         w.finish()
     }
 
@@ -142,9 +140,21 @@ impl Announcement {
             features: r.u32()?,
             name: decode_name(&mut r)?,
             v4: V4Claim::decode(&mut r)?,
-            candidates: decode_candidates(&mut r)?,
+            candidates: take_candidates(&mut r)?,
         })
     }
+}
+
+/// Candidates alone, as an announcement has them; those beyond [`MAX_CANDIDATES`] are cut off.
+pub fn encode_candidates(candidates: &[Candidate]) -> Vec<u8> {
+    let mut w = Writer::default();
+    put_candidates(&mut w, candidates);
+    w.finish()
+}
+
+/// Reads what [`encode_candidates`] wrote, but for those of kinds that this version does not know.
+pub fn decode_candidates(bytes: &[u8]) -> Result<Vec<Candidate>, Malformed> {
+    take_candidates(&mut Reader::new(bytes))
 }
 
 fn decode_name(r: &mut Reader<'_>) -> Result<String, Malformed> {
@@ -153,7 +163,15 @@ fn decode_name(r: &mut Reader<'_>) -> Result<String, Malformed> {
     name.map(str::to_owned).ok_or(Malformed::Bad("name"))
 }
 
-fn decode_candidates(r: &mut Reader<'_>) -> Result<Vec<Candidate>, Malformed> {
+/// Up to [`MAX_CANDIDATES`] of them, behind their count.
+fn put_candidates(w: &mut Writer, candidates: &[Candidate]) {
+    let candidates = &candidates[..candidates.len().min(MAX_CANDIDATES)];
+    w.u8(u8::try_from(candidates.len()).expect("at most MAX_CANDIDATES"));
+    candidates.iter().for_each(|candidate| candidate.encode(w));
+}
+
+/// What [`put_candidates`] put, but for those of kinds that this version does not know.
+fn take_candidates(r: &mut Reader<'_>) -> Result<Vec<Candidate>, Malformed> {
     let count = usize::from(r.u8()?);
     if count > MAX_CANDIDATES {
         return Err(Malformed::Bad("candidate count"));

@@ -177,7 +177,11 @@ impl Lan {
                 while node.poll_event().is_some() {}
                 while let Some(action) = node.poll_action() {
                     match action {
-                        Action::Connect { .. } | Action::Disconnect(_) => {}
+                        Action::Listen
+                        | Action::Dial { .. }
+                        | Action::StopListening
+                        | Action::Connect { .. }
+                        | Action::Disconnect(_) => {}
                         Action::Reserve { ceiling } => node.handle_done(self.now, Done::Reserved { ceiling }),
                         Action::ListInterfaces => {
                             let net = ipnet::IpNet::new(lan_addr(n).into(), 16).expect("prefix");

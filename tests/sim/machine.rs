@@ -1,9 +1,9 @@
 //! What a host runs, seen by the world: the loop contract and nothing else.
 
 use std::any::Any;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use punchlan::id::{ServerId, SocketId};
+use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Done, Instant, Transmit, Wakeup};
 
 use super::streams::Dial;
@@ -38,8 +38,14 @@ pub trait Machine: Any {
     fn poll_hang_up(&mut self) -> Option<SocketId> {
         None
     }
-    /// A stream ended; `server` is what who connected calls the other.
-    fn stream_ended(&mut self, _now: Instant, _server: ServerId, _socket: SocketId) {}
+    /// A stream ended.
+    fn stream_ended(&mut self, _now: Instant, _socket: SocketId) {}
+    /// The port on which it listens for streams of peers.
+    fn listens(&self) -> Option<u16> {
+        None
+    }
+    /// Somebody has connected there.
+    fn accepted(&mut self, _now: Instant, _socket: SocketId, _from: SocketAddr) {}
     /// Whether it can be connected to where it has a socket.
     fn accepts_streams(&self) -> bool {
         false

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use punchlan::addr::OverlayNet;
 use punchlan::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
-use punchlan::id::{Epoch, NetworkKey, PeerId, ServerId, SocketId};
+use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
@@ -26,7 +26,7 @@ use super::ledger;
 use super::machine::Machine;
 use super::packet::{self, Inner, Kind};
 use super::sockets::Sockets;
-use super::streams::Dial;
+use super::streams::{Asked, Dial};
 use super::world::HostId;
 
 /// What host names mean, for all hosts.
@@ -34,6 +34,8 @@ pub type Names = Rc<RefCell<BTreeMap<String, Vec<SocketAddr>>>>;
 
 const RESOLVE_TIME: Duration = Duration::from_millis(10);
 const DISK_TIME: Duration = Duration::from_millis(2);
+/// Where every peer listens for streams.
+const LISTEN_PORT: u16 = 52_000;
 const NAT_CHECK_TIME: Duration = Duration::from_secs(4);
 /// 2026-11-21, when the world's clock read zero.
 const EPOCH_MS: i64 = 1_795_219_200_000;
@@ -91,6 +93,8 @@ pub struct Peer {
     /// What `Action::OpenSockets` opened.
     pub opened: Sockets,
     dials: VecDeque<Dial>,
+    /// Where it listens for streams.
+    listens: Option<u16>,
     hang_ups: VecDeque<SocketId>,
     /// What `Action::SetOverlayV4` said, in order.
     pub overlay_v4: Vec<Option<Ipv4Addr>>,
@@ -135,6 +139,7 @@ impl Peer {
             said: VecDeque::new(),
             opened: Sockets::default(),
             dials: VecDeque::new(),
+            listens: None,
             hang_ups: VecDeque::new(),
             overlay_v4: Vec::new(),
             nat: Traits::default(),
@@ -218,6 +223,7 @@ impl Peer {
         self.out.clear();
         self.said.clear();
         self.dials.clear();
+        self.listens = None;
         self.hang_ups.clear();
         self.opened.close_all();
     }
@@ -338,7 +344,17 @@ impl Peer {
             Action::CloseSockets(sockets) => self.opened.close(&sockets),
             Action::SayOnLan(bytes) => self.said.push_back(bytes),
             Action::LeaveLan => {}
-            Action::Connect { server, attempt, to, .. } => self.dials.push_back(Dial { server, attempt, to }),
+            Action::Connect { server, attempt, to, .. } => {
+                self.dials.push_back(Dial { to, from: None, ttl: None, asked: Asked::Rendezvous { server, attempt } });
+            }
+            Action::Dial { attempt, to, ttl, .. } => {
+                self.dials.push_back(Dial { to, from: self.listens, ttl, asked: Asked::Port { attempt } });
+            }
+            Action::Listen => {
+                self.listens = Some(LISTEN_PORT);
+                self.pending.push_back((now + DISK_TIME, Done::Listening(Ok(LISTEN_PORT))));
+            }
+            Action::StopListening => self.listens = None,
             Action::Disconnect(socket) => self.hang_ups.push_back(socket),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
         }
@@ -437,8 +453,16 @@ impl Machine for Peer {
         self.hang_ups.pop_front()
     }
 
-    fn stream_ended(&mut self, now: Instant, server: ServerId, socket: SocketId) {
-        self.done(now, Done::Disconnected { server, socket });
+    fn stream_ended(&mut self, now: Instant, socket: SocketId) {
+        self.done(now, Done::Disconnected(socket));
+    }
+
+    fn listens(&self) -> Option<u16> {
+        self.listens
+    }
+
+    fn accepted(&mut self, now: Instant, socket: SocketId, from: SocketAddr) {
+        self.done(now, Done::Accepted { socket, from });
     }
 }
 

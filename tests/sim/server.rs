@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use punchlan::id::{ServerId, SocketId};
+use punchlan::id::SocketId;
 use punchlan::sans::{Datagram, Instant, Seed, Transmit, Wakeup};
 use punchlan::server::{Config, Core, Verdict};
 
@@ -68,7 +68,7 @@ impl Machine for Server {
         self.out.pop_front().or_else(|| self.core.as_mut()?.poll_transmit())
     }
 
-    fn stream_ended(&mut self, now: Instant, _: ServerId, socket: SocketId) {
+    fn stream_ended(&mut self, now: Instant, socket: SocketId) {
         if let Some(core) = &mut self.core {
             core.handle_disconnected(now, socket);
         }

@@ -1,5 +1,7 @@
-//! Streams between hosts: reliable, in order, as quick as the lines; where a line is dead they wait for it. A NAT lets out
-//! every stream; a gateway may let nothing else out ([`Gateway::udp_blocked`](super::topology::Gateway)).
+//! Streams between hosts: reliable, in order, as quick as the lines; where a line is dead they wait for it. To whoever
+//! accepts them (a rendezvous) a NAT lets out every stream. Between peers a NAT does with SYNs what it does with datagrams,
+//! and two that cross are one stream. A gateway may let nothing but streams out
+//! ([`Gateway::udp_blocked`](super::topology::Gateway)).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,13 +16,27 @@ use super::world::{HostId, LAN_DELAY, World};
 const CONNECT: Duration = Duration::from_secs(4);
 /// What finds a dead line is tried again after this.
 const AGAIN: Duration = Duration::from_millis(200);
+/// What is only to open a NAT is given up after this.
+const PRIMING: Duration = Duration::from_millis(60);
+/// When SYNs leave that nobody answers.
+const SYNS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
 
 /// A wish to connect, as the node said it.
 #[derive(Clone, Copy, Debug)]
 pub struct Dial {
-    pub server: ServerId,
-    pub attempt: u64,
     pub to: SocketAddr,
+    /// From this port; none: from any.
+    pub from: Option<u16>,
+    /// No further than so many hops.
+    pub ttl: Option<u8>,
+    pub asked: Asked,
+}
+
+/// By which action, to be answered so.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    Rendezvous { server: ServerId, attempt: u64 },
+    Port { attempt: u64 },
 }
 
 /// One end.
@@ -34,7 +50,6 @@ struct End {
 
 #[derive(Debug)]
 struct Stream {
-    server: ServerId,
     /// Who connected, and who accepted.
     ends: [End; 2],
     /// When the last of what goes to each end arrives there.
@@ -45,17 +60,46 @@ struct Stream {
     forgotten: bool,
 }
 
+/// A connection that is being tried.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    host: usize,
+    dial: Dial,
+    /// From there, and as it leaves the house.
+    own: SocketAddr,
+    source: SocketAddr,
+}
+
 #[derive(Debug)]
 enum Event {
-    Dialled { host: usize, dial: Dial },
-    Arrives { stream: usize, to: usize, payload: Vec<u8> },
-    Ends { stream: usize, to: usize },
+    /// A SYN leaves, and arrives.
+    Leaves {
+        attempt: u64,
+    },
+    Knocks {
+        attempt: u64,
+    },
+    /// It became this.
+    Dialled {
+        attempt: u64,
+        result: Result<SocketId, String>,
+    },
+    Arrives {
+        stream: usize,
+        to: usize,
+        payload: Vec<u8>,
+    },
+    Ends {
+        stream: usize,
+        to: usize,
+    },
 }
 
 /// All of a world.
 #[derive(Debug, Default)]
 pub struct Streams {
     all: Vec<Stream>,
+    attempts: BTreeMap<u64, Attempt>,
     events: BTreeMap<(Instant, u64), Event>,
     order: u64,
 }
@@ -79,12 +123,36 @@ impl Streams {
         let is_end = |stream: &Stream| stream.ends.iter().position(|end| (end.host, end.socket) == (host, socket));
         self.all.iter().enumerate().find_map(|(n, stream)| Some((n, is_end(stream)?)))
     }
+
+    /// A stream between these two, who see each other so.
+    fn connect(&mut self, now: Instant, near: (usize, SocketAddr), far: (usize, SocketAddr)) -> SocketId {
+        let socket = Self::id(self.all.len());
+        let ends = [near, far].map(|(host, address)| End { host, socket, address });
+        self.all.push(Stream { ends, last: [now; 2], open: [true; 2], forgotten: false });
+        socket
+    }
+
+    /// Whether these two are connected by these addresses.
+    fn are_connected(&self, near: SocketAddr, far: SocketAddr) -> bool {
+        let between = |stream: &Stream| {
+            let [a, b] = stream.ends.map(|end| end.address);
+            [(a, b), (b, a)].contains(&(near, far))
+        };
+        self.all.iter().any(|stream| stream.open == [true; 2] && between(stream))
+    }
 }
 
 impl World {
     /// Streams that are open on both ends.
     pub fn streams_open(&self) -> usize {
         self.streams.all.iter().filter(|stream| stream.open == [true; 2]).count()
+    }
+
+    /// Those of them that are between these two.
+    pub fn streams_between(&self, a: HostId, b: HostId) -> usize {
+        let open = self.streams.all.iter().filter(|stream| stream.open == [true; 2]);
+        let hosts = open.map(|stream| stream.ends.map(|end| end.host));
+        hosts.filter(|hosts| [[a.0, b.0], [b.0, a.0]].contains(hosts)).count()
     }
 
     /// Streams that there have been.
@@ -112,9 +180,7 @@ impl World {
     /// Takes what a machine wants of streams.
     pub(super) fn drain_streams(&mut self, index: usize) {
         while let Some(dial) = self.machine_mut(index).poll_dial() {
-            let delay = self.delay(index, dial.to.ip());
-            self.streams
-                .enqueue(self.now + delay.map_or(CONNECT, |delay| delay * 2), Event::Dialled { host: index, dial });
+            self.dial(index, dial);
         }
         while let Some(socket) = self.machine_mut(index).poll_hang_up() {
             if let Some((stream, end)) = self.streams.find(index, socket) {
@@ -151,9 +217,9 @@ impl World {
 
     /// How long it takes to somebody, if anybody has that address.
     fn delay(&self, from: usize, to: IpAddr) -> Option<Duration> {
-        let there =
-            (0..self.gateways.len()).find(|g| self.gateways[*g].is_external(to) || self.host_in(*g, to).is_some())?;
         let here = self.gateway_of(HostId(from)).0;
+        let lives = |g: usize| self.gateways[g].is_external(to) || self.host_in(g, to).is_some();
+        let there = Some(here).filter(|g| lives(*g)).or_else(|| (0..self.gateways.len()).find(|g| lives(*g)))?;
         let line =
             if here == there { Duration::ZERO } else { self.gateways[here].up.delay + self.gateways[there].down.delay };
         Some(line + LAN_DELAY * 2)
@@ -169,7 +235,9 @@ impl World {
         self.now = self.now.max(at);
         let now = self.now;
         match event {
-            Event::Dialled { host, dial } => self.dialled(host, dial),
+            Event::Leaves { attempt } => self.knock(attempt),
+            Event::Knocks { attempt } => self.is_knocked(attempt),
+            Event::Dialled { attempt, result } => self.dialled(attempt, result),
             Event::Arrives { stream, to, .. } | Event::Ends { stream, to }
                 if self.is_cut(self.streams.all[stream].ends.map(|end| end.host)) =>
             {
@@ -195,46 +263,117 @@ impl World {
                 }
             }
             Event::Ends { stream, to } => {
-                let (server, end) = (self.streams.all[stream].server, self.streams.all[stream].ends[to]);
+                let end = self.streams.all[stream].ends[to];
                 if std::mem::take(&mut self.streams.all[stream].open[to]) {
-                    self.machine_mut(end.host).stream_ended(now, server, end.socket);
+                    self.machine_mut(end.host).stream_ended(now, end.socket);
                     self.drain(end.host);
                 }
             }
         }
     }
+}
 
-    fn dialled(&mut self, host: usize, dial: Dial) {
-        let result = self.accept(host, dial);
+// ---- how they begin ------------------------------------------------------------------------------------
+
+impl World {
+    /// A host tries to connect.
+    fn dial(&mut self, host: usize, dial: Dial) {
+        let own = self.addresses(HostId(host)).iter().find(|ip| ip.is_ipv4() == dial.to.is_ipv4()).copied();
+        self.streams.order += 1;
+        let attempt = self.streams.order;
+        let port = dial.from.unwrap_or(20_000 + u16::try_from(attempt % 10_000).expect("below 10,000"));
+        let own = SocketAddr::new(own.unwrap_or(dial.to.ip()), port);
+        self.streams.attempts.insert(attempt, Attempt { host, dial, own, source: own });
+        let syns = if dial.ttl.is_some() { &SYNS[..1] } else { &SYNS[..] };
+        syns.iter().for_each(|after| self.streams.enqueue(self.now + *after, Event::Leaves { attempt }));
+        let given_up = self.now + if dial.ttl.is_some() { PRIMING } else { CONNECT };
+        self.streams.enqueue(given_up, Event::Dialled { attempt, result: Err("does not answer".to_owned()) });
+    }
+
+    /// Its SYN leaves the house, if it goes so far.
+    fn knock(&mut self, number: u64) {
+        let Some(Attempt { host, dial, own, .. }) = self.streams.attempts.get(&number).copied() else { return };
+        let gateway = self.gateway_of(HostId(host)).0;
+        let (now, is_near) = (self.now, self.host_in(gateway, dial.to.ip()).is_some());
+        let source = match self.gateways[gateway].translator_of_streams(dial.to.ip()) {
+            Some(nat) if !is_near => nat.outbound(now, own, dial.to),
+            _ => Some(own),
+        };
+        let Some(source) = source else { return };
+        self.streams.attempts.entry(number).and_modify(|attempt| attempt.source = source);
+        if let Some(delay) = self.delay(host, dial.to.ip()).filter(|_| is_near || dial.ttl.is_none()) {
+            self.streams.enqueue(now + delay, Event::Knocks { attempt: number });
+        }
+    }
+
+    /// Its SYN arrives.
+    fn is_knocked(&mut self, number: u64) {
+        let Some(Attempt { host, dial, source, .. }) = self.streams.attempts.get(&number).copied() else { return };
+        let to = dial.to;
+        let Some((there, inside)) = self.let_in(host, to, source).filter(|(there, _)| !self.is_cut([host, *there]))
+        else {
+            return;
+        };
+        let now = self.now;
+        let other = self.streams.attempts.iter().find(|(_, other)| {
+            other.host == there
+                && other.dial.from == Some(inside.port())
+                && other.dial.to == source
+                && other.dial.ttl.is_none()
+        });
+        let other = other.map(|(other, _)| *other);
+        let listens = self.machine_mut(there).listens() == Some(inside.port());
+        let serves = self.machine_mut(there).accepts_streams() && self.is_bound(there, to);
+        let back = now + self.delay(host, to.ip()).unwrap_or(AGAIN);
+        if self.streams.are_connected(source, to) {
+            return;
+        }
+        let result = match other {
+            Some(other) => {
+                let socket = self.streams.connect(now, (host, source), (there, to));
+                self.streams.enqueue(now, Event::Dialled { attempt: other, result: Ok(socket) });
+                Ok(socket)
+            }
+            None if listens || serves => {
+                let socket = self.streams.connect(now, (host, source), (there, to));
+                if listens {
+                    self.machine_mut(there).accepted(now, socket, source);
+                    self.drain(there);
+                }
+                Ok(socket)
+            }
+            None => Err("refuses the connection".to_owned()),
+        };
+        self.streams.enqueue(back, Event::Dialled { attempt: number, result });
+    }
+
+    /// To which host it comes, and to which of its addresses.
+    fn let_in(&mut self, from: usize, to: SocketAddr, source: SocketAddr) -> Option<(usize, SocketAddr)> {
+        let here = self.gateway_of(HostId(from)).0;
+        if let Some(neighbour) = self.host_in(here, to.ip()) {
+            return Some((neighbour, to)).filter(|(there, _)| *there != from && !self.gateways[here].isolates);
+        }
+        let now = self.now;
+        let there = (0..self.gateways.len()).find(|g| {
+            self.gateways[*g].is_external(to.ip())
+                || self.gateways[*g].is_routed(to.ip()) && self.host_in(*g, to.ip()).is_some()
+        })?;
+        let inside = match self.gateways[there].translator_of_streams(to.ip()) {
+            Some(nat) => nat.inbound(now, to, source)?,
+            None => to,
+        };
+        Some((self.host_in(there, inside.ip())?, inside))
+    }
+
+    fn dialled(&mut self, number: u64, result: Result<SocketId, String>) {
+        let Some(Attempt { host, dial, .. }) = self.streams.attempts.remove(&number) else { return };
         self.note(HostId(host), format!("connects to {}: {result:?}", dial.to));
-        let done = Done::Connected { server: dial.server, attempt: dial.attempt, result };
+        let done = match dial.asked {
+            Asked::Rendezvous { server, attempt } => Done::Connected { server, attempt, result },
+            Asked::Port { attempt } => Done::Dialled { attempt, result },
+        };
         let now = self.now;
         self.machine_mut(host).dialled(now, done);
         self.drain(host);
-    }
-
-    fn accept(&mut self, host: usize, dial: Dial) -> Result<SocketId, String> {
-        let there = (0..self.gateways.len()).find_map(|gateway| self.host_in(gateway, dial.to.ip()));
-        let there = there.filter(|there| !self.is_cut([host, *there])).ok_or("does not answer")?;
-        if !self.machine_mut(there).accepts_streams() || !self.is_bound(there, dial.to) {
-            return Err("refuses the connection".to_owned());
-        }
-        let (number, source) = (self.streams.all.len(), self.seen_as(host, dial.to.ip()));
-        let port = 20_000 + u16::try_from(number).expect("few streams");
-        let near = End { host, socket: Streams::id(number), address: SocketAddr::new(source, port) };
-        let far = End { host: there, socket: Streams::id(number), address: dial.to };
-        let (ends, last) = ([near, far], [self.now; 2]);
-        self.streams.all.push(Stream { server: dial.server, ends, last, open: [true; 2], forgotten: false });
-        Ok(near.socket)
-    }
-
-    /// The address that a stream of a host has outside.
-    fn seen_as(&mut self, host: usize, to: IpAddr) -> IpAddr {
-        let own = self.addresses(HostId(host)).iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).copied().unwrap_or(to);
-        let gateway = self.gateway_of(HostId(host)).0;
-        match &self.gateways[gateway].nat {
-            Some(nat) if own.is_ipv4() && nat.config().translates => nat.external(),
-            _ => own,
-        }
     }
 }

@@ -49,6 +49,9 @@ pub struct Gateway {
     pub nat: Option<Nat>,
     /// IPv6: a firewall; none: a plain router.
     pub firewall: Option<Nat>,
+    /// The same for streams.
+    nat_tcp: Option<Nat>,
+    firewall_tcp: Option<Nat>,
     pub up: Line,
     pub down: Line,
     /// Its hosts are kept apart, as guests of a Wi-Fi are: only what goes through the router passes between them.
@@ -64,11 +67,15 @@ impl Gateway {
     pub fn new(name: &str, nat: Option<(NatConfig, IpAddr)>, firewall: bool, rng: &mut Rng) -> Self {
         let nat = nat.map(|(config, external)| Nat::new(config, external, &rng.seed()));
         let inside = IpAddr::from([0; 16]);
-        let firewall = firewall.then(|| Nat::new(NatConfig::stateful_firewall(), inside, &Seed::from_u64(0)));
+        let guard = || firewall.then(|| Nat::new(NatConfig::stateful_firewall(), inside, &Seed::from_u64(0)));
+        let nat_tcp = nat.as_ref().map(|nat| Nat::new(nat.config(), nat.external(), &Seed::from_u64(6)));
+        let (firewall, firewall_tcp) = (guard(), guard());
         Self {
             name: name.to_owned(),
             nat,
             firewall,
+            nat_tcp,
+            firewall_tcp,
             up: Line::CLEAN,
             down: Line::CLEAN,
             isolates: false,
@@ -80,6 +87,11 @@ impl Gateway {
     /// What stands in the way of this family.
     pub fn translator(&mut self, ip: IpAddr) -> Option<&mut Nat> {
         if ip.is_ipv4() { self.nat.as_mut() } else { self.firewall.as_mut() }
+    }
+
+    /// The same for streams.
+    pub fn translator_of_streams(&mut self, ip: IpAddr) -> Option<&mut Nat> {
+        if ip.is_ipv4() { self.nat_tcp.as_mut() } else { self.firewall_tcp.as_mut() }
     }
 
     /// Whether the core sends datagrams for `ip` here because it is the NAT's own address.

@@ -1,4 +1,4 @@
-//! Networks that let no UDP pass: all goes by a stream to the rendezvous.
+//! Networks that let no UDP pass: all goes by a stream, to the peer where the NATs let one through, else to the rendezvous.
 
 use std::time::Duration;
 
@@ -6,15 +6,22 @@ use punchlan::node::status::{PathKind, PeerState, RendezvousState};
 use punchlan::node::why::{Cause, Tried};
 
 use crate::nat::NatConfig;
+use crate::sim::oracle::direct_is_possible;
 use crate::sim::scene::{House, Scene};
 use crate::sim::world::HostId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Two peers, each behind a router that lets out UDP or does not.
+/// Two peers, each behind a router that lets out UDP or does not, and that lets in no connection.
 fn pair(blocked: [bool; 2]) -> (Scene, HostId, HostId) {
+    behind([Some(NatConfig::symmetric()), Some(NatConfig::port_restricted())], blocked)
+}
+
+/// Two peers behind these, each of which lets out UDP or does not.
+fn behind(nats: [Option<NatConfig>; 2], blocked: [bool; 2]) -> (Scene, HostId, HostId) {
     let mut scene = Scene::new(7);
-    let peers = ["alice", "bob"].map(|name| scene.peer(name, House::v4(Some(NatConfig::port_restricted()))));
+    let mut names = ["alice", "bob"].into_iter();
+    let peers = nats.map(|nat| scene.peer(names.next().expect("two"), House::v4(nat)));
     for (peer, blocked) in peers.into_iter().zip(blocked) {
         set_blocked(&mut scene, peer, blocked);
         scene.up(peer);
@@ -77,6 +84,101 @@ fn when_udp_passes_again_all_goes_by_it_and_directly_without_a_lost_packet_and_t
     assert_eq!(transport(&scene, alice), by("udp"));
     assert_eq!(scene.world.streams_open(), 0);
     assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0);
+}
+
+/// The NATs in front of a pair of which UDP does not reach one side, or either.
+fn nats() -> [Option<NatConfig>; 6] {
+    [
+        None,
+        Some(NatConfig::full_cone()),
+        Some(NatConfig::address_restricted()),
+        Some(NatConfig::port_restricted()),
+        Some(NatConfig::linux_masquerade()),
+        Some(NatConfig::symmetric()),
+    ]
+}
+
+#[test]
+fn where_the_nats_let_a_connection_through_a_pair_without_udp_is_direct_by_tcp() {
+    for here in nats() {
+        for there in nats() {
+            for blocked in [[true, false], [true, true]] {
+                let (mut scene, alice, bob) = behind([here, there], blocked);
+                let what = format!("{here:?} × {there:?}, {blocked:?}");
+                let state = match direct_is_possible(here, there) {
+                    true => PeerState::Direct,
+                    false => PeerState::Relayed,
+                };
+                let met = scene.settle(alice, bob, state, SECOND * 8).unwrap_or_else(|| panic!("{what}"));
+                assert!(met < SECOND * 5, "{what}: {met:?}");
+                scene.run(SECOND * 20);
+                assert_eq!([scene.state(alice, bob), scene.state(bob, alice)], [Some(state); 2], "{what}");
+                let path = scene.view(alice, bob).expect("listed").path.expect("a path");
+                assert_eq!(
+                    (path.transport.as_str(), path.relay.is_none()),
+                    ("tcp", state == PeerState::Direct),
+                    "{what}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_that_is_connected_loses_nothing_on_the_way_there_and_keeps_one_connection() {
+    let (mut scene, alice, bob) = behind([Some(NatConfig::linux_masquerade()); 2], [true, true]);
+    scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
+    scene.flows(alice, bob, SECOND / 50);
+    let mark = scene.mark();
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 6).expect("by TCP");
+    scene.run(SECOND * 60);
+    assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0);
+    assert_eq!(scene.world.streams_between(alice, bob), 1);
+    assert_eq!(scene.world.streams_open(), 3, "one with the rendezvous each, beside it");
+}
+
+#[test]
+fn a_connection_that_ends_is_made_again_and_udp_takes_its_place_when_it_passes() {
+    let (mut scene, alice, bob) = behind([Some(NatConfig::port_restricted()); 2], [true, false]);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 8).expect("by TCP");
+    scene.flows(alice, bob, SECOND / 20);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.end_streams(bob);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 8).expect("by TCP again");
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND, "{gap:?}");
+    scene.run(SECOND * 20);
+    let mark = scene.mark();
+    set_blocked(&mut scene, alice, false);
+    let by_udp = |scene: &Scene| {
+        let path = scene.view(alice, bob).and_then(|peer| peer.path);
+        path.is_some_and(|path| path.relay.is_none() && path.transport == "udp")
+    };
+    (0..120)
+        .find(|_| {
+            scene.run(SECOND / 2);
+            by_udp(&scene)
+        })
+        .expect("by UDP");
+    scene.run(SECOND * 30);
+    assert!(by_udp(&scene));
+    assert_eq!((scene.world.streams_between(alice, bob), scene.world.streams_open()), (0, 0));
+    assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0);
+}
+
+#[test]
+fn a_connection_that_dies_without_a_word_is_left_for_the_relay_within_seconds() {
+    let (mut scene, alice, bob) = behind([Some(NatConfig::port_restricted()), None], [true, true]);
+    scene.settle(alice, bob, PeerState::Direct, SECOND * 8).expect("by TCP");
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.forget_streams();
+    scene.run(SECOND * 60);
+    let gap = scene.longest_gap(mark, alice, bob, start);
+    assert!(gap < SECOND * 15, "{gap:?}: those to the rendezvous died as well");
+    assert_eq!(scene.state(alice, bob), Some(PeerState::Direct), "by another connection");
 }
 
 #[test]

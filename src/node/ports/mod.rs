@@ -139,6 +139,7 @@ impl Node {
         if searched.introduced.is_none_or(|at| now - at >= ONE_INTRODUCTION) {
             searched.introduced = Some(now);
             (searched.may_hunt, searched.may_look, searched.rests) = (true, true, None);
+            peer.tried_tcp.begin_anew();
         }
     }
 
@@ -151,6 +152,7 @@ impl Node {
         for peer in self.peers.values_mut().filter(|peer| peer.searched_ports.introduced.is_some()) {
             let searched = &mut peer.searched_ports;
             (searched.may_hunt, searched.may_look, searched.rests, searched.vain) = (true, true, None, 0);
+            peer.tried_tcp.begin_anew();
         }
     }
 
@@ -330,6 +332,7 @@ impl Node {
             (searched.worked, searched.vain, searched.rests, searched.last) = (by_search, 0, None, None);
         }
         self.leave_ports(now, id);
+        self.leave_tcp(now, id);
     }
 
     /// The peer is somewhere else than it was when the search for it began.

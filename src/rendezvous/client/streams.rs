@@ -257,6 +257,17 @@ impl Client {
         self.streams.open().map(|at| at.socket).into_iter().chain(retired)
     }
 
+    /// How the server is reached by a stream: as it is now, or would be first; by IPv4 if it can be, for that is what NATs
+    /// translate.
+    pub fn stream_way(&self) -> Option<(SocketAddr, Carrier)> {
+        let Streams { ways, next, .. } = &self.streams;
+        let way = ways.get(next / self.addresses.len().max(1) % ways.len().max(1))?;
+        let open = self.streams.open().map(|at| at.addr);
+        let known = open.into_iter().chain(self.addresses.iter().copied());
+        let addr = known.min_by_key(|addr| !addr.is_ipv4())?;
+        Some((SocketAddr::new(addr.ip(), way.port), way.carrier.clone()))
+    }
+
     /// What carries the registration, or the attempt at one: a word of `status`.
     pub fn transport(&self) -> &'static str {
         let by_udp = self.link.as_ref().is_some_and(|link| !link.at.socket.is_stream());

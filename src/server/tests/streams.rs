@@ -333,10 +333,14 @@ async fn members_come_by_websocket_too_by_tls_and_as_a_proxy_passes_them_on() {
     let state = tempfile::tempdir().expect("folder");
     let (options, roots) = with_tls(&state);
     with_server(options, async |ready: Ready| {
-        let said = web::connect_trusting(roots.clone(), ready.web[0], "elsewhere.example", "/").await.map(drop);
+        let to = ready.web[0];
+        let tls = async |roots, host, path| {
+            let tcp = TcpStream::connect(to).await.expect("connected");
+            web::greet_trusting(roots, tcp, to, host, path).await
+        };
+        let said = tls(roots.clone(), "elsewhere.example", "/").await.map(drop);
         assert!(said.expect_err("another name").contains("certificate"));
-        let by_tls =
-            web::connect_trusting(roots, ready.web[0], "play.example.org", "/any/path").await.expect("trusted");
+        let by_tls = tls(roots, "play.example.org", "/any/path").await.expect("trusted");
         let proxied = TcpStream::connect(ready.web[1]).await.expect("connected");
         let (proxied, _) = tokio_tungstenite::client_async("ws://play.example.org/", proxied).await.expect("greeted");
         let ((near_a, tunnel_a), (near_b, tunnel_b)) = (web::tunnel(by_tls), web::tunnel(proxied));

@@ -64,6 +64,13 @@ pub enum Control<'a> {
         /// That.
         how: Carried,
     },
+    /// Where the sender listens by TCP, for a pair of which UDP does not reach one side or either ([`crate::tcp`]).
+    Tcp {
+        /// Its NAT is open to where the receiver listens.
+        primed: bool,
+        /// As [`encode_candidates`](crate::wire::announcement::encode_candidates) writes them.
+        places: &'a [u8],
+    },
 }
 
 /// How a member stands to carrying between two others.
@@ -99,7 +106,7 @@ impl<'a> Control<'a> {
     /// Inner kind and body.
     ///
     /// # Panics
-    /// If an announcement is longer than a signed one can be.
+    /// If an announcement is longer than a signed one can be, or the places are longer than a datagram.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();
         match *self {
@@ -127,6 +134,10 @@ impl<'a> Control<'a> {
             Self::Nat(traits) => put_traits(w.u8(10), traits),
             Self::Carry { peer, wanted } => w.u8(11).bytes(&peer.0).u8(u8::from(wanted)),
             Self::Carried { peer, how } => put_carried(w.u8(12).bytes(&peer.0), how),
+            Self::Tcp { primed, places } => {
+                let len = u16::try_from(places.len()).expect("sixteen candidates are short");
+                w.u8(13).u8(u8::from(primed)).u16(len).bytes(places)
+            }
         };
         w.finish()
     }
@@ -158,6 +169,10 @@ impl<'a> Control<'a> {
             10 => Self::Nat(take_traits(&mut r)?),
             11 => Self::Carry { peer: PeerId(r.array()?), wanted: r.u8()? != 0 },
             12 => Self::Carried { peer: PeerId(r.array()?), how: take_carried(&mut r)? },
+            13 => {
+                let (primed, len) = (r.u8()? != 0, r.u16()?);
+                Self::Tcp { primed, places: r.bytes(usize::from(len))? }
+            }
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
@@ -246,6 +261,7 @@ mod tests {
             (Control::Ports { next: within, asks: true, searches: false }, &[7, 2, 5, 6, 7, 8, 1]),
             (Control::LookForMe { ports: counted, open: 0x0102 }, &[8, 1, 5, 6, 0xff, 0xfe, 1, 2]),
             (Control::Looked, &[9]),
+            (Control::Tcp { primed: true, places: b"ab" }, &[13, 1, 0, 2, b'a', b'b']),
             (Control::Nat(Traits::default()), &[10, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             (Control::Nat(traits), &[10, 2, 2, 0, 0, 3, 5, 6, 7, 8]),
         ];
@@ -256,7 +272,7 @@ mod tests {
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[13]), Err(Malformed::UnknownKind(13)));
+        assert_eq!(Control::decode(&[14]), Err(Malformed::UnknownKind(14)));
         for (how, number) in [(4, 0), (6, 1)] {
             let message = [&[12][..], &[7; 32], &[how, 0, 0, number]].concat();
             assert_eq!(Control::decode(&message), Err(Malformed::Bad("how it is carried")));

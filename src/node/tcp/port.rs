@@ -1,0 +1,211 @@
+//! The port that all attempts listen on and connect from, and how rendezvous see it: each is asked by a connection from
+//! there, which stays, for it keeps the NAT's mapping.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::super::Node;
+use crate::id::SocketId;
+use crate::rendezvous::client::State;
+use crate::sans::{Action, Instant, Wakeup};
+use crate::tcp::TcpPunch;
+use crate::wire::announcement::{Candidate, CandidateKind};
+use crate::wire::stun::{Answer, BindingRequest};
+
+/// Rendezvous that are asked.
+const ASKED: usize = 2;
+/// They are waited for so long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The port is let go of when nobody has wanted it for so long.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The port.
+#[derive(Debug, Default)]
+pub(super) enum Port {
+    /// None.
+    #[default]
+    Closed,
+    /// Asked for.
+    Opening,
+    /// There is one.
+    Open(Open),
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    number: u16,
+    /// Connections to rendezvous that are not answered, and those that stand, with the questions' numbers.
+    dials: BTreeMap<u64, SocketAddr>,
+    asked: BTreeMap<SocketId, [u8; 12]>,
+    /// How it is seen outside.
+    seen: BTreeSet<SocketAddr>,
+    /// It is not waited for any longer then; `None`: all is known that will be.
+    patience: Option<Instant>,
+    /// It is closed then.
+    closes: Option<Instant>,
+}
+
+impl Port {
+    pub(super) const fn number(&self) -> Option<u16> {
+        match self {
+            Self::Open(open) => Some(open.number),
+            Self::Closed | Self::Opening => None,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
+        let Self::Open(open) = self else { return None };
+        let patience = open.patience.map(|at| Wakeup::new(at, "how a port is seen"));
+        let closes = open.closes.map(|at| Wakeup::new(at, "close a port"));
+        Wakeup::earliest(patience, closes)
+    }
+
+    /// A connection to a rendezvous ended.
+    pub(super) fn disconnected(&mut self, socket: SocketId) {
+        if let Self::Open(open) = self {
+            open.asked.remove(&socket);
+            open.conclude();
+        }
+    }
+}
+
+impl Open {
+    /// Nobody is left who may answer.
+    fn conclude(&mut self) {
+        if self.dials.is_empty() && self.asked.is_empty() {
+            self.patience = None;
+        }
+    }
+}
+
+impl Node {
+    /// An attempt begins.
+    pub(super) fn want_port(&mut self, now: Instant) {
+        match &mut self.tcp.port {
+            Port::Closed => {
+                self.tcp.port = Port::Opening;
+                self.actions.push_back(Action::Listen);
+            }
+            Port::Opening => {}
+            Port::Open(open) => {
+                open.closes = None;
+                self.tell_places(now);
+            }
+        }
+    }
+
+    /// An attempt ended.
+    pub(super) fn port_may_rest(&mut self, now: Instant) {
+        if let Port::Open(open) = &mut self.tcp.port
+            && self.tcp.punches.is_empty()
+        {
+            open.closes.get_or_insert(now + LINGER);
+        }
+    }
+
+    /// The answer to [`Action::Listen`].
+    pub(in super::super) fn tcp_listening(&mut self, now: Instant, result: Result<u16, String>) {
+        let number = match result {
+            Ok(number) => number,
+            Err(reason) => {
+                tracing::debug!(reason, "no port to listen on");
+                self.tcp.port = Port::Closed;
+                let ids: Vec<_> = self.tcp.punches.keys().copied().collect();
+                return ids.iter().for_each(|id| self.tcp_in_vain(now, id));
+            }
+        };
+        let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
+        let ways: Vec<_> = registered.filter_map(|server| server.client.stream_way()).take(ASKED).collect();
+        let mut dials = BTreeMap::new();
+        for (to, carrier) in ways {
+            let attempt = self.tcp.next_attempt();
+            dials.insert(attempt, to);
+            self.actions.push_back(Action::Dial { attempt, to, carrier, ttl: None });
+        }
+        let (patience, closes) = ((!dials.is_empty()).then_some(now + PATIENCE), None);
+        let (asked, seen) = (BTreeMap::new(), BTreeSet::new());
+        self.tcp.port = Port::Open(Open { number, dials, asked, seen, patience, closes });
+        self.port_may_rest(now);
+        self.tell_places(now);
+    }
+
+    /// A connection to a rendezvous stands, or will not.
+    pub(super) fn asks_by_tcp(&mut self, now: Instant, attempt: u64, result: Result<SocketId, String>) {
+        let Port::Open(open) = &mut self.tcp.port else {
+            return self.actions.extend(result.ok().map(Action::Disconnect));
+        };
+        match (open.dials.remove(&attempt), result) {
+            (Some(to), Ok(socket)) => {
+                let transaction = self.shared.rng.array();
+                open.asked.insert(socket, transaction);
+                let question = BindingRequest { transaction, ..BindingRequest::default() }.encode();
+                self.transmit(socket, to, question, None);
+            }
+            (None, Ok(socket)) => self.actions.push_back(Action::Disconnect(socket)),
+            (_, Err(reason)) => {
+                tracing::debug!(reason, "a rendezvous cannot be asked how it sees a port");
+                open.conclude();
+            }
+        }
+        self.tell_places(now);
+    }
+
+    /// Whether a STUN answer says how the port is seen.
+    pub(in super::super) fn is_stun_of_port(&mut self, now: Instant, socket: SocketId, bytes: &[u8]) -> bool {
+        let Port::Open(open) = &mut self.tcp.port else { return false };
+        let Some(answer) = Answer::parse(bytes).ok().filter(|a| open.asked.get(&socket) == Some(&a.transaction)) else {
+            return false;
+        };
+        if answer.mapped.port() != 0 {
+            open.seen.insert(answer.mapped);
+            open.patience = None;
+        }
+        self.tell_places(now);
+        self.punch_by_tcp(now);
+        true
+    }
+
+    pub(super) fn port_timeout(&mut self, now: Instant) {
+        let Port::Open(open) = &mut self.tcp.port else { return };
+        if open.patience.take_if(|at| *at <= now).is_some() {
+            self.tell_places(now);
+        } else if open.closes.is_some_and(|at| at <= now) {
+            self.close_port();
+        }
+    }
+
+    fn close_port(&mut self) {
+        if let Port::Open(open) = std::mem::take(&mut self.tcp.port) {
+            self.actions.extend(open.asked.into_keys().map(Action::Disconnect));
+            self.actions.push_back(Action::StopListening);
+        }
+    }
+
+    /// Whoever waits for it learns where we are reached, if that is known.
+    fn tell_places(&mut self, now: Instant) {
+        let Port::Open(Open { number, seen, patience: None, .. }) = &self.tcp.port else { return };
+        let places = self.places(*number, seen);
+        self.tcp.punches.values_mut().filter(|punch| punch.is_gathering()).for_each(|p: &mut TcpPunch| {
+            p.gathered(now, &places);
+        });
+    }
+
+    /// Where the port is reached: as it is seen, at our own addresses, and where a router would show it that keeps ports.
+    fn places(&self, number: u16, seen: &BTreeSet<SocketAddr>) -> Vec<Candidate> {
+        let of = |kind, ips: Vec<IpAddr>| {
+            ips.into_iter().map(move |ip| Candidate { kind, addr: SocketAddr::new(ip, number) })
+        };
+        let own = self.gather.candidates();
+        let hosts = own.iter().filter(|c| c.kind == CandidateKind::Host).map(|c| c.addr.ip()).collect();
+        let kept = self.gather.reflexive().chain(seen.iter().copied()).map(|addr| addr.ip()).collect();
+        let seen = seen.iter().map(|addr| Candidate { kind: CandidateKind::Reflexive, addr: *addr });
+        let mut all: Vec<Candidate> = Vec::new();
+        for place in seen.chain(of(CandidateKind::Host, hosts)).chain(of(CandidateKind::Predicted, kept)) {
+            if all.iter().all(|known| known.addr != place.addr) {
+                all.push(place);
+            }
+        }
+        all
+    }
+}

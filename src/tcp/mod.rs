@@ -1,0 +1,314 @@
+//! L3: TCP hole punching, for a pair of which UDP does not reach one side or either.
+//!
+//! A connection needs what a datagram needs: that both NATs let it in. So both sides listen on a port, ask a rendezvous how
+//! that is seen outside, open their NATs to each other, and connect from that very port at the same time. Whichever
+//! connection stands first is a socket as any other, on which [`punch`](crate::punch) proves a path.
+//!
+//! ```text
+//!   alice                         relay                          bob
+//!   listens on P, is seen as P'                  listens on Q, is seen as Q'
+//!   P, P' ────────────────────────────────────────▶◀────────────────── Q, Q'
+//!   SYN (TTL 2) to Q, Q' ──×                              ×── SYN (TTL 2) to P, P'
+//!   primed ───────────────────────────────────────▶◀────────────────── primed
+//!   SYN to Q, Q' ────────────────────────────────────────── SYN to P, P'
+//! ```
+//!
+//! The SYN that comes to a NAT after that is open meets the listener behind it, or the other's SYN: a simultaneous open (RFC
+//! 9293 §3.5), which makes one connection of two. One that came sooner would be refused by a router that takes it for its own,
+//! and would cost the port its mapping there, as with UDP (see [`punch`](crate::punch)): hence the priming, with a hop limit
+//! that does not lead there. Each word is said again until the other side shows that it was heard.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::sans::{Instant, Wakeup};
+use crate::wire::announcement::Candidate;
+
+/// Addresses at which a side is tried.
+pub const MOST_PLACES: usize = 8;
+/// SYNs of one connection that nobody answers: at once, after 1 s and after 3 s (RFC 6298 §5.7, and what systems do).
+pub const SYNS: u32 = 3;
+/// Both sides know each other's addresses within this, or it is over.
+const MEETING: Duration = Duration::from_secs(6);
+/// A NAT is open so long after the first SYN left.
+const PRIMING: Duration = Duration::from_millis(100);
+/// Connections are waited for so long: that is all that [`SYNS`] take.
+const DIALLING: Duration = Duration::from_secs(5);
+/// A word is said again after this.
+const AGAIN: Duration = Duration::from_millis(400);
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Tell the other side [`TcpPunch::mine`], and whether our NAT is open to it.
+    Say {
+        /// That.
+        primed: bool,
+    },
+    /// Open our NAT towards there.
+    Prime(SocketAddr),
+    /// Connect.
+    Dial(SocketAddr),
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Our own addresses are being found out, or the other's awaited.
+    Meeting,
+    /// Our NAT opens.
+    Priming { until: Instant },
+    /// It is open; the other's perhaps not.
+    Primed,
+    /// Both are.
+    Dialling,
+    /// Nothing more is done.
+    Over,
+}
+
+/// The attempt of one pair.
+#[derive(Debug)]
+pub struct TcpPunch {
+    stage: Stage,
+    mine: Option<Vec<Candidate>>,
+    theirs: Vec<SocketAddr>,
+    they_are_primed: bool,
+    /// It is over then.
+    until: Instant,
+    /// The next word.
+    say: Option<Instant>,
+    wants: VecDeque<Want>,
+}
+
+impl TcpPunch {
+    /// Begins.
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            stage: Stage::Meeting,
+            mine: None,
+            theirs: Vec::new(),
+            they_are_primed: false,
+            until: Instant::from_nanos(now.as_nanos() + MEETING.as_nanos() as u64),
+            say: None,
+            wants: VecDeque::new(),
+        }
+    }
+
+    /// Where we are reached by TCP, as far as that is known.
+    pub fn gathered(&mut self, now: Instant, mine: &[Candidate]) {
+        if self.mine.is_none() {
+            self.mine = Some(mine.iter().copied().take(MOST_PLACES).collect());
+            self.say = Some(now);
+        }
+        self.advance(now);
+    }
+
+    /// The other side says where it is reached, already admitted, and whether its NAT is open.
+    pub fn told(&mut self, now: Instant, theirs: &[SocketAddr], primed: bool) {
+        if self.stage == Stage::Meeting {
+            self.theirs = theirs.iter().copied().take(MOST_PLACES).collect();
+        }
+        self.they_are_primed |= primed;
+        self.advance(now);
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        if self.until <= now {
+            (self.stage, self.say) = (Stage::Over, None);
+            self.wants.clear();
+        } else if self.say.is_some_and(|at| at <= now) {
+            self.say(now);
+        }
+    }
+
+    /// What is to be done next; call until `None` after every other call.
+    #[must_use]
+    pub fn poll_want(&mut self) -> Option<Want> {
+        self.wants.pop_front()
+    }
+
+    /// When [`TcpPunch::handle_timeout`] is wanted.
+    pub fn poll_timeout(&self) -> Option<Wakeup> {
+        let primed = match self.stage {
+            Stage::Over => return None,
+            Stage::Priming { until } => Some(until),
+            Stage::Meeting | Stage::Primed | Stage::Dialling => None,
+        };
+        let at = [Some(self.until), primed, self.say].into_iter().flatten().min()?;
+        Some(Wakeup::new(at, "TCP hole punching"))
+    }
+
+    /// Where we are reached, once that is known.
+    pub fn mine(&self) -> &[Candidate] {
+        self.mine.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it waits for [`TcpPunch::gathered`].
+    pub const fn is_gathering(&self) -> bool {
+        self.mine.is_none()
+    }
+
+    /// Whether it came to its end without a connection that was proven: whoever has one lets go of this.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    fn advance(&mut self, now: Instant) {
+        if self.stage == Stage::Meeting && self.mine.is_some() && !self.theirs.is_empty() {
+            self.wants.extend(self.theirs.iter().copied().map(Want::Prime));
+            self.stage = Stage::Priming { until: now + PRIMING };
+        }
+        if let Stage::Priming { until } = self.stage
+            && until <= now
+        {
+            self.stage = Stage::Primed;
+            self.say(now);
+        }
+        if self.stage == Stage::Primed && self.they_are_primed {
+            self.wants.extend(self.theirs.iter().copied().map(Want::Dial));
+            (self.stage, self.until) = (Stage::Dialling, now + DIALLING);
+        }
+    }
+
+    fn say(&mut self, now: Instant) {
+        let primed = matches!(self.stage, Stage::Primed | Stage::Dialling);
+        self.wants.push_back(Want::Say { primed });
+        self.say = Some(now + AGAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::announcement::CandidateKind;
+
+    /// Two sides, and the words that are on their way between them for so long.
+    struct Pair {
+        now: Instant,
+        delay: Duration,
+        sides: [TcpPunch; 2],
+        words: Vec<(Instant, usize, bool)>,
+        /// Who primed and dialled what, and when.
+        primed: [Vec<(Instant, SocketAddr)>; 2],
+        dialled: [Vec<(Instant, SocketAddr)>; 2],
+        said: [usize; 2],
+        /// Of so many words one arrives.
+        one_of: usize,
+    }
+
+    fn place(side: usize) -> Candidate {
+        Candidate { kind: CandidateKind::Host, addr: SocketAddr::from(([192, 0, 2, side as u8 + 1], 4_000)) }
+    }
+
+    impl Pair {
+        fn new(delay: Duration) -> Self {
+            let now = Instant::from_nanos(1_000_000_000);
+            let sides = [TcpPunch::new(now), TcpPunch::new(now)];
+            let (primed, dialled) = (Default::default(), Default::default());
+            Self { now, delay, sides, words: Vec::new(), primed, dialled, said: [0; 2], one_of: 1 }
+        }
+
+        fn gather(&mut self, side: usize) {
+            self.sides[side].gathered(self.now, &[place(side)]);
+        }
+
+        fn run(&mut self, limit: Duration) {
+            let end = self.now + limit;
+            loop {
+                self.drain();
+                let timers = self.sides.iter().filter_map(|side| Some(side.poll_timeout()?.at));
+                let Some(next) = timers.chain(self.words.iter().map(|(at, ..)| *at)).min() else { break };
+                if next > end {
+                    break;
+                }
+                self.now = self.now.max(next);
+                self.sides.iter_mut().for_each(|side| side.handle_timeout(self.now));
+                let (come, wait) = std::mem::take(&mut self.words).into_iter().partition(|(at, ..)| *at <= self.now);
+                self.words = wait;
+                for (_, to, primed) in come {
+                    self.sides[to].told(self.now, &[place(1 - to).addr], primed);
+                }
+            }
+            self.now = self.now.max(end);
+        }
+
+        fn drain(&mut self) {
+            for side in 0..2 {
+                while let Some(want) = self.sides[side].poll_want() {
+                    match want {
+                        Want::Say { primed } => {
+                            self.said[side] += 1;
+                            if self.said[side] % self.one_of == 0 {
+                                self.words.push((self.now + self.delay, 1 - side, primed));
+                            }
+                        }
+                        Want::Prime(to) => self.primed[side].push((self.now, to)),
+                        Want::Dial(to) => self.dialled[side].push((self.now, to)),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_primes_the_other_once_and_dials_when_both_have() {
+        let mut pair = Pair::new(Duration::from_millis(30));
+        pair.gather(0);
+        pair.run(Duration::from_millis(500));
+        pair.gather(1);
+        pair.run(Duration::from_secs(3));
+        for side in 0..2 {
+            let there = place(1 - side).addr;
+            let [(primed, first)] = pair.primed[side][..] else { panic!("{:?}", pair.primed) };
+            let [(dialled, second)] = pair.dialled[side][..] else { panic!("{:?}", pair.dialled) };
+            assert_eq!((first, second), (there, there));
+            let (other, _) = pair.primed[1 - side][0];
+            assert!(dialled >= primed.max(other) + PRIMING, "the other's NAT is open");
+            assert!(dialled - primed < Duration::from_millis(400));
+        }
+        let apart = pair.dialled[0][0].0.max(pair.dialled[1][0].0) - pair.dialled[0][0].0.min(pair.dialled[1][0].0);
+        assert!(apart <= Duration::from_millis(60), "{apart:?}");
+    }
+
+    #[test]
+    fn a_word_that_is_lost_is_said_again() {
+        let mut pair = Pair::new(Duration::from_millis(30));
+        pair.one_of = 3;
+        pair.gather(0);
+        pair.gather(1);
+        pair.run(Duration::from_secs(6));
+        assert!(pair.dialled.iter().all(|dialled| dialled.len() == 1), "{:?}", pair.dialled);
+    }
+
+    #[test]
+    fn what_comes_to_nothing_ends_and_says_nothing_any_more() {
+        let mut pair = Pair::new(Duration::from_millis(30));
+        pair.gather(0);
+        pair.run(Duration::from_secs(20));
+        assert!(pair.sides.iter().all(TcpPunch::is_over));
+        assert!((5..=16).contains(&pair.said[0]), "{}", pair.said[0]);
+        assert_eq!((pair.said[1], pair.primed.iter().map(Vec::len).sum::<usize>()), (0, 0));
+        let mut met = Pair::new(Duration::from_millis(30));
+        met.gather(0);
+        met.gather(1);
+        met.run(Duration::from_secs(20));
+        assert!(met.sides.iter().all(TcpPunch::is_over), "connections that did not come");
+    }
+
+    #[test]
+    fn more_addresses_than_are_tried_are_not_tried() {
+        let now = Instant::from_nanos(1);
+        let mut punch = TcpPunch::new(now);
+        let many: Vec<SocketAddr> = (1..=100).map(|n| SocketAddr::from(([192, 0, 2, n], 4_000))).collect();
+        punch.gathered(now, &[place(0)]);
+        punch.told(now, &many, true);
+        punch.handle_timeout(now + PRIMING);
+        let wants: Vec<Want> = std::iter::from_fn(|| punch.poll_want()).collect();
+        let count = |of: fn(&Want) -> bool| wants.iter().filter(|want| of(want)).count();
+        assert_eq!(count(|want| matches!(want, Want::Prime(_))), MOST_PLACES);
+        assert_eq!(count(|want| matches!(want, Want::Dial(_))), MOST_PLACES);
+    }
+}
