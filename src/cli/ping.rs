@@ -107,6 +107,7 @@ pub(super) fn describe_path(path: &Path) -> String {
     match (path.kind, &path.relay) {
         (PathKind::Relay, Some(relay)) => format!("relayed through {relay}"),
         (PathKind::Relay, None) => format!("relayed through {}", path.remote),
+        _ if path.transport == "tcp" => format!("direct by TCP {}", path.remote),
         _ => format!("direct {}", path.remote),
     }
 }

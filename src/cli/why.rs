@@ -34,6 +34,7 @@ fn for_people(why: &Why) -> String {
         rows.push([what, way(tried)]);
     }
     rows.extend(why.search.as_ref().map(|search| ["search over ports".to_owned(), searched(search)]));
+    rows.extend(why.tcp.as_ref().map(|tcp| ["connections by TCP".to_owned(), connected(tcp)]));
     rows.extend(why.here.nat.port_mapping.as_ref().map(|said| ["port mapping here".to_owned(), harmless(said)]));
     for (i, carrier) in why.carriers.iter().enumerate() {
         let what = if i == 0 { "other members".to_owned() } else { String::new() };
@@ -109,6 +110,15 @@ fn searched(search: &Search) -> String {
     format!("{what}{ago}")
 }
 
+fn connected(tcp: &Search) -> String {
+    let ago = tcp.ago_s.map(|seconds| format!(", {} ago", age(seconds))).unwrap_or_default();
+    match tcp.state {
+        SearchState::Running => "being tried, from both sides at once".to_owned(),
+        SearchState::Found => "one stands, and is used".to_owned(),
+        _ => format!("tried from both sides at once: none came about{ago}"),
+    }
+}
+
 fn carries(state: CarrierState) -> &'static str {
     match state {
         CarrierState::Carries => "relays between you",
@@ -147,6 +157,15 @@ fn explain(why: &Why) -> (String, Option<String>) {
     let upnp =
         |whose: &str| format!("switch on UPnP (or PCP, NAT-PMP) in {whose}, if it is yours to change{v6}{third}");
     let (cause, help) = match why.cause {
+        Cause::Direct if why.peer.path.as_ref().is_some_and(|path| path.transport == "tcp") => {
+            let whose = match (why.here.udp_blocked, why.there.udp_blocked) {
+                (true, true) => "neither network lets UDP out".to_owned(),
+                (false, true) => format!("the network of {peer} lets no UDP out"),
+                _ => "the network here lets no UDP out".to_owned(),
+            };
+            let help = "UDP on both sides: what is lost then holds up nothing behind it";
+            (format!("{peer} is reached directly by TCP, for {whose}"), Some(help.to_owned()))
+        }
         Cause::Direct => (format!("{peer} is reached directly"), None),
         Cause::Offline => (
             format!("{peer} is not there"),
@@ -274,6 +293,7 @@ mod tests {
             there: side(false, nat("endpoint-independent", "preserved")),
             tried: vec![Tried { kind, address, sent: 12, heard: false, answered: false, narrow: false }],
             search: Some(Search { state: SearchState::InVain, ago_s: Some(125) }),
+            tcp: None,
             carriers: vec![MayCarry { name: "carol".to_owned(), state: CarrierState::NoWay }],
             cause,
         }
@@ -298,6 +318,24 @@ in use              relayed through play.example.org:3478, 0.8 ms
 Why: the router here shows each friend another port, and of those that were tried none fitted; it is tried again, ever more seldom
 What helps: switch on UPnP (or PCP, NAT-PMP) in the router here, if it is yours to change; or IPv6 on both sides; a member with a public address would relay";
         assert_eq!(plain(&why(Cause::SymmetricHere)), expected, "\n{}", plain(&why(Cause::SymmetricHere)));
+    }
+
+    #[test]
+    fn a_connection_with_the_peer_itself_is_named_and_so_is_one_that_did_not_come_about() {
+        let mut by_tcp = why(Cause::Direct);
+        by_tcp.there.udp_blocked = true;
+        by_tcp.tcp = Some(Search { state: SearchState::Found, ago_s: None });
+        by_tcp.peer.path.as_mut().expect("a path").transport = "tcp".to_owned();
+        let said = plain(&by_tcp);
+        assert!(said.contains("connections by TCP  one stands, and is used"), "{said}");
+        assert!(said.contains("Why: bob is reached directly by TCP, for the network of bob lets no UDP out"), "{said}");
+        let mut relayed = why(Cause::UdpBlockedHere);
+        relayed.tcp = Some(Search { state: SearchState::InVain, ago_s: Some(30) });
+        let said = plain(&relayed);
+        assert!(
+            said.contains("connections by TCP  tried from both sides at once: none came about, 30 s ago"),
+            "{said}"
+        );
     }
 
     #[test]

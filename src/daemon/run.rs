@@ -181,6 +181,7 @@ impl<S: Source> Peer<S> {
                 self.node.handle_done(clock::now(), Done::Listening(result));
             }
             Action::Dial { attempt, to, carrier, ttl } => self.streams.dial(attempt, to, carrier, ttl),
+            Action::LetGo { attempt } => self.streams.let_go(attempt),
             Action::StopListening => self.streams.stop_listening(),
         }
     }

@@ -1,15 +1,15 @@
 //! Streams, where UDP does not pass, to rendezvous and peers: a task each connects, writes what is put into its queue, and
 //! hands over what comes; who cannot take that so fast makes the other side wait.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::packets;
 use super::run::Effect;
@@ -30,8 +30,6 @@ use crate::wire::stream::datagrams;
 const WAITING: usize = 8;
 /// Streams at once that others have begun: some for each peer, and some for strangers who find the port.
 const ACCEPTED: usize = 64;
-/// A connection that is only to open our NAT is given up after this: its SYN has long left.
-const PRIMING: Duration = Duration::from_millis(60);
 
 /// All of them.
 #[derive(Debug)]
@@ -42,6 +40,8 @@ pub(super) struct Streams {
     came: mpsc::Receiver<Came>,
     /// Where peers are listened for, and the tasks that do so.
     port: Option<(Port, JoinSet<()>)>,
+    /// What lets go those attempts that open our NAT.
+    held: BTreeMap<u64, oneshot::Sender<()>>,
     accepted: Arc<Semaphore>,
 }
 
@@ -57,7 +57,7 @@ impl Streams {
     pub(super) fn new(sockets: Arc<Sockets>, effects: mpsc::UnboundedSender<Effect>) -> Self {
         let (comes, came) = mpsc::channel(WAITING);
         let accepted = Arc::new(Semaphore::new(ACCEPTED));
-        Self { sockets, effects, comes, came, port: None, accepted }
+        Self { sockets, effects, comes, came, port: None, held: BTreeMap::new(), accepted }
     }
 
     /// Connects to a rendezvous, beside the loop.
@@ -86,24 +86,33 @@ impl Streams {
     }
 
     /// Connects from that port, beside the loop.
-    pub(super) fn dial(&self, attempt: u64, to: SocketAddr, carrier: Carrier, ttl: Option<u8>) {
+    pub(super) fn dial(&mut self, attempt: u64, to: SocketAddr, carrier: Carrier, ttl: Option<u8>) {
         let done = move |result| Some(Done::Dialled { attempt, result });
         let (stream, port) = (self.stream(), self.port.as_ref().map(|(port, _)| *port));
+        let (let_go, held) = oneshot::channel();
+        if ttl.is_some() {
+            self.held.insert(attempt, let_go);
+        }
         tokio::spawn(async move {
             let tcp = match (port, ttl) {
                 (None, _) => Err("nothing is listened on".to_owned()),
-                (Some(port), None) => port.connect(to, None).await,
-                (Some(port), Some(ttl)) => timeout(PRIMING, port.connect(to, Some(ttl)))
-                    .await
-                    .unwrap_or_else(|_| Err("it was only to open the NAT".to_owned())),
+                (Some(port), None) => port.connect(to).await,
+                (Some(port), Some(ttl)) => port.connect_late(to, ttl, held).await,
             };
             stream.run(to, wrap(tcp, to, &carrier).await, done).await;
         });
     }
 
+    /// Lets an attempt go all the way.
+    pub(super) fn let_go(&mut self, attempt: u64) {
+        // It may have ended.
+        self.held.remove(&attempt).map(|held| held.send(()));
+    }
+
     /// Listens no longer.
     pub(super) fn stop_listening(&mut self) {
         self.port = None;
+        self.held.clear();
     }
 
     fn stream(&self) -> Stream {

@@ -6,8 +6,9 @@
 //!    lan ◀── kernel ◀── tun ◀── inbound ◀─── tun ◀── kernel ◀── wan      everything to the public address
 //! ```
 //!
-//! The public address is not the router's own, so the kernel never answers for it. UDP is translated by
-//! ports, ICMP echo by identifiers; everything else, and fragments, are dropped. A packet crosses the kernel
+//! The public address is not the router's own, so the kernel never answers for it. UDP and TCP are translated by
+//! ports, ICMP echo by identifiers; everything else, and fragments, are dropped. Of TCP a mapping ends as any other does, with
+//! silence. A packet crosses the kernel
 //! twice but counts one hop, as in any other router: its TTL is given back. Where it is a carrier's NAT it stands behind
 //! the router of a home, and hosts there have one hop more than others: a TTL of 2 ends before it, unseen, and one of 3
 //! dies in the core.
@@ -19,7 +20,7 @@ use std::thread::JoinHandle;
 
 use crate::sans::{Instant, Seed};
 use anyhow::Result;
-use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, UdpHeader};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
 use ipnet::Ipv4Net;
 
 use super::netns::Namespace;
@@ -57,16 +58,14 @@ impl NatRouter {
         router.ip(&format!("rule add iif wan to {public} lookup 100"))?;
         let mut translator = self.translator.lock().unwrap_or_else(PoisonError::into_inner);
         translator.public = public;
-        translator.udp.set_external(public.into());
-        translator.echo.set_external(public.into());
+        translator.all().for_each(|nat| nat.set_external(public.into()));
         Ok(())
     }
 
     /// Loses all mappings, as a router that was restarted.
     pub fn forget(&self) {
         let mut translator = self.translator.lock().unwrap_or_else(PoisonError::into_inner);
-        translator.udp.forget();
-        translator.echo.forget();
+        translator.all().for_each(Nat::forget);
     }
 }
 
@@ -100,11 +99,12 @@ fn translate_all(device: &tun::Device, translator: &Mutex<Translator>) {
     }
 }
 
-/// Two NATs, one for each protocol that has something to translate.
+/// Three NATs, one for each protocol that has something to translate.
 #[derive(Debug)]
 struct Translator {
     public: Ipv4Addr,
     udp: Nat,
+    tcp: Nat,
     echo: Nat,
 }
 
@@ -119,7 +119,11 @@ impl Translator {
     fn new(config: NatConfig, public: Ipv4Addr) -> Self {
         let seed = |protocol| Seed::from_u64(u64::from(public.to_bits()) << 8 | protocol);
         let nat = |protocol| Nat::new(config, IpAddr::V4(public), &seed(protocol));
-        Self { public, udp: nat(17), echo: nat(1) }
+        Self { public, udp: nat(17), tcp: nat(6), echo: nat(1) }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Nat> {
+        [&mut self.udp, &mut self.tcp, &mut self.echo].into_iter()
     }
 
     /// The packet as it leaves, if it does.
@@ -132,6 +136,7 @@ impl Translator {
         ip.time_to_live = ip.time_to_live.checked_add(1)?;
         match ip.protocol {
             IpNumber::UDP => self.translate_udp(now, ip, payload),
+            IpNumber::TCP => self.translate_tcp(now, ip, payload),
             IpNumber::ICMP => self.translate_echo(now, ip, payload),
             _ => None,
         }
@@ -144,6 +149,15 @@ impl Translator {
         (udp.source_port, udp.destination_port) = flow.apply(&mut ip)?;
         udp.checksum = udp.calc_checksum_ipv4(&ip, data).ok()?;
         Some([&ip.to_bytes()[..], &udp.to_bytes(), data].concat())
+    }
+
+    fn translate_tcp(&mut self, now: Instant, mut ip: Ipv4Header, payload: &[u8]) -> Option<Vec<u8>> {
+        let (mut tcp, data) = TcpHeader::from_slice(payload).ok()?;
+        let flow = Flow::new(&ip, tcp.source_port, tcp.destination_port);
+        let flow = flow.translate(now, &mut self.tcp, self.public)?;
+        (tcp.source_port, tcp.destination_port) = flow.apply(&mut ip)?;
+        tcp.checksum = tcp.calc_checksum_ipv4(&ip, data).ok()?;
+        Some([&ip.to_bytes()[..], &tcp.to_bytes(), data].concat())
     }
 
     fn translate_echo(&mut self, now: Instant, mut ip: Ipv4Header, payload: &[u8]) -> Option<Vec<u8>> {

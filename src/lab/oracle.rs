@@ -1,8 +1,9 @@
 //! What each pair must become, said without a look at how punchlan does it: only from what the gateways do
 //! ([`Gateway::findings`]).
 //!
-//! | a router lets no UDP through | relayed |
+//! | a router lets no TCP through but to a web server | relayed |
 //! |---|---|
+//! | a router lets no UDP through | by TCP, where plain punching by UDP would do; else relayed |
 //! | both have IPv6 | by IPv6: there are only firewalls |
 //! | one has IPv4 alone and the other IPv6 alone | relayed |
 //! | a router maps ports | by the mapped port: everybody reaches it |
@@ -69,8 +70,13 @@ impl fmt::Display for Way {
 
 /// The ways that a pair may end on, of which each is as good as another.
 pub fn ways(a: SitePlan, b: SitePlan) -> Vec<Way> {
-    if [a, b].iter().any(|site| Gateway::BLOCKED.contains(&site.gateway())) {
+    let is_one = |gateway| [a, b].iter().any(|site| site.gateway() == gateway);
+    if is_one(Gateway::Tcp443Only) {
         return vec![Way::Relayed];
+    }
+    if is_one(Gateway::UdpBlocked) {
+        let v4 = a.has_ipv4() && b.has_ipv4() && direct_is_possible(a.gateway(), b.gateway());
+        return vec![if v4 || a.has_ipv6() && b.has_ipv6() { Way::Tcp } else { Way::Relayed }];
     }
     if a.has_ipv6() && b.has_ipv6() {
         return vec![Way::Ipv6];
@@ -156,6 +162,10 @@ mod tests {
         assert_eq!(of("ipv6-only", "ipv6-firewall"), [Way::Ipv6]);
         assert_eq!(of("symmetric-random+ipv6", "ipv6-only"), [Way::Ipv6]);
         assert_eq!(of("public", "ipv6-only"), [Way::Relayed]);
-        assert_eq!(of("public", "udp-blocked"), [Way::Relayed]);
+        assert_eq!(of("public", "udp-blocked"), [Way::Tcp]);
+        assert_eq!(of("udp-blocked", "udp-blocked"), [Way::Tcp]);
+        assert_eq!(of("full-cone", "udp-blocked"), [Way::Tcp]);
+        assert_eq!(of("symmetric-random", "udp-blocked"), [Way::Relayed]);
+        assert_eq!(of("public", "tcp-443-only"), [Way::Relayed]);
     }
 }

@@ -9,11 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use etherparse::{NetSlice, SlicedPacket};
+use etherparse::{IpNumber, NetSlice, SlicedPacket, TcpHeader};
 use nix::sys::socket::{self, AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::Lab;
+use crate::wire::stream;
 
 /// A packet on its way through the core.
 #[derive(Clone, Debug)]
@@ -121,9 +122,12 @@ impl Packet {
         Some(Self { at, from, to, bytes: frame.get(ethernet_header..)?.to_vec() })
     }
 
-    /// How many datagrams of such a length it is: several that left together cross as one. Those are equally long, and begin
-    /// alike: of one kind, to one index or channel.
+    /// How many datagrams of such a length it is, or carries: several that left together cross as one. Those are equally long,
+    /// and begin alike: of one kind, to one index or channel.
     fn datagrams(&self, lengths: &std::ops::Range<usize>) -> usize {
+        if self.is_tcp() {
+            return self.datagrams_of_stream(lengths);
+        }
         if lengths.contains(&self.bytes.len()) {
             return 1;
         }
@@ -136,6 +140,22 @@ impl Packet {
             size > 0 && lengths.contains(&(header + size)) && alike(size)
         };
         (2..=TRAIN).find(is_made_of).unwrap_or(0)
+    }
+
+    fn is_tcp(&self) -> bool {
+        let protocol = if self.from.is_ipv4() { self.bytes.get(9) } else { self.bytes.get(6) };
+        protocol == Some(&IpNumber::TCP.0)
+    }
+
+    /// Of a stream's: those that begin and end in it. Each is as long as it would be by UDP.
+    fn datagrams_of_stream(&self, lengths: &std::ops::Range<usize>) -> usize {
+        let header = if self.from.is_ipv4() { 20 } else { 40 };
+        let Some((_, payload)) = self.bytes.get(header..).and_then(|tcp| TcpHeader::from_slice(tcp).ok()) else {
+            return 0;
+        };
+        let whole = stream::whole(payload).unwrap_or(0);
+        let of_interest = |datagram: &&mut [u8]| lengths.contains(&(header + UDP_HEADER + datagram.len()));
+        stream::datagrams(&mut payload[..whole].to_vec()).filter(of_interest).count()
     }
 
     /// Whether it contains these bytes anywhere.

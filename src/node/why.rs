@@ -36,6 +36,9 @@ pub struct Why {
     pub tried: Vec<Tried>,
     /// The search over ports, if there was one.
     pub search: Option<Search>,
+    /// Attempts to connect by TCP, if there were any.
+    #[serde(default)]
+    pub tcp: Option<Search>,
     /// Other members who may carry between us, as far as they were asked.
     #[serde(default)]
     pub carriers: Vec<MayCarry>,
@@ -256,6 +259,7 @@ impl Node {
             there,
             tried,
             search,
+            tcp: self.tcp_report(now, id, peer),
             carriers: self.may_carry(peer),
             cause,
         })
@@ -274,6 +278,16 @@ impl Node {
             Some(MayCarry { name: self.peers.get(carrier)?.name.clone(), state: state(known) })
         });
         known.collect()
+    }
+
+    fn tcp_report(&self, now: Instant, id: &PeerId, peer: &Peer) -> Option<Search> {
+        let is_used = peer.punch.choice().is_some_and(|choice| choice.via.is_stream());
+        match peer.tried_tcp.in_vain() {
+            _ if is_used => Some(Search { state: SearchState::Found, ago_s: None }),
+            _ if self.tcp.is_at(id) => Some(Search { state: SearchState::Running, ago_s: None }),
+            Some(at) => Some(Search { state: SearchState::InVain, ago_s: Some((now - at).as_secs()) }),
+            None => None,
+        }
     }
 
     fn search_report(&self, now: Instant, id: &PeerId, peer: &Peer, report: &status::Peer) -> Option<Search> {

@@ -83,8 +83,13 @@ pub enum Action {
         to: SocketAddr,
         /// What carries the stream.
         carrier: Carrier,
-        /// Hop limit, where it is to open our NAT and not to arrive: then it is given up at once.
+        /// Hop limit, where it is to open our NAT first: until [`Action::LetGo`] it goes no further.
         ttl: Option<u8>,
+    },
+    /// Let this attempt of [`Action::Dial`] go all the way. Not answered.
+    LetGo {
+        /// Its number.
+        attempt: u64,
     },
     /// Listen no longer. Not answered; streams stay.
     StopListening,

@@ -179,6 +179,7 @@ impl Lan {
                     match action {
                         Action::Listen
                         | Action::Dial { .. }
+                        | Action::LetGo { .. }
                         | Action::StopListening
                         | Action::Connect { .. }
                         | Action::Disconnect(_) => {}

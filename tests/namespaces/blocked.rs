@@ -1,4 +1,5 @@
-//! Networks that let no UDP through: everything goes by TCP to the rendezvous, and by UDP again once that passes.
+//! Networks that let no UDP through: everything goes by TCP, to the peer itself where the routers let that be, else to the
+//! rendezvous; and by UDP again once that passes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,13 +18,13 @@ fn registered_by(transport: &str) -> impl Fn(&Status) -> bool {
     move |status| status.rendezvous.iter().any(|r| r.state == RendezvousState::Registered && r.transport == transport)
 }
 
-/// Pings are answered and a file arrives whole, all of it relayed.
-fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, transport: &str) {
-    alice.await_peer("bob", PeerState::Relayed, PATIENCE).unwrap();
-    bob.await_peer("alice", PeerState::Relayed, PATIENCE).unwrap();
+/// Pings are answered and a file arrives whole, all of it this way.
+fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState, transport: &str) {
+    alice.await_peer("bob", state, PATIENCE).unwrap();
+    bob.await_peer("alice", state, PATIENCE).unwrap();
     let status = alice.await_status("its registration", PATIENCE, registered_by(transport)).unwrap();
     let path = status.peers[0].path.as_ref().unwrap();
-    assert_eq!(path.transport, transport, "{path:?}");
+    assert_eq!((path.transport.as_str(), path.relay.is_none()), (transport, state == PeerState::Direct), "{path:?}");
     assert_eq!(alice.ping(bob.address.into(), 10).unwrap(), 10);
     for (to, from) in [(alice, bob), (bob, alice)] {
         let start = std::time::Instant::now();
@@ -35,14 +36,26 @@ fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, transport: &str) {
 #[test]
 fn pairs_of_which_one_or_both_have_no_udp_are_connected() {
     let _turn = turn();
-    for other in [Gateway::Public, Gateway::UdpBlocked] {
+    for (other, state) in [
+        (Gateway::Public, PeerState::Direct),
+        (Gateway::UdpBlocked, PeerState::Direct),
+        (Gateway::Masquerade, PeerState::Direct),
+        (Gateway::AddressRestricted, PeerState::Direct),
+        (Gateway::CarrierCone, PeerState::Direct),
+        (Gateway::Symmetric, PeerState::Relayed),
+    ] {
+        println!("{}:", other.name());
         let lab = Lab::new(&[Gateway::UdpBlocked, other]).unwrap();
         let network = Network::start(&lab).unwrap();
         let alice = network.up(lab.host(0), "alice", 1).unwrap();
         let bob = network.up(lab.host(1), "bob", 2).unwrap();
-        all_passes(&alice, &bob, "tcp");
+        all_passes(&alice, &bob, state, "tcp");
         let why = netns::run(&mut alice.command(&["why", "bob"])).unwrap();
-        assert!(String::from_utf8_lossy(&why.stdout).contains("lets no UDP out"), "{why:?}");
+        let said = String::from_utf8_lossy(&why.stdout).into_owned();
+        match state {
+            PeerState::Direct => assert!(said.contains("directly by TCP"), "{said}"),
+            _ => assert!(said.contains("lets no UDP out"), "{said}"),
+        }
     }
 }
 
@@ -55,7 +68,7 @@ fn where_only_tcp_to_port_443_passes_a_rendezvous_there_is_reached() {
     network.servers = vec![format!("{RENDEZVOUS}:443")];
     let alice = network.up(lab.host(0), "alice", 1).unwrap();
     let bob = network.up(lab.host(1), "bob", 2).unwrap();
-    all_passes(&alice, &bob, "tcp");
+    all_passes(&alice, &bob, PeerState::Relayed, "tcp");
 }
 
 #[test]
@@ -65,20 +78,23 @@ fn a_pair_moves_to_udp_when_that_passes_again_and_outlives_the_rendezvous() {
     let mut network = Network::start(&lab).unwrap();
     let alice = network.up(lab.host(0), "alice", 1).unwrap();
     let bob = network.up(lab.host(1), "bob", 2).unwrap();
-    alice.await_peer("bob", PeerState::Relayed, PATIENCE).unwrap();
-    bob.await_peer("alice", PeerState::Relayed, PATIENCE).unwrap();
+    alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+    bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
 
     network.rendezvous.take().unwrap().end(Signal::SIGKILL).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     network.start_rendezvous(&lab.rendezvous).unwrap();
     alice.await_status("its registration", PATIENCE, registered_by("tcp")).unwrap();
-    alice.await_peer("bob", PeerState::Relayed, PATIENCE).unwrap();
+    alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
     let mut pings = alice.start_pings(bob.address).unwrap();
     pings.first_answer(PATIENCE).unwrap();
 
     lab.sites[0].router.nft("delete table inet blocked").unwrap();
     alice.await_status("UDP", Duration::from_secs(45), registered_by("udp")).unwrap();
-    alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+    let by_udp = |status: &Status| {
+        status.peers[0].path.as_ref().is_some_and(|path| path.transport == "udp" && path.relay.is_none())
+    };
+    alice.await_status("bob by UDP", PATIENCE, by_udp).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     let flaws = pings.end().unwrap();
     println!("moving to UDP cost {flaws:?}");
@@ -101,6 +117,6 @@ fn where_only_the_web_passes_a_rendezvous_is_reached_as_a_web_server() {
     network.servers = vec![format!("{RENDEZVOUS}:3478"), format!("wss://{RENDEZVOUS}/punchlan")];
     let alice = network.up(lab.host(0), "alice", 1).unwrap();
     let bob = network.up(lab.host(1), "bob", 2).unwrap();
-    all_passes(&alice, &bob, "tls");
+    all_passes(&alice, &bob, PeerState::Relayed, "tls");
     assert_eq!(alice.status().unwrap().rendezvous.len(), 1, "two ways to one");
 }

@@ -32,6 +32,10 @@ pub trait Machine: Any {
     fn poll_dial(&mut self) -> Option<Dial> {
         None
     }
+    /// The next attempt that it lets go all the way.
+    fn poll_let_go(&mut self) -> Option<u64> {
+        None
+    }
     /// What became of it.
     fn dialled(&mut self, _now: Instant, _done: Done) {}
     /// The next stream that it ends.

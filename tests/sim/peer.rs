@@ -93,6 +93,7 @@ pub struct Peer {
     /// What `Action::OpenSockets` opened.
     pub opened: Sockets,
     dials: VecDeque<Dial>,
+    let_go: VecDeque<u64>,
     /// Where it listens for streams.
     listens: Option<u16>,
     hang_ups: VecDeque<SocketId>,
@@ -139,6 +140,7 @@ impl Peer {
             said: VecDeque::new(),
             opened: Sockets::default(),
             dials: VecDeque::new(),
+            let_go: VecDeque::new(),
             listens: None,
             hang_ups: VecDeque::new(),
             overlay_v4: Vec::new(),
@@ -223,6 +225,7 @@ impl Peer {
         self.out.clear();
         self.said.clear();
         self.dials.clear();
+        self.let_go.clear();
         self.listens = None;
         self.hang_ups.clear();
         self.opened.close_all();
@@ -354,6 +357,7 @@ impl Peer {
                 self.listens = Some(LISTEN_PORT);
                 self.pending.push_back((now + DISK_TIME, Done::Listening(Ok(LISTEN_PORT))));
             }
+            Action::LetGo { attempt } => self.let_go.push_back(attempt),
             Action::StopListening => self.listens = None,
             Action::Disconnect(socket) => self.hang_ups.push_back(socket),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
@@ -443,6 +447,10 @@ impl Machine for Peer {
 
     fn poll_dial(&mut self) -> Option<Dial> {
         self.dials.pop_front()
+    }
+
+    fn poll_let_go(&mut self) -> Option<u64> {
+        self.let_go.pop_front()
     }
 
     fn dialled(&mut self, now: Instant, done: Done) {

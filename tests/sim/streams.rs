@@ -16,8 +16,8 @@ use super::world::{HostId, LAN_DELAY, World};
 const CONNECT: Duration = Duration::from_secs(4);
 /// What finds a dead line is tried again after this.
 const AGAIN: Duration = Duration::from_millis(200);
-/// What is only to open a NAT is given up after this.
-const PRIMING: Duration = Duration::from_millis(60);
+/// What is not let go all the way is given up after this.
+const HELD: Duration = Duration::from_secs(10);
 /// When SYNs leave that nobody answers.
 const SYNS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
 
@@ -68,6 +68,8 @@ struct Attempt {
     /// From there, and as it leaves the house.
     own: SocketAddr,
     source: SocketAddr,
+    /// It goes no further than to the NAT.
+    held: bool,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,8 @@ pub struct Streams {
     attempts: BTreeMap<u64, Attempt>,
     events: BTreeMap<(Instant, u64), Event>,
     order: u64,
+    /// Which attempt sent the last SYN from here to there: no other is let out by a NAT that keeps track of connections.
+    opened: BTreeMap<(SocketAddr, SocketAddr), u64>,
 }
 
 impl Streams {
@@ -181,6 +185,10 @@ impl World {
     pub(super) fn drain_streams(&mut self, index: usize) {
         while let Some(dial) = self.machine_mut(index).poll_dial() {
             self.dial(index, dial);
+        }
+        while let Some(attempt) = self.machine_mut(index).poll_let_go() {
+            let is_it = |other: &Attempt| matches!(other.dial.asked, Asked::Port { attempt: n } if other.host == index && n == attempt);
+            self.streams.attempts.values_mut().filter(|other| is_it(other)).for_each(|other| other.held = false);
         }
         while let Some(socket) = self.machine_mut(index).poll_hang_up() {
             if let Some((stream, end)) = self.streams.find(index, socket) {
@@ -283,16 +291,16 @@ impl World {
         let attempt = self.streams.order;
         let port = dial.from.unwrap_or(20_000 + u16::try_from(attempt % 10_000).expect("below 10,000"));
         let own = SocketAddr::new(own.unwrap_or(dial.to.ip()), port);
-        self.streams.attempts.insert(attempt, Attempt { host, dial, own, source: own });
-        let syns = if dial.ttl.is_some() { &SYNS[..1] } else { &SYNS[..] };
-        syns.iter().for_each(|after| self.streams.enqueue(self.now + *after, Event::Leaves { attempt }));
-        let given_up = self.now + if dial.ttl.is_some() { PRIMING } else { CONNECT };
+        let (begun, held) = (self.now, dial.ttl.is_some());
+        self.streams.attempts.insert(attempt, Attempt { host, dial, own, source: own, held });
+        SYNS.iter().for_each(|after| self.streams.enqueue(begun + *after, Event::Leaves { attempt }));
+        let given_up = begun + if held { HELD } else { CONNECT };
         self.streams.enqueue(given_up, Event::Dialled { attempt, result: Err("does not answer".to_owned()) });
     }
 
     /// Its SYN leaves the house, if it goes so far.
     fn knock(&mut self, number: u64) {
-        let Some(Attempt { host, dial, own, .. }) = self.streams.attempts.get(&number).copied() else { return };
+        let Some(Attempt { host, dial, own, held, .. }) = self.streams.attempts.get(&number).copied() else { return };
         let gateway = self.gateway_of(HostId(host)).0;
         let (now, is_near) = (self.now, self.host_in(gateway, dial.to.ip()).is_some());
         let source = match self.gateways[gateway].translator_of_streams(dial.to.ip()) {
@@ -301,7 +309,8 @@ impl World {
         };
         let Some(source) = source else { return };
         self.streams.attempts.entry(number).and_modify(|attempt| attempt.source = source);
-        if let Some(delay) = self.delay(host, dial.to.ip()).filter(|_| is_near || dial.ttl.is_none()) {
+        self.streams.opened.insert((own, dial.to), number);
+        if let Some(delay) = self.delay(host, dial.to.ip()).filter(|_| is_near || !held) {
             self.streams.enqueue(now + delay, Event::Knocks { attempt: number });
         }
     }
@@ -316,12 +325,15 @@ impl World {
         };
         let now = self.now;
         let other = self.streams.attempts.iter().find(|(_, other)| {
-            other.host == there
-                && other.dial.from == Some(inside.port())
-                && other.dial.to == source
-                && other.dial.ttl.is_none()
+            other.host == there && other.dial.from == Some(inside.port()) && other.dial.to == source
         });
         let other = other.map(|(other, _)| *other);
+        let opener = self.streams.opened.get(&(inside, source)).copied();
+        let is_held = other.and_then(|other| self.streams.attempts.get(&other)).is_some_and(|other| other.held);
+        if is_held || self.gateway_of(HostId(there)) != self.gateway_of(HostId(host)) && opener != other {
+            // The answer is not let out, or not far enough.
+            return;
+        }
         let listens = self.machine_mut(there).listens() == Some(inside.port());
         let serves = self.machine_mut(there).accepts_streams() && self.is_bound(there, to);
         let back = now + self.delay(host, to.ip()).unwrap_or(AGAIN);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::{CONNECT, fit, said_by, within};
@@ -50,39 +51,114 @@ impl Port {
         self.0
     }
 
-    /// Connects from there; with `ttl` no further than so many hops, and once. The other side's router may not be open yet:
-    /// who is refused tries again.
+    /// Connects from there. The other side's router may not be open yet: who is refused tries again.
     ///
     /// # Errors
     /// A sentence for people.
-    pub async fn connect(self, to: SocketAddr, ttl: Option<u8>) -> Result<TcpStream, String> {
-        let connect = async {
-            loop {
-                match self.try_connect(to, ttl).await {
-                    Err(error) if ttl.is_none() && error.kind() == io::ErrorKind::ConnectionRefused => {
-                        sleep(AGAIN).await;
+    pub async fn connect(self, to: SocketAddr) -> Result<TcpStream, String> {
+        within(CONNECT, self.try_again(to)).await.inspect(fit).map_err(|error| said_by(to, &error))
+    }
+
+    /// Begins to connect from there, no further than `hops` until `let_go`: so that our NAT is open, and this very socket can
+    /// answer who comes through it.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub async fn connect_late(
+        self,
+        to: SocketAddr,
+        hops: u8,
+        let_go: oneshot::Receiver<()>,
+    ) -> Result<TcpStream, String> {
+        self.try_late(to, hops, let_go).await.inspect(fit).map_err(|error| said_by(to, &error))
+    }
+
+    async fn try_late(self, to: SocketAddr, hops: u8, mut let_go: oneshot::Receiver<()>) -> io::Result<TcpStream> {
+        let socket = self.socket(to)?;
+        let handle = SockRef::from(&socket).try_clone()?;
+        set_hops(&handle, to, hops.into())?;
+        ignore_who_dropped(&handle, to, hops + 1);
+        let mut connecting = std::pin::pin!(socket.connect(to));
+        let early = tokio::select! {
+            // It leads there after all; or somebody did away with it, and it is let go all the same.
+            ended = &mut connecting => Some(ended),
+            told = &mut let_go => match told {
+                Ok(()) => None,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        let connected = match early {
+            Some(Err(_)) => {
+                let_go.await.map_err(|_| io::ErrorKind::TimedOut)?;
+                return within(CONNECT, self.try_again(to)).await;
+            }
+            Some(Ok(connected)) => connected,
+            None => {
+                set_hops(&handle, to, HOPS)?;
+                match within(CONNECT, connecting).await {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        return within(CONNECT, self.try_again(to)).await;
                     }
-                    connected => return connected,
+                    connected => connected?,
                 }
             }
         };
-        within(CONNECT, connect).await.inspect(fit).map_err(|error| said_by(to, &error))
-    }
-
-    async fn try_connect(self, to: SocketAddr, ttl: Option<u8>) -> io::Result<TcpStream> {
-        let socket = socket(to)?;
-        let set_hops = |of: SockRef<'_>, hops| match to {
-            SocketAddr::V4(_) => of.set_ttl_v4(hops),
-            SocketAddr::V6(_) => of.set_unicast_hops_v6(hops),
-        };
-        ttl.map_or(Ok(()), |ttl| set_hops(SockRef::from(&socket), ttl.into()))?;
-        socket.bind(any(to, self.0))?;
-        let connected = socket.connect(to).await?;
-        // It leads there after all.
-        ttl.map_or(Ok(()), |_| set_hops(SockRef::from(&connected), HOPS))?;
+        set_hops(&handle, to, HOPS)?;
         Ok(connected)
     }
+
+    /// Connects, and again when it is refused.
+    async fn try_again(self, to: SocketAddr) -> io::Result<TcpStream> {
+        loop {
+            match self.socket(to)?.connect(to).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(AGAIN).await,
+                connected => return connected,
+            }
+        }
+    }
+
+    fn socket(self, to: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = socket(to)?;
+        socket.bind(any(to, self.0))?;
+        Ok(socket)
+    }
 }
+
+fn set_hops(of: &socket2::Socket, family: SocketAddr, hops: u32) -> io::Result<()> {
+    match family {
+        SocketAddr::V4(_) => of.set_ttl_v4(hops),
+        SocketAddr::V6(_) => of.set_unicast_hops_v6(hops),
+    }
+}
+
+/// A router that drops what we sent because it was to go no further says so, and the system would end the attempt. Linux lets
+/// pass by what a router says of packets that were to go less than so many hops further (as RFC 5082 has it); elsewhere the
+/// attempt ends, and is made anew when it is let go.
+#[cfg(target_os = "linux")]
+fn ignore_who_dropped(socket: &socket2::Socket, family: SocketAddr, hops: u8) {
+    use nix::sys::socket::setsockopt;
+    use options::{MinHopCount, MinTtl};
+    let ignored = match family {
+        SocketAddr::V4(_) => setsockopt(socket, MinTtl, &hops.into()),
+        SocketAddr::V6(_) => setsockopt(socket, MinHopCount, &hops.into()),
+    };
+    if let Err(error) = ignored {
+        tracing::debug!(%error, "a router may end an attempt that opens the NAT");
+    }
+}
+
+/// Socket options that nix has no names for.
+#[cfg(target_os = "linux")]
+mod options {
+    use nix::libc::{self, IP_MINTTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_MINHOPCOUNT};
+    use nix::{setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(MinTtl, SetOnly, IPPROTO_IP, IP_MINTTL, i32);
+    sockopt_impl!(MinHopCount, SetOnly, IPPROTO_IPV6, IPV6_MINHOPCOUNT, i32);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ignore_who_dropped(_: &socket2::Socket, _: SocketAddr, _: u8) {}
 
 /// A socket that shares its port.
 fn socket(family: SocketAddr) -> io::Result<TcpSocket> {
@@ -126,7 +202,7 @@ mod tests {
         for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
             let (Some(_), Some(far)) = (listener(&near, ip), listener(&far, ip)) else { continue };
             let to = SocketAddr::new(ip, there.number());
-            let (connected, accepted) = tokio::join!(here.connect(to, None), far.accept());
+            let (connected, accepted) = tokio::join!(here.connect(to), far.accept());
             assert_eq!(connected.expect("connected").local_addr().expect("bound").port(), here.number());
             assert_eq!(accepted.expect("accepted").1.port(), here.number());
         }
@@ -144,8 +220,7 @@ mod tests {
             let accepted = within(Duration::from_secs(1), listener(&listeners, ip).expect("IPv4").accept()).await;
             accepted.ok().map(|(tcp, _)| tcp)
         };
-        let (a, b, c, d) =
-            tokio::join!(here.connect(to_there, None), there.connect(to_here, None), accept(near), accept(far));
+        let (a, b, c, d) = tokio::join!(here.connect(to_there), there.connect(to_here), accept(near), accept(far));
         let (here, there) = (either(a, c), either(b, d));
         assert_eq!(here.peer_addr().ok(), there.local_addr().ok());
         assert_eq!(there.peer_addr().ok(), here.local_addr().ok());

@@ -136,7 +136,8 @@ impl Node {
         };
         let has_room = self.tcp.punches.len() < MOST && !self.tcp.is_at(id);
         if has_room && self.peers.get(id).is_some_and(is_relayed) {
-            self.tcp.punches.insert(*id, TcpPunch::new(now));
+            let leads = self.my_id() < *id;
+            self.tcp.punches.insert(*id, TcpPunch::new(now, leads));
             self.want_port(now);
         }
     }
@@ -195,14 +196,18 @@ impl Node {
                 let places = self.tcp.punches.get(id).map(|punch| encode_candidates(punch.mine())).unwrap_or_default();
                 self.send_control(now, id, &Control::Tcp { primed, places: &places });
             }
-            Want::Prime(to) => self.dial(now, id, to, 1, Some(PRIME_TTL)),
-            Want::Dial(to) => self.dial(now, id, to, SYNS, None),
+            Want::Prime(to) => self.dial(now, id, to, Some(PRIME_TTL)),
+            Want::LetGo => {
+                let begun = self.tcp.dials.iter().filter(|(_, (whose, _))| whose == id);
+                self.actions.extend(begun.map(|(attempt, _)| Action::LetGo { attempt: *attempt }));
+            }
+            Want::Dial(to) => self.dial(now, id, to, None),
         }
     }
 
-    fn dial(&mut self, now: Instant, id: &PeerId, to: SocketAddr, packets: u32, ttl: Option<u8>) {
+    fn dial(&mut self, now: Instant, id: &PeerId, to: SocketAddr, ttl: Option<u8>) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        if peer.punch.may_send(now, to.ip(), packets, &mut self.budget) {
+        if peer.punch.may_send(now, to.ip(), SYNS, &mut self.budget) {
             let attempt = self.tcp.next_attempt();
             self.tcp.dials.insert(attempt, (*id, to));
             self.actions.push_back(Action::Dial { attempt, to, carrier: Carrier::Tcp, ttl });
