@@ -214,7 +214,8 @@ mod tests {
     }
 
     fn place(side: usize) -> Candidate {
-        Candidate { kind: CandidateKind::Host, addr: SocketAddr::from(([192, 0, 2, side as u8 + 1], 4_000)) }
+        let addr = ["192.0.2.1:4000", "192.0.2.2:4000"][side].parse().expect("address");
+        Candidate { kind: CandidateKind::Host, addr }
     }
 
     impl Pair {
@@ -255,7 +256,7 @@ mod tests {
                     match want {
                         Want::Say { primed } => {
                             self.said[side] += 1;
-                            if self.said[side] % self.one_of == 0 {
+                            if self.said[side].is_multiple_of(self.one_of) {
                                 self.words.push((self.now + self.delay, 1 - side, primed));
                             }
                         }
