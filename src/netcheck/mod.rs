@@ -108,13 +108,10 @@ struct Server {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Check {
-    plan: Plan,
+    evidence: Evidence,
     rng: Rng,
     stage: Stage,
-    server: Option<Server>,
     volley: Volley,
-    /// All questions of the stages before, and what was heard of them.
-    log: Vec<Shot>,
     transmits: VecDeque<Transmit>,
     report: Option<Report>,
 }
@@ -125,18 +122,16 @@ impl Check {
         plan.servers.iter_mut().for_each(|server| *server = canonical(*server));
         plan.servers.truncate(MAX_SERVERS);
         let mut check = Self {
-            plan,
+            evidence: Evidence { plan, server: None, log: Vec::new() },
             rng: seed.rng(),
             stage: Stage::Meet,
-            server: None,
             volley: Volley::default(),
-            log: Vec::new(),
             transmits: VecDeque::new(),
             report: None,
         };
-        for server in check.plan.servers.clone() {
+        for server in check.evidence.plan.servers.clone() {
             let socket = if server.is_ipv4() { MAPPED } else { V6_SOCKET };
-            if check.has(socket) {
+            if check.evidence.has(socket) {
                 check.volley.ask(&mut check.rng, now, Question::plain(Purpose::Meet, socket, server));
             }
         }
@@ -185,7 +180,7 @@ impl Check {
     /// What it does at the moment, for people.
     pub fn progress(&self) -> String {
         match self.stage {
-            Stage::Meet => match self.plan.servers.len() {
+            Stage::Meet => match self.evidence.plan.servers.len() {
                 1 => "asking 1 server".to_owned(),
                 n => format!("asking {n} servers"),
             },
@@ -196,10 +191,6 @@ impl Check {
         }
     }
 
-    fn has(&self, socket: SocketId) -> bool {
-        if socket == V6_SOCKET { self.plan.ipv6 } else { usize::from(socket.0) < self.plan.sockets.len() }
-    }
-
     /// Sends what is due, and goes on to the next stages while there is nothing to wait for.
     fn go_on(&mut self, now: Instant) {
         while self.stage != Stage::Done {
@@ -207,16 +198,16 @@ impl Check {
             if !self.is_over(now) {
                 return;
             }
-            self.log.append(&mut self.volley.0);
+            self.evidence.log.append(&mut self.volley.0);
             self.stage = match self.stage {
                 Stage::Meet => self.after_meeting(now),
                 Stage::Row => self.after_row(now),
-                Stage::Ask if self.plan.lifetime => self.begin_lifetime(now),
+                Stage::Ask if self.evidence.plan.lifetime => self.begin_lifetime(now),
                 Stage::Lifetime(stage) => self.go_on_with_lifetime(now, stage),
                 Stage::Ask | Stage::Done => Stage::Done,
             };
         }
-        self.report = Some(self.conclude());
+        self.report = Some(self.evidence.conclude());
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -244,12 +235,13 @@ impl Check {
     }
 
     fn after_meeting(&mut self, now: Instant) -> Stage {
-        let met = self.log.iter().filter(|shot| shot.to.is_ipv4());
+        let met = self.evidence.log.iter().filter(|shot| shot.to.is_ipv4());
         let servers = met.filter_map(|shot| Some(Server::new(shot.to, shot.answer()?)));
-        self.server = servers.max_by_key(|s| (s.sees_the_world, s.other.is_some(), s.other_port.is_some(), s.proves));
-        let Some(Server { addr, sees_the_world: true, .. }) = self.server else { return Stage::Done };
+        self.evidence.server =
+            servers.max_by_key(|s| (s.sees_the_world, s.other.is_some(), s.other_port.is_some(), s.proves));
+        let Some(Server { addr, sees_the_world: true, .. }) = self.evidence.server else { return Stage::Done };
         for (place, socket) in (0..).zip((1..SOCKETS).filter_map(|i| u16::try_from(i).ok())) {
-            if self.has(SocketId(socket)) {
+            if self.evidence.has(SocketId(socket)) {
                 let question = Question::plain(Purpose::Row, SocketId(socket), addr);
                 self.volley.ask(&mut self.rng, now + ROW_PAUSE * place, question);
             }
@@ -258,7 +250,7 @@ impl Check {
     }
 
     fn after_row(&mut self, now: Instant) -> Stage {
-        let Some(Server { addr, other_port, other, .. }) = self.server else { return Stage::Done };
+        let Some(Server { addr, other_port, other, .. }) = self.evidence.server else { return Stage::Done };
         let at_its_port = other.map(|other| SocketAddr::new(other.ip(), addr.port()));
         for to in [other_port, at_its_port, other].into_iter().flatten() {
             self.volley.ask(&mut self.rng, now, Question::plain(Purpose::Map, MAPPED, to));
@@ -273,11 +265,27 @@ impl Check {
             self.volley.once(&mut self.rng, at, Question::plain(Purpose::Control, FILTERED, addr));
         }
         let [a, b] = HAIRPIN;
-        if let (Some(to_a), Some(to_b)) = (self.way_back(a), self.way_back(b)) {
+        if let (Some(to_a), Some(to_b)) = (self.evidence.way_back(a), self.evidence.way_back(b)) {
             self.volley.ask(&mut self.rng, now, Question::plain(Purpose::Hairpin, a, to_b));
             self.volley.ask(&mut self.rng, now, Question::plain(Purpose::Hairpin, b, to_a));
         }
         Stage::Ask
+    }
+}
+
+/// What a check has learned.
+#[derive(Debug)]
+struct Evidence {
+    plan: Plan,
+    /// The server that is asked most, once it is known.
+    server: Option<Server>,
+    /// All questions of the stages that are over, and what was heard of them.
+    log: Vec<Shot>,
+}
+
+impl Evidence {
+    fn has(&self, socket: SocketId) -> bool {
+        if socket == V6_SOCKET { self.plan.ipv6 } else { usize::from(socket.0) < self.plan.sockets.len() }
     }
 
     /// The address of a socket as the best server saw it.
@@ -306,10 +314,7 @@ impl Check {
     fn is_own(&self, ip: IpAddr) -> bool {
         ip.is_loopback() || self.plan.own.contains(&ip)
     }
-}
 
-/// What was found.
-impl Check {
     fn conclude(&self) -> Report {
         let servers: Vec<Asked> = self.plan.servers.iter().map(|server| self.asked(*server)).collect();
         let mut report = Report::nothing(servers, self.without_ipv4());
