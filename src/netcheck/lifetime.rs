@@ -9,8 +9,9 @@
 
 use std::time::Duration;
 
+use super::evidence::Evidence;
 use super::shots::{PATIENCE, Purpose, Question, Shot, Volley};
-use super::{Check, Evidence, Finding, Lifetime, MAPPED, ROW_PAUSE, SOCKETS};
+use super::{Check, Finding, Lifetime, MAPPED, ROW_PAUSE, SOCKETS};
 use crate::id::SocketId;
 use crate::sans::Instant;
 use crate::wire::stun::Proof;
