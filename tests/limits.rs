@@ -92,7 +92,7 @@ const AT_A_PEER: &[Limit] = &[
         "channels that are carried",
         "32 for each member, 256 ends in all",
         "carry-full",
-        "src/node/tests/carriers.rs: beyond_the_channels_there_may_be_it_is_refused_counted_and_said",
+        "src/node/tests/carriers.rs: a_member_may_have_32_channels_and_all_together_256",
     ),
     limit(
         "bytes that are carried",
