@@ -24,8 +24,8 @@ const ATTACKS: &[Attack] = &[
         "a stranger registers in a member's name",
         "two signatures over cookie, server key and a fresh key; no state before the address is proven",
         &[
-            "src/server/tests/attacks.rs: a_registration_with_a_wrong_signature_is_refused",
-            "src/server/tests/attacks.rs: a_cookie_is_good_for_its_address_its_server_address_and_a_short_time",
+            "src/server/tests/attacks/strangers.rs: a_registration_with_a_wrong_signature_is_refused",
+            "src/server/tests/attacks/strangers.rs: a_cookie_is_good_for_its_address_its_server_address_and_a_short_time",
         ],
     ),
     attack(
@@ -35,7 +35,7 @@ const ATTACKS: &[Attack] = &[
         &[
             "src/server/tests/stun.rs: an_answer_goes_to_another_port_only_with_the_proof_of_who_was_there",
             "src/server/tests/stun.rs: wherever_it_comes_from_an_answer_is_no_longer_than_its_question_and_goes_to_the_asker_alone",
-            "src/server/tests/attacks.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
+            "src/server/tests/attacks/strangers.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
         ],
     ),
     attack(
@@ -51,21 +51,21 @@ const ATTACKS: &[Attack] = &[
         "a registration is overwritten",
         "numbers only grow; frames are sealed under keys of that registration; the older run is asked whether it lives",
         &[
-            "src/server/tests/attacks.rs: a_number_that_does_not_grow_is_stale",
-            "src/server/tests/attacks.rs: frames_of_another_registration_are_not_accepted",
+            "src/server/tests/attacks/line.rs: a_number_that_does_not_grow_is_stale",
+            "src/server/tests/attacks/members.rs: frames_of_another_registration_are_not_accepted",
             "tests/simulation/events.rs: a_copied_state_folder_is_reported_and_the_first_keeps_working",
         ],
     ),
     attack(
         "a member behind the same router takes another's seat",
         "a seat belongs to a device, not to an address",
-        &["src/server/tests/attacks.rs: a_member_behind_the_same_router_takes_no_seat"],
+        &["src/server/tests/attacks/members.rs: a_member_behind_the_same_router_takes_no_seat"],
     ),
     attack(
         "a flood of registrations",
         "rates by source prefix, by network and in all; seats by prefix, by network and in all",
         &[
-            "src/server/tests/attacks.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
+            "src/server/tests/attacks/strangers.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
             "src/server/tests/limits.rs: a_flood_from_one_prefix_leaves_room_for_others",
             "src/server/tests/limits.rs: memory_is_bounded_by_registrations_in_all_of_a_network_and_of_a_prefix",
         ],
@@ -98,8 +98,8 @@ const ATTACKS: &[Attack] = &[
         "reflection: answers sent to somebody who asked nothing",
         "before an address is proven no answer is longer than its question, whatever the message",
         &[
-            "src/server/tests/attacks.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
-            "src/server/tests/attacks.rs: mutated_datagrams_are_not_reflected",
+            "src/server/tests/attacks/strangers.rs: no_answer_is_longer_than_its_question_before_the_address_is_proven",
+            "src/server/tests/attacks/strangers.rs: mutated_datagrams_are_not_reflected",
             "tests/simulation/attacks.rs: every_datagram_replayed_from_anywhere_changes_nothing",
             "tests/simulation/attacks.rs: rubbish_of_every_kind_changes_nothing",
         ],
@@ -209,9 +209,9 @@ const ATTACKS: &[Attack] = &[
         "a registration is replayed",
         "its number was used; its cookie is of a short time; its keys are not the replayer's",
         &[
-            "src/server/tests/attacks.rs: a_replayed_registration_changes_nothing",
-            "src/server/tests/attacks.rs: who_left_is_not_brought_back_by_a_replay",
-            "src/server/tests/attacks.rs: who_fell_silent_is_not_brought_back_by_a_replay_under_keys_that_were_used",
+            "src/server/tests/attacks/line.rs: a_replayed_registration_changes_nothing",
+            "src/server/tests/attacks/line.rs: who_left_is_not_brought_back_by_a_replay",
+            "src/server/tests/attacks/line.rs: who_fell_silent_is_not_brought_back_by_a_replay_under_keys_that_were_used",
         ],
     ),
     attack(
@@ -223,7 +223,7 @@ const ATTACKS: &[Attack] = &[
         "a leave or an introduction is forged from the server's address",
         "everything after the registration is sealed in both directions",
         &[
-            "src/server/tests/attacks.rs: nobody_but_the_server_can_speak_for_it",
+            "src/server/tests/attacks/line.rs: nobody_but_the_server_can_speak_for_it",
             "src/node/tests/forgeries.rs: what_comes_from_a_servers_address_and_proves_nothing_is_counted",
         ],
     ),
@@ -236,7 +236,7 @@ const ATTACKS: &[Attack] = &[
         "a session or a registration is reset without a key",
         "a hint that something is unknown only has us ask, beside what stands",
         &[
-            "src/server/tests/attacks.rs: an_unknown_from_nobody_resets_nothing_and_costs_little",
+            "src/server/tests/attacks/line.rs: an_unknown_from_nobody_resets_nothing_and_costs_little",
             "src/session/tests/attacks.rs: a_forged_response_does_not_cost_the_right_one",
         ],
     ),
@@ -263,7 +263,7 @@ const ATTACKS: &[Attack] = &[
         "the relay is used by somebody who is no member",
         "channels join registrations of one network; each frame has a tag; bytes are limited by source, network, in all",
         &[
-            "src/server/tests/attacks.rs: channels_lead_to_members_of_the_own_network_alone",
+            "src/server/tests/attacks/members.rs: channels_lead_to_members_of_the_own_network_alone",
             "src/server/tests/limits.rs: relayed_traffic_over_the_limit_is_dropped_counted_and_said",
         ],
     ),
@@ -271,10 +271,10 @@ const ATTACKS: &[Attack] = &[
         "a member has the rendezvous flood others",
         "announcements, introductions, channels and lists each have a pace",
         &[
-            "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
-            "src/server/tests/attacks.rs: a_member_that_moves_to_and_fro_tells_others_once_a_second_at_most",
-            "src/server/tests/attacks.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
-            "src/server/tests/attacks.rs: the_list_is_not_told_as_often_as_somebody_asks",
+            "src/server/tests/attacks/members.rs: a_member_cannot_turn_others_into_a_flood",
+            "src/server/tests/attacks/members.rs: a_member_that_moves_to_and_fro_tells_others_once_a_second_at_most",
+            "src/server/tests/attacks/members.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
+            "src/server/tests/attacks/members.rs: the_list_is_not_told_as_often_as_somebody_asks",
         ],
     ),
     attack(
@@ -317,7 +317,7 @@ const ATTACKS: &[Attack] = &[
         "nothing that does not authenticate changes anything, and everything is counted",
         &[
             "tests/namespaces/storm.rs: a_storm_of_mutated_datagrams_of_a_live_session_costs_no_ping",
-            "src/server/tests/attacks.rs: mutated_datagrams_of_a_live_session_harm_nobody",
+            "src/server/tests/attacks/line.rs: mutated_datagrams_of_a_live_session_harm_nobody",
             "tests/corpus.rs: of_a_live_node",
             "tests/corpus.rs: of_a_live_rendezvous",
         ],

@@ -174,6 +174,10 @@ fn a_laboratory_that_cannot_be_built_says_why() {
     assert!(said.contains("needs root") && said.contains("sudo"), "{said}");
     let listed = here.succeeds(&["lab", "--list"]);
     assert!(listed.contains("\nsymmetric-random ") && listed.lines().count() > 15, "{listed}");
+    let json: serde_json::Value = serde_json::from_str(&here.succeeds(&["lab", "--list", "--json"])).expect("JSON");
+    let names = json.as_array().into_iter().flatten().map(|gateway| gateway["name"].as_str().expect("a name"));
+    assert!(names.clone().count() > 15 && names.clone().any(|name| name == "symmetric-random"), "{json}");
+    assert!(json[0]["description"].is_string(), "{json}");
 }
 
 #[test]

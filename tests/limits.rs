@@ -92,7 +92,7 @@ const AT_A_PEER: &[Limit] = &[
         "channels that are carried",
         "32 for each member, 256 ends in all",
         "carry-full",
-        "src/node/tests/carriers.rs: beyond_the_channels_there_may_be_it_is_refused_counted_and_said",
+        "src/node/tests/carriers.rs: a_member_may_have_32_channels_and_all_together_256",
     ),
     limit(
         "bytes that are carried",
@@ -173,7 +173,7 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
         "hellos",
         "50 a second from a prefix, 20,000 in all",
         "busy",
-        "src/server/tests/attacks.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
+        "src/server/tests/attacks/strangers.rs: a_flood_of_registers_costs_few_signatures_and_keeps_nobody_out",
     ),
     limit(
         "registers",
@@ -203,25 +203,25 @@ const AT_A_RENDEZVOUS: &[Limit] = &[
         "changes of an announcement",
         "1 a second, 5 at once",
         "announcement-rate",
-        "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
+        "src/server/tests/attacks/members.rs: a_member_cannot_turn_others_into_a_flood",
     ),
     limit(
         "introductions that a member asks for",
         "1 a second, 64 at once",
         "introduction-rate",
-        "src/server/tests/attacks.rs: a_member_cannot_turn_others_into_a_flood",
+        "src/server/tests/attacks/members.rs: a_member_cannot_turn_others_into_a_flood",
     ),
     limit(
         "whole lists that a member asks for",
         "1 a second, 3 at once",
         "list-rate",
-        "src/server/tests/attacks.rs: the_list_is_not_told_as_often_as_somebody_asks",
+        "src/server/tests/attacks/members.rs: the_list_is_not_told_as_often_as_somebody_asks",
     ),
     limit(
         "channels that a member opens and closes",
         "5 a second, 300 at once",
         "channel-rate",
-        "src/server/tests/attacks.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
+        "src/server/tests/attacks/members.rs: a_channel_that_is_opened_and_closed_all_the_time_is_no_flood",
     ),
     limit(
         "open channels",

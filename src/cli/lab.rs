@@ -6,12 +6,12 @@
 mod chart;
 mod table;
 
-use std::fs::File;
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use serde::Serialize;
 
 use super::args::Lab;
 use super::{Failure, block_on, output};
@@ -26,15 +26,13 @@ const USUAL: [Gateway; 5] =
 
 pub(super) fn run(args: &Lab) -> Result<(), Failure> {
     if args.list {
-        return output::answer(&table::gateways());
+        return output::answer(&if args.json { json(&list())? } else { table::gateways() });
     }
     let plan = plan(args)?;
-    let mut picture = args.svg.as_deref().map(create).transpose()?;
+    args.svg.as_deref().map_or(Ok(()), can_be_written)?;
     let matrix = block_on(run_all(plan))?;
     output::answer(&if args.json { json(&matrix)? } else { table::matrix(&matrix) })?;
-    if let (Some(file), Some(path)) = (&mut picture, &args.svg) {
-        file.write_all(chart::draw(&matrix).as_bytes()).map_err(|error| not_written(path, &error))?;
-    }
+    args.svg.as_deref().map_or(Ok(()), |path| draw(path, &matrix))?;
     verdict(&matrix)
 }
 
@@ -116,13 +114,32 @@ fn tell(news: News<'_>) {
     }
 }
 
-fn json(matrix: &Matrix) -> Result<String, Failure> {
-    serde_json::to_string_pretty(matrix)
+/// Every kind of router, for programs.
+fn list() -> serde_json::Value {
+    let entry = |gateway: &Gateway| serde_json::json!({ "name": gateway.name(), "description": gateway.about() });
+    Gateway::ALL.iter().map(entry).collect()
+}
+
+fn json(answer: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(answer)
         .map_err(|error| Failure::Failed(format!("the answer has no JSON form: {error}")))
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| not_written(path, &error))
+/// Tried before the run, which may take an hour. What the file holds stays until there is something in its place.
+fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let is_new = path.symlink_metadata().is_err();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let tried = opened.and_then(|_| if is_new { fs::remove_file(path) } else { Ok(()) });
+    tried.map_err(|error| not_written(path, &error))
+}
+
+/// Draws it, if there is anything to draw.
+fn draw(path: &Path, matrix: &Matrix) -> Result<(), Failure> {
+    if matrix.cells.is_empty() {
+        output::note(&format!("no pair has met: {} is left as it was", path.display()));
+        return Ok(());
+    }
+    fs::write(path, chart::draw(matrix)).map_err(|error| not_written(path, &error))
 }
 
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
@@ -142,4 +159,63 @@ fn verdict(matrix: &Matrix) -> Result<(), Failure> {
     ];
     let complaints: Vec<String> = complaints.into_iter().flatten().collect();
     if complaints.is_empty() { Ok(()) } else { Err(Failure::Failed(complaints.join("\n"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::lab::matrix::{Cell, Summary};
+
+    fn matrix(cells: Vec<Cell>) -> Matrix {
+        let summary = Summary { cells: 0, ways: BTreeMap::new(), unexpected: 0, first_ping_ms: None, direct_ms: None };
+        Matrix {
+            schema: 1,
+            version: "",
+            runs: 1,
+            rendezvous_delay_ms: 0,
+            interrupted: cells.is_empty(),
+            gateways: Vec::new(),
+            cells,
+            summary,
+        }
+    }
+
+    fn cell() -> Cell {
+        let name = || Gateway::Public.name().to_owned();
+        Cell {
+            a: name(),
+            b: name(),
+            expected: vec![Way::Direct],
+            as_expected: true,
+            way: Way::Direct,
+            first_ping_ms: None,
+            direct_ms: None,
+            runs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_old_picture_stays_until_there_is_another_and_where_there_was_none_nothing_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (old, new) = (folder.path().join("old.svg"), folder.path().join("new.svg"));
+        fs::write(&old, "the old one").expect("written");
+        for path in [&old, &new] {
+            can_be_written(path).map_err(|_| ()).expect("it can");
+            draw(path, &matrix(Vec::new())).map_err(|_| ()).expect("nothing to do");
+        }
+        assert_eq!(fs::read_to_string(&old).expect("there"), "the old one");
+        assert!(!new.exists());
+        draw(&old, &matrix(vec![cell()])).map_err(|_| ()).expect("drawn");
+        assert!(fs::read_to_string(&old).expect("there").starts_with("<svg"));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_noticed_before_the_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in [folder.path().to_owned(), folder.path().join("no/such/folder.svg")] {
+            assert!(matches!(can_be_written(&path), Err(Failure::Failed(text)) if text.contains("cannot be written")));
+        }
+    }
 }

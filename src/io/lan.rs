@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::interfaces::is_ours;
-use crate::wire::beacon::{Beacon, GROUP_V4, GROUP_V6, MAX, PORT};
+use crate::wire::beacon::{GROUP_V4, GROUP_V6, MAX, PORT};
 
 /// More interfaces than this has a machine that runs containers; those with IPv4 come first. Linux lets a socket be in 20
 /// groups.
@@ -97,12 +97,11 @@ async fn listen(socket: UdpSocket, heard: mpsc::Sender<Heard>) {
     let mut buffer = [0; MAX + 1];
     loop {
         match socket.recv_from(&mut buffer).await {
-            Ok((length, from)) if Beacon::decode(&buffer[..length]).is_ok() => {
+            Ok((length, from)) => {
                 if heard.send((from.ip(), buffer[..length].to_vec())).await.is_err() {
                     return;
                 }
             }
-            Ok(_) => {}
             Err(error) => tracing::debug!(%error, "a beacon was not heard"),
         }
         tokio::time::sleep(PAUSE).await;

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::evidence::Evidence;
 use super::shots::{PATIENCE, Purpose, Question, Shot, Volley};
 use super::{Check, Finding, Lifetime, MAPPED, ROW_PAUSE, SOCKETS};
 use crate::id::SocketId;
@@ -87,8 +88,8 @@ fn arrived(shots: &[Shot], socket: Option<SocketId>, port: u16) -> Option<bool> 
 
 impl Check {
     pub(super) fn begin_lifetime(&mut self, now: Instant) -> super::Stage {
-        let Some(server) = self.server.filter(|server| server.proves) else { return super::Stage::Done };
-        for (place, socket) in (0..).zip(self.silent_sockets()) {
+        let Some(server) = self.evidence.server.filter(|server| server.proves) else { return super::Stage::Done };
+        for (place, socket) in (0..).zip(self.evidence.silent_sockets()) {
             let question = Question::plain(Purpose::Silent, socket, server.addr);
             self.volley.ask(&mut self.rng, now + ROW_PAUSE * place, question);
         }
@@ -96,17 +97,17 @@ impl Check {
     }
 
     pub(super) fn go_on_with_lifetime(&mut self, now: Instant, stage: Stage) -> super::Stage {
-        let Some(server) = self.server else { return super::Stage::Done };
+        let Some(server) = self.evidence.server else { return super::Stage::Done };
         match stage {
             Stage::First => {
-                for Silent { socket, .. } in self.silent() {
+                for Silent { socket, .. } in self.evidence.silent() {
                     let question = Question::plain(Purpose::Silent, socket, server.addr);
                     self.volley.once(&mut self.rng, now + CONVERSATION, question);
                 }
                 super::Stage::Lifetime(Stage::Second)
             }
             Stage::Second => {
-                for Silent { silence, port, proof, spoke, .. } in self.silent() {
+                for Silent { silence, port, proof, spoke, .. } in self.evidence.silent() {
                     let knock =
                         Question { there: Some((port, proof)), ..Question::plain(Purpose::Knock, MAPPED, server.addr) };
                     let control = Question::plain(Purpose::Control, MAPPED, server.addr);
@@ -121,7 +122,9 @@ impl Check {
             Stage::Silence => super::Stage::Done,
         }
     }
+}
 
+impl Evidence {
     fn silent_sockets(&self) -> impl Iterator<Item = SocketId> + use<> {
         let ids = SOCKETS..self.plan.sockets.len().min(SOCKETS + SILENCES.len());
         ids.filter_map(|id| u16::try_from(id).ok()).map(SocketId)

@@ -1,7 +1,8 @@
 //! Servers that are played: what they say wrong, or leave unsaid, must not become a finding.
 
 use super::*;
-use crate::wire::stun::BindingRequest;
+use crate::nat::{Allocation, Behaviour, Bounds};
+use crate::wire::stun::{Answer, BindingRequest};
 
 const T0: Instant = Instant::from_nanos(1_000_000_000);
 const RTT: Duration = Duration::from_millis(20);

@@ -5,22 +5,22 @@
 //! [`SETTLE`] after the others could first hear us, a configured one is given up with a warning. What is ours for
 //! longer is not given up on one member's word. A second `bob` is shown as `bob-2`.
 
+mod binding;
+mod mine;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::peer::Peer;
-use super::{AddressChoice, Node, NodeConfig};
+use super::{AddressChoice, NodeConfig};
 use crate::addr::OverlayNet;
 use crate::crypto::Identity;
-use crate::crypto::announcement;
 use crate::id::PeerId;
 use crate::router::Owned;
 use crate::router::bindings::{Bindings, Claim, SETTLE, Stored, Strength};
-use crate::sans::{Action, Instant};
+use crate::sans::Instant;
 use crate::wire::announcement::{MAX_NAME, V4Claim};
-use crate::wire::session::{Control, Taken};
 
 /// How often an `auto` address moves in one run.
 const MAX_MOVES: u8 = 8;
@@ -196,263 +196,13 @@ impl Naming {
 }
 
 /// `bob`, `bob-2`, `bob-3` … never longer than a name may be.
-fn numbered(name: &str, n: u32) -> String {
+pub(super) fn numbered(name: &str, n: u32) -> String {
     if n == 1 {
         return name.to_owned();
     }
     let suffix = format!("-{n}");
     let keep = name.len().min(MAX_NAME - suffix.len());
     format!("{}{suffix}", &name[..keep])
-}
-
-impl Node {
-    /// A peer has a session: its address and name are bound, or it is told who holds them.
-    pub(super) fn bind(&mut self, now: Instant, id: &PeerId) {
-        let Some(peer) = self.peers.get(id) else { return };
-        let (name, claim) = (peer.signed.name.clone(), peer.signed.v4);
-        let wall_ms = self.wall_ms(now);
-        let (shown, loser) = self.naming.bind_name(now, wall_ms, id, &name);
-        let freed = self.show_as(id, shown);
-        self.warn_of_namesake(now, id);
-        self.warn_of_subnet(now, id, claim);
-        let v4 = self.bind_v4(now, id, claim);
-        self.route_to(id, v4);
-        self.cache_changed = true;
-        // Only now that this one waits for nothing itself: two that wait would bind each other for ever.
-        self.rebind_freed(now, id);
-        if let Some(loser) = loser.filter(|loser| *loser != self.my_id()) {
-            self.bind(now, &loser);
-        }
-        if let Some(freed) = freed {
-            self.pass_on(now, &freed);
-        }
-    }
-
-    /// Its addresses lead to a peer from now on. All who go by the table get another one for it: not for nothing.
-    fn route_to(&mut self, id: &PeerId, v4: Option<Ipv4Addr>) {
-        let owned = self.naming.derived(id, v4);
-        if !self.router.says(id, &owned) {
-            Arc::make_mut(&mut self.router).insert(*id, owned);
-        }
-    }
-
-    fn bind_v4(&mut self, now: Instant, id: &PeerId, claim: V4Claim) -> Option<Ipv4Addr> {
-        let (addr, strength) = match claim {
-            V4Claim::None => (None, Strength::Auto),
-            V4Claim::Auto(a) => (Some(a), Strength::Auto),
-            V4Claim::Configured(a) => (Some(a), Strength::Configured),
-        };
-        self.naming.addresses.release_all_but(id, addr.as_ref());
-        let subject = id.to_string();
-        let addr = addr.filter(|a| self.naming.overlay.is_host_v4(*a));
-        let wall_ms = self.wall_ms(now);
-        let claim = |addr| self.naming.addresses.claim(now, wall_ms, addr, Claim { strength, peer: *id });
-        let claimed = addr.map(claim);
-        if !matches!(claimed, Some(Err(_))) {
-            self.warnings.clear("address-taken", &subject);
-        }
-        let addr = addr?;
-        match claimed? {
-            Ok(None) => Some(addr),
-            Ok(Some(loser)) if loser == self.my_id() => {
-                self.lose_my_address(now, addr, id);
-                Some(addr)
-            }
-            Ok(Some(loser)) => {
-                self.route_to(&loser, None);
-                self.tell_taken(now, &loser, id);
-                Some(addr)
-            }
-            Err(holder) if holder == self.my_id() => {
-                self.warn_of_rival(now, addr, id);
-                self.tell_taken(now, id, &holder);
-                None
-            }
-            Err(holder) => {
-                let text = format!(
-                    "{} claims {addr}, which belongs to {}: it is reached by its IPv6 address until one of them \
-                     changes `address` under [peer]; if the holder is gone for good: punchlan forget {}",
-                    self.shown_name(id),
-                    self.shown_name(&holder),
-                    self.shown_name(&holder)
-                );
-                self.warnings.raise(wall_ms, "address-taken", subject, text);
-                self.tell_taken(now, id, &holder);
-                None
-            }
-        }
-    }
-
-    /// A member claims our address, and we keep it. The warning stands until that member claims another, or leaves.
-    fn warn_of_rival(&mut self, now: Instant, addr: Ipv4Addr, rival: &PeerId) {
-        let text = format!(
-            "{addr} is also claimed by {}, and some members may reach them there instead of this machine: one of the two \
-             should change `address` under [peer] in net.toml",
-            self.shown_name(rival)
-        );
-        let wall_ms = self.wall_ms(now);
-        self.warnings.raise(wall_ms, "address-taken", rival.to_string(), text);
-    }
-
-    /// Until a peer has a session, its packets may wait under the address it claims, if nobody holds that.
-    pub(super) fn route_provisionally(&mut self, now: Instant, id: &PeerId) {
-        let Some(peer) = self.peers.get(id) else { return };
-        let wall_ms = self.wall_ms(now);
-        let free = |a: &Ipv4Addr| {
-            self.naming.is_free_for(wall_ms, a, id) && self.router.owner((*a).into()).is_none_or(|o| o == *id)
-        };
-        let v4 = peer.signed.v4.addr().filter(free);
-        self.route_to(id, v4);
-    }
-
-    /// Tells `loser` that its address is bound to `holder`.
-    fn tell_taken(&mut self, now: Instant, loser: &PeerId, holder: &PeerId) {
-        let signed = if *holder == self.my_id() {
-            self.shared.announcement.bytes().to_vec()
-        } else {
-            let Some(peer) = self.peers.get(holder) else { return };
-            peer.signed.bytes().to_vec()
-        };
-        self.send_control(now, loser, &Control::AddressTaken { what: Taken::V4, holder: &signed });
-    }
-
-    /// A peer says that what we claim is bound to another.
-    pub(super) fn told_taken(&mut self, now: Instant, what: Taken, holder: &[u8]) {
-        let Ok(signed) = announcement::verify_member(holder, &self.shared.identity.network) else {
-            self.drops.count("unauthentic");
-            return;
-        };
-        let id = signed.peer;
-        // A name that is taken needs nothing of us: the others number it.
-        let Some(mine) = self.naming.v4.filter(|mine| what == Taken::V4 && signed.v4.addr() == Some(*mine)) else {
-            return;
-        };
-        let wall_ms = self.wall_ms(now);
-        if !self.may_speak(&id) {
-            self.drops.count("denied");
-        } else if !self.naming.is_long_mine(now, wall_ms, &mine) {
-            self.lose_my_address(now, mine, &id);
-        } else if self.is_here(&id) {
-            // One member's word is not enough to take from us what the others have long bound to us.
-            self.warn_of_rival(now, mine, &id);
-        } else {
-            self.drops.count("hearsay");
-        }
-    }
-
-    /// Another holds our address.
-    fn lose_my_address(&mut self, now: Instant, addr: Ipv4Addr, holder: &PeerId) {
-        let wall_ms = self.wall_ms(now);
-        let holder_name = self.shown_name(holder);
-        let me = self.my_id();
-        match self.naming.choice {
-            AddressChoice::Auto if self.naming.may_move(now) => {
-                self.naming.moves_left -= 1;
-                let mut taken: BTreeSet<Ipv4Addr> = self.peers.values().filter_map(|p| p.signed.v4.addr()).collect();
-                taken.insert(addr);
-                self.naming.v4 = self.naming.free_auto(wall_ms, &taken);
-                self.naming.addresses.release_all_but(&me, self.naming.v4.as_ref());
-                self.naming.claim_mine(now, wall_ms);
-                tracing::info!(taken = %addr, by = %holder_name, now = ?self.naming.v4, "address moved");
-            }
-            AddressChoice::Auto | AddressChoice::Configured(_) => {
-                self.naming.v4 = None;
-                self.naming.addresses.release_all_but(&me, None);
-                // Whoever holds it, until it is free again: then it is ours.
-                let claim = Claim { strength: Strength::Auto, peer: *holder };
-                let _ = self.naming.addresses.claim(now, wall_ms, addr, claim);
-                if !self.is_here(holder) {
-                    self.naming.addresses.gone(holder, wall_ms);
-                }
-                let text = format!(
-                    "{addr} belongs to {holder_name}: this machine is up without an IPv4 address; choose another \
-                     `address` under [peer] in net.toml, or \"auto\""
-                );
-                self.warnings.raise(wall_ms, "address-taken", "", text);
-            }
-        }
-        self.address_changed(now);
-    }
-
-    /// A peer is gone: what it held begins to age.
-    pub(super) fn unbind(&mut self, now: Instant, id: &PeerId) {
-        let wall_ms = self.wall_ms(now);
-        self.naming.addresses.gone(id, wall_ms);
-        self.naming.names.gone(id, wall_ms);
-        self.clear_confusions(id);
-        self.cache_changed = true;
-    }
-
-    /// Frees what a peer that is gone held, at the user's wish.
-    pub(super) fn release(&mut self, now: Instant, id: &PeerId) {
-        self.naming.addresses.release_all_but(id, None);
-        self.naming.names.release_all_but(id, None);
-        self.clear_confusions(id);
-        self.cache_changed = true;
-        self.rebind_freed(now, id);
-    }
-
-    /// An address of net.toml that another held is ours if it is free now.
-    fn take_back_my_address(&mut self, now: Instant) {
-        let AddressChoice::Configured(addr) = self.naming.choice else { return };
-        let wall_ms = self.wall_ms(now);
-        if self.naming.v4.is_some() || self.naming.addresses.holder(&addr, wall_ms).is_some() {
-            return;
-        }
-        self.naming.v4 = Some(addr);
-        self.naming.claim_mine(now, wall_ms);
-        self.warnings.clear("address-taken", "");
-        self.address_changed(now);
-    }
-
-    /// Our IPv4 address is another one, or none.
-    fn address_changed(&mut self, now: Instant) {
-        Arc::make_mut(&mut self.router).set_my_v4(self.naming.v4);
-        self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
-        self.announce(now);
-    }
-
-    /// What `freed_by` held may be what another has waited for.
-    fn rebind_freed(&mut self, now: Instant, freed_by: &PeerId) {
-        self.take_back_my_address(now);
-        let wall_ms = self.wall_ms(now);
-        let waits = |id: &PeerId, peer: &Peer| {
-            let lacks = self.router.owned(id).is_some_and(|owned| owned.v4.is_none());
-            let free = |a| self.naming.overlay.is_host_v4(a) && self.naming.addresses.holder(&a, wall_ms).is_none();
-            id != freed_by && lacks && peer.session.is_established(now) && peer.signed.v4.addr().is_some_and(free)
-        };
-        let waiting: Vec<PeerId> = self.peers.iter().filter(|(id, p)| waits(id, p)).map(|(id, _)| *id).collect();
-        waiting.iter().for_each(|id| self.bind(now, id));
-    }
-
-    /// The name under which a peer without a session is shown: its own, or a numbered one if that is taken.
-    pub(super) fn free_name(&self, id: &PeerId, name: &str) -> String {
-        let taken = |wanted: &String| {
-            !self.naming.is_free_name(wanted, id)
-                || self.peers.values().any(|peer| peer.id() != *id && peer.name == *wanted)
-        };
-        (1..=u32::MAX).map(|n| numbered(name, n)).find(|wanted| !taken(wanted)).unwrap_or_default()
-    }
-
-    /// Drops bindings that are kept no longer.
-    pub(super) fn expire_bindings(&mut self, now: Instant) {
-        let wall_ms = self.wall_ms(now);
-        self.naming.addresses.expire(wall_ms);
-        self.naming.names.expire(wall_ms);
-        self.take_back_my_address(now);
-    }
-
-    #[cfg(test)]
-    pub(super) fn naming_holds(&self, wall_ms: u64, name: &str) -> bool {
-        self.naming.names.holder(&name.to_owned(), wall_ms).is_some()
-    }
-
-    pub(super) fn shown_name(&self, id: &PeerId) -> String {
-        if *id == self.my_id() {
-            return self.naming.my_name.clone();
-        }
-        self.peers.get(id).map_or_else(|| format!("{id:?}"), |p| p.name.clone())
-    }
 }
 
 #[cfg(test)]

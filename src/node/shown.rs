@@ -4,12 +4,21 @@
 //! name is free again.
 
 use super::Node;
+use super::naming::numbered;
 use super::peer::Peer;
 use crate::id::PeerId;
 use crate::sans::Instant;
 use crate::wire::announcement::V4Claim;
 
 impl Node {
+    /// How a member, or this machine, is called before people.
+    pub(super) fn shown_name(&self, id: &PeerId) -> String {
+        if *id == self.my_id() {
+            return self.naming.my_name.clone();
+        }
+        self.peers.get(id).map_or_else(|| format!("{id:?}"), |p| p.name.clone())
+    }
+
     /// A peer goes by this name here from now on, and nobody else does. Returns the name that it went by.
     pub(super) fn show_as(&mut self, id: &PeerId, name: String) -> Option<String> {
         let peer = self.peers.get_mut(id).filter(|peer| peer.name != name)?;
@@ -29,6 +38,15 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.name = name;
         }
+    }
+
+    /// The name under which a peer without a session is shown: its own, or a numbered one if that is taken.
+    pub(super) fn free_name(&self, id: &PeerId, name: &str) -> String {
+        let taken = |wanted: &String| {
+            !self.naming.is_free_name(wanted, id)
+                || self.peers.values().any(|peer| peer.id() != *id && peer.name == *wanted)
+        };
+        (1..=u32::MAX).map(|n| numbered(name, n)).find(|wanted| !taken(wanted)).unwrap_or_default()
     }
 
     /// Nobody goes by `freed` any more: whoever is called so and went by a number has it now.

@@ -2,11 +2,36 @@
 
 use super::recorder;
 use super::topology::{Flight, Gateway, Line};
-use super::world::{GatewayId, HostId, LAN_DELAY, Stage, World};
+use super::world::{GatewayId, HostId, LAN_DELAY, World};
+
+/// How far a datagram has come.
+pub(super) enum Stage {
+    /// At a gateway, from inside.
+    Leaving(usize),
+    /// At the core, on its way to a gateway.
+    Core,
+    /// At a gateway, from outside.
+    Entering(usize),
+    /// At a host.
+    Arriving(usize),
+    /// At a host, said to all in its house.
+    Said(usize),
+}
 
 impl World {
+    /// It has come so far.
+    pub(super) fn advance(&mut self, stage: Stage, flight: Flight) {
+        match stage {
+            Stage::Leaving(gateway) => self.leave_house(gateway, flight),
+            Stage::Core => self.cross_core(flight),
+            Stage::Entering(gateway) => self.enter_house(gateway, flight),
+            Stage::Arriving(host) => self.arrive(host, flight),
+            Stage::Said(host) => self.hear(host, &flight),
+        }
+    }
+
     /// The sender's gateway: one hop, translation, the line up.
-    pub(super) fn leave_house(&mut self, gateway: usize, mut flight: Flight) {
+    fn leave_house(&mut self, gateway: usize, mut flight: Flight) {
         if !hop(&mut flight) {
             return self.lose(&flight, "TTL ended at the own gateway");
         }
@@ -31,7 +56,7 @@ impl World {
     }
 
     /// The core: one hop, a route, the line down.
-    pub(super) fn cross_core(&mut self, mut flight: Flight) {
+    fn cross_core(&mut self, mut flight: Flight) {
         if !hop(&mut flight) {
             return self.lose(&flight, "TTL ended in the core");
         }
@@ -64,7 +89,7 @@ impl World {
     }
 
     /// The receiver's gateway: translation, one hop.
-    pub(super) fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
+    fn enter_house(&mut self, gateway: usize, mut flight: Flight) {
         if self.gateways[gateway].udp_blocked {
             return self.lose(&flight, "the other gateway lets no UDP in");
         }

@@ -8,7 +8,7 @@
 //!            (punchlan::nat::model)           TTL 2 opens its own NAT and dies in the core
 //! ```
 //!
-//! [`world`] moves the datagrams, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real
+//! [`world`] moves the datagrams from [`host`] to host, [`journey`] and [`topology`] are what they cross, [`machine`] is what hosts run: a real
 //! peer ([`peer`], with the [`sockets`] that it opens as it runs, and its [`streams`]), a real rendezvous ([`server`]), a check of the NAT
 //! ([`checker`]), or whatever a test writes. [`scene`] puts them together and asks the questions that tests ask. [`ledger`] knows every inner packet ([`packet`]) and who must get it; [`recorder`] draws a sequence diagram when a test fails; [`errors`] makes any logged
 //! error such a failure; [`oracle`] says which pairs must become direct.
@@ -17,6 +17,7 @@
 
 pub mod checker;
 pub mod errors;
+mod host;
 mod journey;
 pub mod ledger;
 pub mod machine;

@@ -1,12 +1,14 @@
 //! A host that runs the real node, with the smallest shell that keeps the shell's promises: a disk that
 //! survives a kill, names that resolve after a while, a tunnel with a kernel behind it that answers pings.
 
+mod programs;
+mod shell;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use punchlan::addr::OverlayNet;
@@ -15,33 +17,24 @@ use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
-    AddressChoice, Changeable, Command, Event, HEADROOM, Inbound, LocalSocket, Node, NodeConfig, Outbound, RelayConfig,
-    RendezvousConfig, TAILROOM,
+    AddressChoice, Changeable, Command, Inbound, LocalSocket, Node, NodeConfig, RelayConfig, RendezvousConfig,
 };
 use punchlan::rendezvous::client::StreamWay;
-use punchlan::sans::{Action, Carrier, Datagram, Done, Instant, Seed, Transmit, Wakeup};
+use punchlan::sans::{Carrier, Datagram, Done, Instant, Seed, Transmit, Wakeup};
 use punchlan::wire::session::feature;
 
+use self::programs::Flow;
 use super::ledger;
 use super::machine::Machine;
-use super::packet::{self, Inner, Kind};
 use super::sockets::Sockets;
-use super::streams::{Asked, Dial};
+use super::streams::Dial;
 use super::world::HostId;
 
 /// What host names mean, for all hosts.
 pub type Names = Rc<RefCell<BTreeMap<String, Vec<SocketAddr>>>>;
 
-const RESOLVE_TIME: Duration = Duration::from_millis(10);
-const DISK_TIME: Duration = Duration::from_millis(2);
-/// Where every peer listens for streams.
-const LISTEN_PORT: u16 = 52_000;
-const NAT_CHECK_TIME: Duration = Duration::from_secs(4);
 /// 2026-11-21, when the world's clock read zero.
 const EPOCH_MS: i64 = 1_795_219_200_000;
-/// Inner packets waiting in flows are sent with this payload.
-const PAYLOAD: usize = 64;
-
 /// What `net.toml` says.
 #[derive(Clone)]
 pub struct Profile {
@@ -60,15 +53,6 @@ pub struct Profile {
 pub struct Disk {
     pub ceiling: u64,
     pub cache: Option<Vec<u8>>,
-}
-
-/// A flow of inner packets.
-struct Flow {
-    to: HostId,
-    address: IpAddr,
-    kind: Kind,
-    every: Duration,
-    next: Instant,
 }
 
 /// A peer's process, its disk, and the kernel behind its tunnel.
@@ -251,141 +235,6 @@ impl Peer {
     pub fn status(&self, now: Instant) -> Status {
         self.node().status(now)
     }
-
-    /// A program here sends to `address`, which must be `to`'s.
-    pub fn send(&mut self, now: Instant, kind: Kind, to: HostId, address: IpAddr, size: usize) {
-        let payload = self.ledger.borrow_mut().send(now, self.host, to, size);
-        let me = self.node().me();
-        let source = match address {
-            IpAddr::V4(_) => me.v4.map(IpAddr::V4),
-            IpAddr::V6(_) => Some(IpAddr::V6(me.ula)),
-        };
-        if let Some(source) = source {
-            self.write_tunnel(now, &packet::write(kind, source, address, &payload));
-        }
-    }
-
-    /// A program here sends every so often.
-    pub fn flow(&mut self, now: Instant, kind: Kind, to: HostId, address: IpAddr, every: Duration) {
-        self.flows.push(Flow { to, address, kind, every, next: now });
-    }
-
-    /// All programs here stop sending.
-    pub fn hush(&mut self) {
-        self.flows.clear();
-    }
-
-    /// The kernel routes any packet into the tunnel.
-    pub fn write_tunnel(&mut self, now: Instant, packet: &[u8]) {
-        let mut buf = vec![0; HEADROOM];
-        buf.extend_from_slice(packet);
-        buf.resize(buf.len() + TAILROOM, 0);
-        match self.node.as_mut().expect("the peer runs").handle_packet(now, &mut buf) {
-            Outbound::Send { socket, to, range } => {
-                let payload = buf[range].to_vec();
-                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload });
-            }
-            Outbound::Taken => {}
-            Outbound::Dropped => self.refused += 1,
-        }
-        self.settle(now);
-    }
-
-    /// A packet came out of the tunnel.
-    fn read_tunnel(&mut self, now: Instant, bytes: &[u8]) {
-        let (source, destination, inner) = packet::read(bytes);
-        let me = self.node().me();
-        let shared = matches!(destination, IpAddr::V4(a) if a.is_broadcast() || a.octets()[3] == 255);
-        assert!(shared || me.iter().any(|a| a == destination), "{destination} is not an address of this tunnel");
-        match inner {
-            Inner::Udp(payload) => self.ledger.borrow_mut().arrived(now, self.host, &payload),
-            Inner::EchoReply(payload) => self.ledger.borrow_mut().answered(now, self.host, &payload),
-            Inner::EchoRequest(payload) => {
-                self.ledger.borrow_mut().arrived(now, self.host, &payload);
-                self.write_tunnel(now, &packet::write(Kind::EchoReply, destination, source, &payload));
-            }
-        }
-    }
-
-    /// Performs what the node asks for, until it asks for nothing.
-    fn settle(&mut self, now: Instant) {
-        while let Some(node) = &mut self.node {
-            if let Some(action) = node.poll_action() {
-                self.perform(now, action);
-            } else if let Some(Event::Pong { id, path, .. }) = node.poll_event() {
-                self.pongs.push((id, path));
-            } else {
-                break;
-            }
-        }
-    }
-
-    fn perform(&mut self, now: Instant, action: Action) {
-        match action {
-            Action::Resolve { server, host, port } => {
-                let known = self.names.borrow().get(&host).cloned();
-                let with_port = |a: SocketAddr| SocketAddr::new(a.ip(), port);
-                let result = known.map(|list| list.into_iter().map(with_port).collect());
-                let result = result.ok_or_else(|| format!("{host} is unknown"));
-                self.pending.push_back((now + RESOLVE_TIME, Done::Resolved { server, result }));
-            }
-            Action::ListInterfaces => {
-                self.pending.push_back((now + DISK_TIME, Done::Interfaces(self.interfaces.clone())));
-            }
-            Action::Reserve { ceiling } => self.pending.push_back((now + DISK_TIME, Done::Reserved { ceiling })),
-            Action::SaveCache(bytes) => self.disk.cache = Some(bytes),
-            Action::SetOverlayV4(address) => self.overlay_v4.push(address),
-            Action::CheckNat { attempt, servers } => {
-                self.nat_checks.push(servers);
-                let found = self.nat;
-                self.pending.push_back((now + NAT_CHECK_TIME, Done::NatChecked { attempt, found }));
-            }
-            Action::OpenSockets { attempt, count } => {
-                let sockets = self.opened.open(count);
-                self.pending.push_back((now + DISK_TIME, Done::SocketsOpened { attempt, sockets }));
-            }
-            Action::CloseSockets(sockets) => self.opened.close(&sockets),
-            Action::SayOnLan(bytes) => self.said.push_back(bytes),
-            Action::LeaveLan => {}
-            Action::Connect { server, attempt, to, .. } => {
-                self.dials.push_back(Dial { to, from: None, ttl: None, asked: Asked::Rendezvous { server, attempt } });
-            }
-            Action::Dial { attempt, to, ttl, .. } => {
-                self.dials.push_back(Dial { to, from: self.listens, ttl, asked: Asked::Port { attempt } });
-            }
-            Action::Listen => {
-                self.listens = Some(LISTEN_PORT);
-                self.pending.push_back((now + DISK_TIME, Done::Listening(Ok(LISTEN_PORT))));
-            }
-            Action::LetGo { attempt } => self.let_go.push_back(attempt),
-            Action::StopListening => self.listens = None,
-            Action::Disconnect(socket) => self.hang_ups.push_back(socket),
-            Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
-        }
-    }
-
-    fn done(&mut self, now: Instant, done: Done) {
-        if let Done::Reserved { ceiling } = done {
-            assert!(ceiling >= self.disk.ceiling, "a reservation never shrinks");
-            self.disk.ceiling = ceiling;
-        }
-        if let Some(node) = &mut self.node {
-            node.handle_done(now, done);
-        }
-        self.settle(now);
-    }
-
-    /// Sends what its flows have due.
-    fn pump(&mut self, now: Instant) {
-        for i in 0..self.flows.len() {
-            if self.flows[i].next <= now {
-                let Flow { to, address, kind, every, .. } = self.flows[i];
-                let next = self.flows[i].next + every;
-                self.flows[i].next = if next > now { next } else { now + every };
-                self.send(now, kind, to, address, PAYLOAD);
-            }
-        }
-    }
 }
 
 impl Machine for Peer {
@@ -472,28 +321,4 @@ impl Machine for Peer {
     fn accepted(&mut self, now: Instant, socket: SocketId, from: SocketAddr) {
         self.done(now, Done::Accepted { socket, from });
     }
-}
-
-#[test]
-fn sockets_that_were_asked_for_are_there_at_once_and_told_of_a_little_later() {
-    let profile = Profile {
-        name: "alice".to_owned(),
-        network_key: 1,
-        device: 1,
-        address: AddressChoice::Auto,
-        rendezvous: Vec::new(),
-        deny: Vec::new(),
-        lan_discovery: true,
-        relay: RelayConfig::default(),
-    };
-    let now = Instant::from_nanos(1);
-    let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());
-    peer.perform(now, Action::OpenSockets { attempt: 7, count: 3 });
-    let sockets = peer.opened().to_vec();
-    assert_eq!(sockets.len(), 3);
-    assert_eq!(peer.pending.pop_back(), Some((now + DISK_TIME, Done::SocketsOpened { attempt: 7, sockets })));
-    peer.perform(now, Action::CloseSockets(vec![SocketId(3)]));
-    assert_eq!(peer.opened().len(), 2);
-    peer.kill();
-    assert_eq!((peer.opened(), peer.pending.len()), (&[][..], 0));
 }

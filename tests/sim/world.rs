@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use punchlan::id::SocketId;
-use punchlan::sans::{Datagram, Instant, Rng, Seed, Transmit, Wakeup};
-use punchlan::wire::{self, Class, beacon};
+use punchlan::sans::{Instant, Rng, Seed, Wakeup};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
 use super::errors;
+use super::host::Host;
+use super::journey::Stage;
 use super::machine::Machine;
 use super::recorder::{Crossing, Recorder};
 use super::streams::Streams;
@@ -23,9 +24,7 @@ use crate::nat::NatConfig;
 /// Time to cross a house's own network.
 pub(super) const LAN_DELAY: Duration = Duration::from_micros(200);
 /// What a datagram starts with unless its sender says otherwise.
-const TTL: u8 = 64;
-/// Datagrams that a stopped process finds in its socket when it goes on.
-const SOCKET_BUFFER: usize = 256;
+pub(super) const TTL: u8 = 64;
 /// Wake-ups of one machine at one moment after which its timer counts as never resting.
 const RESTLESS: u32 = 1_000;
 /// Where runs begin: not at zero, as no clock does.
@@ -39,55 +38,6 @@ pub struct HostId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatewayId(pub usize);
 
-struct Host {
-    name: String,
-    gateway: usize,
-    addresses: Vec<IpAddr>,
-    /// What its sockets are bound to; none: no process listens.
-    sockets: BTreeMap<SocketId, SocketAddr>,
-    machine: Box<dyn Machine>,
-    /// A stopped process: what waits in its socket.
-    stopped: Option<Vec<(SocketId, Flight)>>,
-    woken: (Instant, u32),
-}
-
-impl Host {
-    /// What a socket is bound to.
-    fn bound(&self, socket: SocketId) -> Option<SocketAddr> {
-        let own = self.sockets.get(&socket).copied();
-        own.or_else(|| self.opened().find(|(id, _)| *id == socket).map(|(_, bound)| bound))
-    }
-
-    /// The socket that takes what is for this address.
-    fn socket_at(&self, to: SocketAddr) -> Option<SocketId> {
-        let takes = |bound: SocketAddr| {
-            let everything = bound.ip().is_unspecified() && bound.is_ipv4() == to.is_ipv4();
-            bound.port() == to.port() && (everything || bound.ip() == to.ip())
-        };
-        let sockets = self.sockets.iter().map(|(id, bound)| (*id, *bound));
-        let socket = sockets.chain(self.opened()).find(|(_, bound)| takes(*bound)).map(|(id, _)| id);
-        socket.filter(|_| self.addresses.contains(&to.ip()))
-    }
-
-    /// What its machine has opened itself.
-    fn opened(&self) -> impl Iterator<Item = (SocketId, SocketAddr)> {
-        self.machine.opened().iter().map(|(id, port)| (*id, SocketAddr::from(([0; 4], *port))))
-    }
-}
-
-pub(super) enum Stage {
-    /// At a gateway, from inside.
-    Leaving(usize),
-    /// At the core, on its way to a gateway.
-    Core,
-    /// At a gateway, from outside.
-    Entering(usize),
-    /// At a host.
-    Arriving(usize),
-    /// At a host, said to all in its house.
-    Said(usize),
-}
-
 /// See the module.
 pub struct World {
     pub(super) now: Instant,
@@ -95,11 +45,11 @@ pub struct World {
     order: u64,
     queue: BTreeMap<(Instant, u64), (Stage, Flight)>,
     pub(super) streams: Streams,
-    hosts: Vec<Host>,
+    pub(super) hosts: Vec<Host>,
     pub(super) gateways: Vec<Gateway>,
     pub recorder: Recorder,
     /// Data datagrams that went straight from host to host.
-    straight: BTreeMap<(HostId, HostId), u64>,
+    pub(super) straight: BTreeMap<(HostId, HostId), u64>,
     /// The core carries only what comes from this house or goes there.
     pub only: Option<GatewayId>,
     /// Datagrams with an inner packet that a line has lost.
@@ -342,69 +292,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, index: usize, transmit: Transmit) {
-        let host = &self.hosts[index];
-        let Some(bound) = host.bound(transmit.socket) else { return };
-        let same_family = |ip: &&IpAddr| ip.is_ipv4() == transmit.to.is_ipv4();
-        let own = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
-        let wanted = transmit.src.or(own).filter(|src| host.addresses.contains(src));
-        let Some(ip) = wanted.or_else(|| host.addresses.iter().find(same_family).copied()) else { return };
-        assert_eq!(bound.is_ipv4(), transmit.to.is_ipv4(), "{} uses the wrong socket", host.name);
-        let source = SocketAddr::new(ip, bound.port());
-        let flight = Flight {
-            host: index,
-            sent: self.now,
-            written: (source, transmit.to),
-            ttl_written: transmit.ttl,
-            ttl: transmit.ttl.unwrap_or(TTL),
-            source,
-            destination: transmit.to,
-            payload: transmit.payload,
-        };
-        // A neighbour is reached without the gateway.
-        let gateway = host.gateway;
-        let stage = match self.host_in(gateway, transmit.to.ip()) {
-            Some(neighbour) if self.gateways[gateway].isolates && neighbour != index => {
-                return self.lose(&flight, "neighbours are kept apart");
-            }
-            Some(neighbour) => Stage::Arriving(neighbour),
-            None => Stage::Leaving(gateway),
-        };
-        self.enqueue(self.now + LAN_DELAY, stage, flight);
-    }
-
-    /// Everybody else in the house hears it.
-    fn say(&mut self, index: usize, payload: Vec<u8>) {
-        let gateway = self.hosts[index].gateway;
-        if self.gateways[gateway].isolates {
-            return;
-        }
-        let neighbours = self.hosts.iter().enumerate().filter(|(n, host)| *n != index && host.gateway == gateway);
-        for neighbour in neighbours.map(|(n, _)| n).collect::<Vec<_>>() {
-            let all = SocketAddr::from((beacon::GROUP_V4, beacon::PORT));
-            let from = SocketAddr::new(self.hosts[index].addresses[0], beacon::PORT);
-            let flight = Flight {
-                host: index,
-                sent: self.now,
-                written: (from, all),
-                ttl_written: Some(1),
-                ttl: 1,
-                source: from,
-                destination: all,
-                payload: payload.clone(),
-            };
-            self.enqueue(self.now + LAN_DELAY, Stage::Said(neighbour), flight);
-        }
-    }
-
-    fn hear(&mut self, host: usize, flight: &Flight) {
-        self.record(flight, Some(host), None);
-        if self.hosts[host].stopped.is_none() {
-            self.hosts[host].machine.handle_said(self.now, flight.source.ip(), &flight.payload);
-            self.drain(host);
-        }
-    }
-
     pub(super) fn host_in(&self, gateway: usize, ip: IpAddr) -> Option<usize> {
         self.hosts.iter().position(|h| h.gateway == gateway && h.addresses.contains(&ip))
     }
@@ -414,42 +301,6 @@ impl World {
         self.queue.insert((at, self.order), (stage, flight));
     }
 
-    fn advance(&mut self, stage: Stage, flight: Flight) {
-        match stage {
-            Stage::Leaving(gateway) => self.leave_house(gateway, flight),
-            Stage::Core => self.cross_core(flight),
-            Stage::Entering(gateway) => self.enter_house(gateway, flight),
-            Stage::Arriving(host) => self.arrive(host, flight),
-            Stage::Said(host) => self.hear(host, &flight),
-        }
-    }
-
-    fn arrive(&mut self, host: usize, flight: Flight) {
-        let there = &mut self.hosts[host];
-        let Some(socket) = there.socket_at(flight.destination) else {
-            return self.lose(&flight, "nobody listens there");
-        };
-        match &mut there.stopped {
-            Some(waiting) if waiting.len() < SOCKET_BUFFER => waiting.push((socket, flight)),
-            Some(_) => self.lose(&flight, "the socket of a stopped process is full"),
-            None => self.deliver(host, socket, flight),
-        }
-    }
-
-    fn deliver(&mut self, host: usize, socket: SocketId, mut flight: Flight) {
-        self.record(&flight, Some(host), None);
-        if wire::classify(&flight.payload) == Class::Data {
-            *self.straight.entry((HostId(flight.host), HostId(host))).or_default() += 1;
-        }
-        if let Some(tap) = &mut self.tap {
-            tap.push((HostId(host), flight.payload.clone()));
-        }
-        let local = Some(flight.destination.ip());
-        let datagram = Datagram { socket, local, from: flight.source, payload: &mut flight.payload };
-        self.hosts[host].machine.handle_datagram(self.now, datagram);
-        self.drain(host);
-    }
-
     pub(super) fn lose(&mut self, flight: &Flight, why: &str) {
         let aim = self.hosts.iter().position(|h| {
             h.addresses.contains(&flight.written.1.ip()) || self.gateways[h.gateway].is_external(flight.written.1.ip())
@@ -457,7 +308,7 @@ impl World {
         self.record(flight, aim, Some(why.to_owned()));
     }
 
-    fn record(&mut self, flight: &Flight, to: Option<usize>, lost: Option<String>) {
+    pub(super) fn record(&mut self, flight: &Flight, to: Option<usize>, lost: Option<String>) {
         let crossing = Crossing {
             from: flight.host,
             to,

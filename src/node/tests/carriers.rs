@@ -1,8 +1,8 @@
 //! What members may have others carry, and say of carrying.
 
 use super::*;
-use crate::id::ServerId;
-use crate::relay::Limits;
+use crate::id::{NetworkId, ServerId};
+use crate::relay::{Limits, Table};
 use crate::wire::relay::Header;
 use crate::wire::session::{Carried, Control, feature};
 
@@ -121,6 +121,46 @@ fn who_asks_without_end_is_not_listened_to_without_end_and_cannot_have_another_t
     let (now, to_bob) = (lan.now, lan.wire[mark..].iter().filter(|(_, to, _)| *to == addr).count());
     assert!(to_bob <= 3, "{to_bob} datagrams to bob");
     assert!(lan.node(CAROL).dropped("carry-rate") >= 900, "{now:?}");
+}
+
+/// Carol's table has devices in these places that nobody has met.
+fn invent(lan: &mut Lan, places: std::ops::Range<u32>) {
+    let keys = &lan.hosts[0].1.peers.get(&id(lan, CAROL)).expect("known").probe_keys;
+    let (receive, send) = (keys.relay_rx.clone(), keys.relay_tx.clone());
+    lan.node(CAROL).table.carriage().change(|channels| {
+        for place in places {
+            let from = SocketAddr::from(([198, 51, 100, 1], u16::try_from(place).expect("small")));
+            let site = inbound::site(from.ip());
+            channels.attach(place, from.into(), receive.clone(), send.clone(), NetworkId([0; 32]), site);
+        }
+    });
+}
+
+/// The one in this place of carol's table opens a channel to each of the others.
+fn open_all(lan: &mut Lan, place: u32, others: std::ops::Range<u32>) {
+    let open = |channels: &mut Table| others.map(|other| channels.open(place, other, 1_000 + other)).collect();
+    let opened: Vec<_> = lan.node(CAROL).table.carriage().change(open);
+    assert!(opened.iter().all(|opened| *opened == Ok(None)), "{opened:?}");
+}
+
+#[test]
+fn a_member_may_have_32_channels_and_all_together_256() {
+    let mut lan = members(&["alice", "bob", "carol", "dave", "erin"]);
+    let (alice, bob, dave) = (id(&lan, 0), id(&lan, 1), id(&lan, 3));
+    ask(&mut lan, 0, bob);
+    // Alice has the first place, and bob the second.
+    invent(&mut lan, 100..207);
+    open_all(&mut lan, 0, 100..131);
+    ask(&mut lan, 0, dave);
+    assert_eq!((lan.node(CAROL).dropped("carry-full"), number(&lan, 0, 3)), (1, None));
+    assert!(number(&lan, 0, 1).is_some(), "what stands is not lost");
+    // Others have room still, until there is none in all.
+    (200..206).for_each(|place| open_all(&mut lan, place, 100..132));
+    open_all(&mut lan, 206, 100..131);
+    ask(&mut lan, 1, alice);
+    assert!(number(&lan, 1, 0).is_some(), "the last one");
+    ask(&mut lan, 3, alice);
+    assert_eq!((lan.node(CAROL).dropped("carry-full"), number(&lan, 3, 0)), (2, None));
 }
 
 #[test]

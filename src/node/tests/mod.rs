@@ -136,6 +136,8 @@ impl Setup {
 /// Hosts on one LAN without delay, and what each got on its TUN.
 struct Lan {
     now: Instant,
+    /// Nothing arrives.
+    is_cut: bool,
     /// Everything sent: from, to, bytes.
     wire: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     hosts: Vec<(SocketAddr, Node, Vec<Vec<u8>>)>,
@@ -149,6 +151,7 @@ impl Lan {
         let met: Vec<Vec<u8>> = setups.iter().map(Setup::signed).collect();
         Self {
             now: T0,
+            is_cut: false,
             wire: Vec::new(),
             hosts: setups.iter().map(|s| (s.lan_addr(), s.node(&met), Vec::new())).collect(),
             router: Err("the router is silent".into()),
@@ -239,7 +242,9 @@ impl Lan {
             }
             for (from, to, payload) in sent {
                 self.wire.push((from, to, payload.clone()));
-                self.deliver(from, to, payload);
+                if !self.is_cut {
+                    self.deliver(from, to, payload);
+                }
             }
         }
         panic!("the LAN never falls silent");

@@ -85,25 +85,9 @@ fn an_idle_direct_pair_without_a_rendezvous_stays_direct() {
 
 /// The cable is out: both go on, and nothing that they send arrives.
 fn outage(lan: &mut Lan, duration: Duration) {
-    let end = lan.now + duration;
-    while lan.now < end {
-        lan.now += Duration::from_millis(50);
-        let now = lan.now;
-        for (addr, node, _) in &mut lan.hosts {
-            node.handle_timeout(now);
-            while let Some(action) = node.poll_action() {
-                match action {
-                    Action::Reserve { ceiling } => node.handle_done(now, Done::Reserved { ceiling }),
-                    Action::ListInterfaces => {
-                        let net = ipnet::IpNet::new(addr.ip(), 24).expect("prefix");
-                        node.handle_done(now, Done::Interfaces(vec![net]));
-                    }
-                    _ => {}
-                }
-            }
-            while node.poll_transmit().is_some() {}
-        }
-    }
+    lan.is_cut = true;
+    lan.run(duration);
+    lan.is_cut = false;
 }
 
 #[test]

@@ -1,7 +1,12 @@
-//! How a rendezvous says no, and why.
+//! How a rendezvous says no: that it refuses, and why, or that it does not know who speaks.
 
-use super::{REFUSED_LEN, message};
+use super::message;
 use crate::wire::{Malformed, Reader, Writer, kind};
+
+/// A Refused's length.
+pub const REFUSED_LEN: usize = 22;
+/// An Unknown's length.
+pub const UNKNOWN_LEN: usize = 16;
 
 /// Why a rendezvous says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,5 +120,69 @@ impl Refused {
         let mut w = Writer::with_capacity(REFUSED_LEN);
         w.u8(kind::RENDEZVOUS).u8(message::REFUSED).u8(self.version).u8(self.reason.wire());
         w.bytes(&self.nonce).u16(self.retry_s).finish()
+    }
+}
+
+/// A hint, and no more than that, since anybody could send it: the receiver says Hello again while it
+/// keeps its registration.
+///
+/// ```text
+/// 0        1        2                       16
+/// +--------+--------+-----------------------+
+/// |  0xE7  |   5    | question's first 14   |
+/// +--------+--------+-----------------------+
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The first bytes of the frame or relay frame that is answered.
+    pub question: [u8; 14],
+}
+
+impl Unknown {
+    pub(super) fn parse(datagram: &[u8]) -> Result<Self, Malformed> {
+        Ok(Self { question: Reader::new(&datagram[2..]).array()? })
+    }
+
+    /// The answer to `question`; `None` if that is shorter than the answer would be.
+    pub fn to(question: &[u8]) -> Option<Self> {
+        (question.len() >= UNKNOWN_LEN).then(|| question.first_chunk()).flatten().map(|q| Self { question: *q })
+    }
+
+    /// The datagram.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(UNKNOWN_LEN);
+        w.u8(kind::RENDEZVOUS).u8(message::UNKNOWN).bytes(&self.question).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::rendezvous::Message;
+
+    #[test]
+    fn every_reason_survives_the_wire() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_wire(reason.wire()), Ok(reason));
+        }
+        assert!(Reason::from_wire(0).is_err());
+    }
+
+    #[test]
+    fn short_answers_are_these_bytes() {
+        let refused = Refused { version: 1, reason: Reason::Duplicate, nonce: [5; 16], retry_s: 30 };
+        let mut expected = vec![0xE7, 4, 1, 9];
+        expected.extend([5; 16]);
+        expected.extend([0, 30]);
+        assert_eq!(refused.encode(), expected);
+        assert_eq!(Message::parse(&expected), Ok(Message::Refused(refused)));
+
+        let question: Vec<u8> = (0xE0..0xF4).collect();
+        let unknown = Unknown::to(&question).expect("long enough");
+        let mut expected = vec![0xE7, 5];
+        expected.extend(0xE0..0xEE);
+        assert_eq!(unknown.encode(), expected);
+        assert_eq!(Message::parse(&expected), Ok(Message::Unknown(unknown)));
+        assert_eq!(Unknown::to(&question[..15]), None);
     }
 }
