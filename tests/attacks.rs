@@ -120,6 +120,19 @@ const ATTACKS: &[Attack] = &[
         &["src/node/tests/floods.rs: ports_that_a_member_sprays_over_one_address_share_what_a_stranger_gets"],
     ),
     attack(
+        "a member says that it listens by TCP where somebody else does",
+        "a SYN counts in the same budget, three for each address; no port below 1,024, where services are, is tried",
+        &["src/node/tests/tcp.rs: who_names_somebody_else_has_us_knock_there_within_the_budget_and_never_at_a_service"],
+    ),
+    attack(
+        "a stranger connects to the port on which peers are listened for",
+        "64 at once; it is nobody until a probe verifies, and ended after seconds",
+        &[
+            "src/node/tests/tcp.rs: a_connection_of_nobodys_is_ended_and_the_port_is_closed_when_nobody_wants_it",
+            "src/node/tests/tcp.rs: garbage_by_a_connection_is_counted_and_changes_nothing",
+        ],
+    ),
+    attack(
         "a member has another carry to somebody who is no member, or does not want it",
         "carried is only to where a direct way is proven, by this machine and by who asks, and only when both have asked",
         &[

@@ -53,6 +53,12 @@ const AT_A_PEER: &[Limit] = &[
         "src/node/tests/floods.rs: requests_beyond_a_peers_pace_are_counted_and_stay_counted_when_it_goes",
     ),
     limit(
+        "SYNs to addresses that a peer names",
+        "three each, within the same budget; no port below 1,024",
+        "probe-budget",
+        "src/node/tests/tcp.rs: who_names_somebody_else_has_us_knock_there_within_the_budget_and_never_at_a_service",
+    ),
+    limit(
         "addresses that one peer's probes came from",
         "16",
         "too-many-paths",

@@ -203,7 +203,7 @@ impl Node {
         (!self.is_senior(id), theirs.is_none_or(|(_, ports, _)| ports != NextPorts::Same))
     }
 
-    fn is_senior(&self, id: &PeerId) -> bool {
+    pub(super) fn is_senior(&self, id: &PeerId) -> bool {
         self.peers.get(id).is_some_and(|peer| peer.senior)
     }
 

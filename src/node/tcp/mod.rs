@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_mins(1);
 const SELDOM: Duration = Duration::from_hours(1);
 /// A peer that begins is followed so often at most.
 const FOLLOW: Duration = Duration::from_secs(10);
+/// Nobody listens below this for peers, and no NAT shows a port there: behind those are others' services.
+const FIRST_PORT: u16 = 1024;
 /// A connection that is nobody's path is ended after this.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// One by which nothing goes, for something else leads there, is ended after this.
@@ -134,12 +136,25 @@ impl Node {
             let is_direct = peer.punch.choice().is_some_and(|choice| choice.via.is_direct());
             peer.offline.is_none() && peer.session.is_established(now) && !is_direct
         };
-        let has_room = self.tcp.punches.len() < MOST && !self.tcp.is_at(id);
-        if has_room && self.peers.get(id).is_some_and(is_relayed) {
+        if self.tcp.is_at(id) || !self.peers.get(id).is_some_and(is_relayed) {
+            return;
+        }
+        if self.has_room_for(now, id) {
             let leads = self.my_id() < *id;
             self.tcp.punches.insert(*id, TcpPunch::new(now, leads));
             self.want_port(now);
+        } else {
+            self.drops.count("tcp-busy");
         }
+    }
+
+    /// Nobody keeps those out who were met long before.
+    fn has_room_for(&mut self, now: Instant, id: &PeerId) -> bool {
+        if self.tcp.punches.len() < MOST {
+            return true;
+        }
+        let last = self.tcp.punches.keys().find(|other| !self.is_senior(other)).copied();
+        last.filter(|_| self.is_senior(id)).inspect(|last| self.tcp_in_vain(now, last)).is_some()
     }
 
     /// The peer says where it listens by TCP.
@@ -149,7 +164,8 @@ impl Node {
             self.begin_tcp(now, id);
         }
         let admitted = self.gather.admit(&places, &[], self.is_registered());
-        let theirs: Vec<SocketAddr> = admitted.iter().map(|place| place.addr).take(MOST_PLACES).collect();
+        let theirs = admitted.iter().map(|place| place.addr).filter(|addr| addr.port() >= FIRST_PORT);
+        let theirs: Vec<SocketAddr> = theirs.take(MOST_PLACES).collect();
         if let Some(punch) = self.tcp.punches.get_mut(id) {
             punch.told(now, &theirs, primed);
         }

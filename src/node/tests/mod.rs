@@ -11,6 +11,7 @@ mod outside;
 mod packets;
 mod ports;
 mod presence;
+mod tcp;
 
 use std::net::Ipv4Addr;
 
