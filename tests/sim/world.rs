@@ -46,6 +46,8 @@ struct Host {
     /// What its sockets are bound to; none: no process listens.
     sockets: BTreeMap<SocketId, SocketAddr>,
     machine: Box<dyn Machine>,
+    /// When it is woken. It changes only with the machine, and to ask all of them at every step would take longer than all else.
+    timer: Option<Wakeup>,
     /// A stopped process: what waits in its socket.
     stopped: Option<Vec<(SocketId, Flight)>>,
     woken: (Instant, u32),
@@ -175,6 +177,7 @@ impl World {
             gateway: gateway.0,
             addresses: addresses.to_vec(),
             sockets: BTreeMap::new(),
+            timer: machine.poll_timeout(),
             machine: Box::new(machine),
             stopped: None,
             woken: (START, 0),
@@ -298,7 +301,7 @@ impl World {
 
     fn next_timer(&self) -> Option<(Instant, usize, &'static str)> {
         let running = self.hosts.iter().enumerate().filter(|(_, h)| h.stopped.is_none());
-        running.filter_map(|(i, h)| h.machine.poll_timeout().map(|Wakeup { at, why }| (at, i, why))).min()
+        running.filter_map(|(i, h)| h.timer.map(|Wakeup { at, why }| (at, i, why))).min()
     }
 
     fn wake(&mut self, index: usize, why: &'static str) {
@@ -317,7 +320,7 @@ impl World {
         self.hosts[index].socket_at(to).is_some()
     }
 
-    /// Carries what a machine has to say.
+    /// Carries what a machine has to say; called whenever it may have changed.
     pub(super) fn drain(&mut self, index: usize) {
         self.listen(index);
         while let Some(transmit) = self.hosts[index].machine.poll_transmit() {
@@ -331,6 +334,8 @@ impl World {
         }
         self.drain_streams(index);
         self.listen(index);
+        let host = &mut self.hosts[index];
+        host.timer = host.machine.poll_timeout();
     }
 
     /// Takes the log of what just ran.
