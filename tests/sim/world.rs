@@ -48,6 +48,8 @@ struct Host {
     machine: Box<dyn Machine>,
     /// When it is woken. It changes only with the machine, and to ask all of them at every step would take longer than all else.
     timer: Option<Wakeup>,
+    /// How often it may have changed.
+    changes: u64,
     /// A stopped process: what waits in its socket.
     stopped: Option<Vec<(SocketId, Flight)>>,
     woken: (Instant, u32),
@@ -178,6 +180,7 @@ impl World {
             addresses: addresses.to_vec(),
             sockets: BTreeMap::new(),
             timer: machine.poll_timeout(),
+            changes: 0,
             machine: Box::new(machine),
             stopped: None,
             woken: (START, 0),
@@ -272,6 +275,20 @@ impl World {
         Some(self.now - start)
     }
 
+    /// The same where only what one of `hosts` does can make it so: it is asked no more often than that.
+    pub fn run_until_they(
+        &mut self,
+        hosts: [HostId; 2],
+        limit: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
+        let mut seen = None;
+        self.run_until(limit, |world| {
+            let changes = Some(hosts.map(|host| world.hosts[host.0].changes));
+            std::mem::replace(&mut seen, changes) != changes && done(world)
+        })
+    }
+
     /// Does the next thing that is due until `end`.
     fn step(&mut self, end: Instant) -> bool {
         let datagram = self.queue.keys().next().copied();
@@ -336,6 +353,7 @@ impl World {
         self.listen(index);
         let host = &mut self.hosts[index];
         host.timer = host.machine.poll_timeout();
+        host.changes += 1;
     }
 
     /// Takes the log of what just ran.
