@@ -10,7 +10,7 @@ use punchlan::node::status::{PeerState, RendezvousState, Status};
 use crate::lab::programs::{Network, Peer};
 use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
 use crate::traffic::{file_digest, send_file};
-use crate::turn;
+use crate::{shared_turn, turn};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,7 +35,7 @@ fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState, transport: &st
 
 #[test]
 fn pairs_of_which_one_or_both_have_no_udp_are_connected() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (other, state) in [
         (Gateway::Public, PeerState::Direct),
         (Gateway::UdpBlocked, PeerState::Direct),
@@ -61,7 +61,7 @@ fn pairs_of_which_one_or_both_have_no_udp_are_connected() {
 
 #[test]
 fn where_only_tcp_to_port_443_passes_a_rendezvous_there_is_reached() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Tcp443Only, Gateway::Symmetric]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
     let _rendezvous = network.serve(&lab.rendezvous, "rendezvous", "0.0.0.0:443").unwrap();
@@ -104,7 +104,7 @@ fn a_pair_moves_to_udp_when_that_passes_again_and_outlives_the_rendezvous() {
 
 #[test]
 fn where_only_the_web_passes_a_rendezvous_is_reached_as_a_web_server() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Tcp443Only, Gateway::Tcp443Only]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
     let made = rcgen::generate_simple_self_signed([RENDEZVOUS.to_string()]).unwrap();

@@ -19,7 +19,7 @@ use crate::lab::{Gateway, Lab, RENDEZVOUS, netns};
 use crate::meeting::{between, through_rendezvous};
 use crate::seamless::{Flow, flow};
 use crate::traffic::{file_digest, send_file};
-use crate::turn;
+use crate::{shared_turn, turn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const FAR: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ fn reload(carol: &Peer<'_>, relay: &str) -> Result<String> {
 
 #[test]
 fn a_member_carries_where_the_rendezvous_is_far_and_either_may_go() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let lab = lab();
     let mut network = Network::start(&lab).unwrap();
     let rendezvous = format!("{RENDEZVOUS}:3478");

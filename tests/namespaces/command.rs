@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::lab::netns;
 use crate::lab::programs::{PUNCHLAN, await_true};
-use crate::turn;
+use crate::shared_turn;
 
 const PAIR: [&str; 2] = ["--gateways", "public,masquerade"];
 
@@ -47,7 +47,7 @@ fn await_daemons(pid: Pid) {
 
 #[test]
 fn the_command_says_how_each_pair_meets_and_leaves_nothing_behind() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let child = lab(&[&PAIR[..], &["--runs", "1", "--json"]].concat());
     let pid = pid(&child);
     let output = child.wait_with_output().unwrap();
@@ -76,7 +76,7 @@ fn the_command_says_how_each_pair_meets_and_leaves_nothing_behind() {
 
 #[test]
 fn an_interrupt_in_the_middle_takes_everything_down() {
-    let _turn = turn();
+    let _turn = shared_turn();
     for (jobs, signal) in [("1", Signal::SIGHUP), ("2", Signal::SIGINT)] {
         let mut child = lab(&[&PAIR[..], &["--jobs", jobs, "--runs", "100"]].concat());
         let pid = pid(&child);
@@ -91,7 +91,7 @@ fn an_interrupt_in_the_middle_takes_everything_down() {
 
 #[test]
 fn what_a_killed_laboratory_leaves_the_next_one_sweeps() {
-    let _turn = turn();
+    let _turn = shared_turn();
     let mut child = lab(&[&PAIR[..], &["--runs", "100"]].concat());
     let pid = pid(&child);
     await_daemons(pid);

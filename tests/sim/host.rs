@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use punchlan::id::SocketId;
-use punchlan::sans::{Datagram, Instant, Transmit};
+use punchlan::sans::{Datagram, Instant, Transmit, Wakeup};
 use punchlan::wire::{self, Class, beacon};
 
 use super::journey::Stage;
@@ -22,6 +22,10 @@ pub(super) struct Host {
     /// What its sockets are bound to; none: no process listens.
     pub(super) sockets: BTreeMap<SocketId, SocketAddr>,
     pub(super) machine: Box<dyn Machine>,
+    /// When it is woken. It changes only with the machine, and to ask all of them at every step would take longer than all else.
+    pub(super) timer: Option<Wakeup>,
+    /// How often it may have changed.
+    pub(super) changes: u64,
     /// A stopped process: what waits in its socket.
     pub(super) stopped: Option<Vec<(SocketId, Flight)>>,
     pub(super) woken: (Instant, u32),

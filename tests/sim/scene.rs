@@ -221,14 +221,14 @@ impl Scene {
 
     /// Waits until `a` and `b` list each other with an address to send to.
     pub fn acquaint(&mut self, a: HostId, b: HostId, limit: Duration) -> Option<Duration> {
-        self.world.run_until(limit, |w| {
+        self.world.run_until_they([a, b], limit, |w| {
             [(a, b), (b, a)].iter().all(|(x, y)| view(w, *x, *y).is_some_and(|v| !v.addresses.is_empty()))
         })
     }
 
     /// Waits until both ways between `a` and `b` are in `state`.
     pub fn settle(&mut self, a: HostId, b: HostId, state: PeerState, limit: Duration) -> Option<Duration> {
-        self.world.run_until(limit, |w| {
+        self.world.run_until_they([a, b], limit, |w| {
             [(a, b), (b, a)].iter().all(|(x, y)| view(w, *x, *y).is_some_and(|v| v.state == state))
         })
     }

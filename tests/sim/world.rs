@@ -125,6 +125,8 @@ impl World {
             gateway: gateway.0,
             addresses: addresses.to_vec(),
             sockets: BTreeMap::new(),
+            timer: machine.poll_timeout(),
+            changes: 0,
             machine: Box::new(machine),
             stopped: None,
             woken: (START, 0),
@@ -219,6 +221,20 @@ impl World {
         Some(self.now - start)
     }
 
+    /// The same where only what one of `hosts` does can make it so: it is asked no more often than that.
+    pub fn run_until_they(
+        &mut self,
+        hosts: [HostId; 2],
+        limit: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
+        let mut seen = None;
+        self.run_until(limit, |world| {
+            let changes = Some(hosts.map(|host| world.hosts[host.0].changes));
+            std::mem::replace(&mut seen, changes) != changes && done(world)
+        })
+    }
+
     /// Does the next thing that is due until `end`.
     fn step(&mut self, end: Instant) -> bool {
         let datagram = self.queue.keys().next().copied();
@@ -248,7 +264,7 @@ impl World {
 
     fn next_timer(&self) -> Option<(Instant, usize, &'static str)> {
         let running = self.hosts.iter().enumerate().filter(|(_, h)| h.stopped.is_none());
-        running.filter_map(|(i, h)| h.machine.poll_timeout().map(|Wakeup { at, why }| (at, i, why))).min()
+        running.filter_map(|(i, h)| h.timer.map(|Wakeup { at, why }| (at, i, why))).min()
     }
 
     fn wake(&mut self, index: usize, why: &'static str) {
@@ -267,7 +283,7 @@ impl World {
         self.hosts[index].socket_at(to).is_some()
     }
 
-    /// Carries what a machine has to say.
+    /// Carries what a machine has to say; called whenever it may have changed.
     pub(super) fn drain(&mut self, index: usize) {
         self.listen(index);
         while let Some(transmit) = self.hosts[index].machine.poll_transmit() {
@@ -281,6 +297,9 @@ impl World {
         }
         self.drain_streams(index);
         self.listen(index);
+        let host = &mut self.hosts[index];
+        host.timer = host.machine.poll_timeout();
+        host.changes += 1;
     }
 
     /// Takes the log of what just ran.
