@@ -157,7 +157,7 @@ pub async fn connect(to: SocketAddr) -> Result<TcpStream, String> {
     let connected = within(CONNECT, TcpStream::connect(to)).await;
     connected.inspect(fit).map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => format!("{to} does not answer"),
-        io::ErrorKind::ConnectionRefused => format!("{to} refuses the connection"),
+        io::ErrorKind::ConnectionRefused => format!("{to} refuses the connection: nothing listens there"),
         _ => format!("{to}: {error}"),
     })
 }
