@@ -25,7 +25,7 @@ const NO_TLS: &str = "what answers there speaks no TLS: check the port behind ws
 fn of_certificate(why: &CertificateError, host: &str) -> String {
     use CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext, Other, UnknownIssuer,
+        NotValidYetContext, Other, UnknownIssuer, UnsupportedSignatureAlgorithmForPublicKeyContext,
     };
     match why {
         Expired | ExpiredContext { .. } => {
@@ -35,10 +35,10 @@ fn of_certificate(why: &CertificateError, host: &str) -> String {
         NotValidYet | NotValidYetContext { .. } => {
             "its certificate is not valid yet: check this machine's clock".to_owned()
         }
-        // Of the authority's name, and not by its key: as one that was made anew.
-        UnknownIssuer | BadSignature => {
-            "its certificate is of no authority that this system trusts: whoever hosts it gets one that \
-                          is, or name a file of that authority's in SSL_CERT_FILE"
+        // By the name of one that is trusted, and not by its key: made by somebody, or made anew.
+        UnknownIssuer | BadSignature | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is of no authority that this system trusts: whoever hosts it gets one that is, or name a \
+             file of that authority's certificates in SSL_CERT_FILE"
                 .to_owned()
         }
         NotValidForName | NotValidForNameContext { .. } => format!(
