@@ -57,6 +57,9 @@ fn a_net_toml_that_cannot_be_used_says_what_to_type() {
     let said = here.fails(&["up", "elsewhere.toml"], 2);
     assert!(said.contains("elsewhere.toml: there is no such file") && said.contains("punchlan init"), "{said}");
     assert!(here.fails(&["up", "."], 2).contains("this is a folder"));
+    here.write("invite.txt", "punchlan://join?name=friday&key=plk1-secretsecret\n", 0o600);
+    let said = here.fails(&["up", "invite.txt"], 2);
+    assert!(said.contains("punchlan join invite.txt") && !said.contains("secretsecret"), "{said}");
 
     let (good, _) = here.good_net_toml();
     here.write("open.toml", &good, 0o640);
@@ -102,6 +105,7 @@ fn wrong_words_on_the_command_line_are_named_and_secrets_are_not_repeated() {
     for (words, part) in [
         (&["fly"][..], "unrecognized subcommand"),
         (&["init", "--subnet", "10.77.0.9/24"], "the bits behind /24 must be zero"),
+        (&["init", "--subnet", "10.77.0.0/33"], "for example: \"10.77.0.0/24\""),
         (&["init", "--name", "Bob Ross"], "for example: bob"),
         (&["init", "--rendezvous", "tls://a"], "no way to reach a rendezvous"),
         (&["init", "--address", "bob"], "an IPv4 address"),
@@ -271,7 +275,7 @@ fn a_subnet_that_is_somebodys_is_warned_of_at_once() {
 #[test]
 fn what_cannot_be_written_is_named_and_a_dangling_link_is_not_followed() {
     let here = Here::new();
-    assert!(here.fails(&["init", "no/such/net.toml"], 2).contains("folder does not exist"));
+    assert!(here.fails(&["init", "no/such/net.toml"], 2).contains("mkdir"));
     std::os::unix::fs::symlink("target.toml", here.path("net.toml")).expect("link");
     assert!(here.fails(&["init"], 2).contains("exists already"));
     assert!(!here.path("target.toml").exists());

@@ -2,11 +2,15 @@
 //!
 //! A corpus is in `tests/fuzz/corpus/TARGET`, one input a file; what once failed stands there as `was-…`.
 
+#[path = "fuzz/targets/client.rs"]
+mod client;
 #[path = "fuzz/targets/live.rs"]
 mod live;
 #[path = "fuzz/targets/offload.rs"]
 mod offload;
 mod sim;
+#[path = "fuzz/targets/stream.rs"]
+mod stream;
 #[path = "fuzz/targets/text.rs"]
 mod text;
 #[path = "fuzz/targets/wire.rs"]
@@ -44,6 +48,16 @@ fn of_texts() {
 #[test]
 fn of_super_packets() {
     replay("offload", 100, offload::run);
+}
+
+#[test]
+fn of_streams() {
+    replay("stream", 40, stream::run);
+}
+
+#[test]
+fn of_a_client_whose_streams_come_and_go() {
+    replay("client", 20, client::run);
 }
 
 #[test]

@@ -31,6 +31,8 @@ mod marks;
 mod netcheck;
 #[path = "namespaces/night.rs"]
 mod night;
+#[path = "namespaces/proxied.rs"]
+mod proxied;
 #[path = "namespaces/rogue.rs"]
 mod rogue;
 #[path = "namespaces/seamless.rs"]

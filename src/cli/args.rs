@@ -19,7 +19,7 @@ use crate::node::{AddressChoice, RendezvousConfig};
 #[command(name = "punchlan", version, arg_required_else_help = true, subcommand_required = true, after_help = FIRST_STEPS)]
 pub struct Args {
     /// Say more on stderr: -v what happens, -vv everything (or set PUNCHLAN_LOG)
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub verbose: u8,
     /// What to do
     #[command(subcommand)]
@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not permitted,
 pub enum Command {
     /// Make a new network: a net.toml with a fresh secret key
     #[command(
-        after_help = "Examples:\n  punchlan init --rendezvous play.example.org\n  punchlan init friday.toml --network friday --subnet 10.77.0.0/24 --name alice --address 10.77.0.1"
+        after_help = "Examples:\n  punchlan init --rendezvous play.example.org\n  punchlan init --rendezvous play.example.org --rendezvous wss://play.example.org/punchlan\n  punchlan init friday.toml --network friday --subnet 10.77.0.0/24 --name alice --address 10.77.0.1"
     )]
     Init(Init),
     /// Print the link (and its QR code) that lets a friend in
@@ -97,7 +97,7 @@ pub enum Command {
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
     #[command(
-        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, whether the router is asked for a port mapping, and what is logged. The\nrest is named, and takes effect at the next start. A file with a mistake changes nothing. SIGHUP to `punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
+        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, the switches under [peer], [relay], and what is logged. The rest is named,\nand takes effect at the next start. A file with a mistake changes nothing. SIGHUP to\n`punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
     )]
     Reload(Select),
     /// Free the address and the name of a member who is gone
@@ -107,7 +107,7 @@ pub enum Command {
     Forget(Forget),
     /// Print what completes the command line in a shell
     #[command(
-        after_help = "Examples:\n  punchlan completions bash | sudo install -D -m 644 /dev/stdin /usr/share/bash-completion/completions/punchlan\n  punchlan completions fish | install -D -m 644 /dev/stdin ~/.config/fish/completions/punchlan.fish"
+        after_help = "Examples:\n  source <(punchlan completions bash)      in this shell; in ~/.bashrc, in all\n  punchlan completions fish > ~/.config/fish/completions/punchlan.fish"
     )]
     Completions(Completions),
     /// Print the manual page
@@ -324,7 +324,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 fn subnet(text: &str) -> Result<Ipv4Net, String> {
-    config::parse_subnet(text).map_err(|(what, _)| what)
+    config::parse_subnet(text).map_err(|(what, help)| format!("{what}; {}", help.replace("subnet = ", "")))
 }
 
 fn rendezvous(text: &str) -> Result<RendezvousConfig, String> {
@@ -354,6 +354,7 @@ fn site(text: &str) -> Result<SitePlan, String> {
     text.parse().map_err(|error: NoSuchSite| {
         let near = config::names::nearest(text, Gateway::ALL.into_iter().map(Gateway::name));
         let help = match (&error, near) {
+            _ if text.is_empty() => "; `punchlan lab --list` shows all".to_owned(),
             (NoSuchSite::Unknown(_), Some(near)) => format!("; did you mean `{near}`?"),
             (NoSuchSite::Unknown(_), None) => "; `punchlan lab --list` shows all".to_owned(),
             _ => String::new(),
@@ -379,6 +380,9 @@ mod tests {
         for command in args.get_subcommands_mut() {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Example") && help.contains("punchlan"), "{help}");
+            // What is longer is wrapped, and cannot be copied into a shell.
+            let examples = command.get_after_help().expect("examples").to_string();
+            assert!(examples.lines().all(|line| line.chars().count() <= 100), "{examples}");
         }
     }
 

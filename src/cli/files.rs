@@ -35,7 +35,9 @@ fn not_made(path: &Path, error: &std::io::Error) -> Failure {
     let shown = path.display();
     match error.kind() {
         ErrorKind::AlreadyExists => exists(path),
-        ErrorKind::NotFound => Failure::Usage(format!("{shown} cannot be made: its folder does not exist")),
+        ErrorKind::NotFound => Failure::Usage(format!(
+            "{shown} cannot be made: its folder does not exist\n  help: make it first, with mkdir, or name another"
+        )),
         ErrorKind::PermissionDenied => Failure::NotPermitted(format!(
             "{shown} cannot be made: you may not write into its folder\n  help: use a folder of yours, or put sudo before the command"
         )),

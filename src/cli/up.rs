@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::args::Up;
 use super::{Failure, begin_to_log, block_on, output};
 use crate::config::{self, ConfigError, DEFAULT_FILE, NetConfig};
@@ -74,8 +76,18 @@ pub(super) fn load(file: &Path, command: &str) -> Result<NetConfig, Failure> {
     config::load(file).map_err(|error| match error {
         ConfigError::Missing(_) if file == Path::new(DEFAULT_FILE) => nothing_here(command),
         ConfigError::Missing(_) => Failure::Usage(format!("{error}\n{NO_FILE}")),
+        ConfigError::Content(_) if is_invite(file) => Failure::Usage(format!(
+            "{file} is an invite, not a net.toml\n  help: make one of it: punchlan join {file}",
+            file = file.display()
+        )),
         _ => error.into(),
     })
+}
+
+/// Whether a link is all that the file begins with.
+fn is_invite(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).map(Zeroizing::new);
+    text.is_ok_and(|text| config::find_link(&text).is_some_and(|link| text.trim_start().starts_with(link)))
 }
 
 const NO_FILE: &str = "  help: invited by a friend?          punchlan join 'LINK'

@@ -38,8 +38,7 @@ struct Typed {
     allow: Vec<Spanned<String>>,
     log: Option<Spanned<String>>,
     tls: Option<Spanned<Tls>>,
-    #[serde(default)]
-    websocket: Listen,
+    websocket: Option<Spanned<Listen>>,
     #[serde(default)]
     limits: BTreeMap<String, Spanned<i64>>,
 }
@@ -54,7 +53,7 @@ struct Tls {
 }
 
 /// The section `[websocket]` as typed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Listen {
     #[serde(default)]
     listen: Vec<Spanned<String>>,
@@ -158,7 +157,7 @@ fn check(typed: &Typed) -> Result<RendezvousFile, Vec<Problem>> {
     let allow = typed.allow.iter().filter_map(|id| problems.take(Some(id), |id| parse_network_id(id))).collect();
     limits.registrations.allow = allow;
     let log = problems.take(typed.log.as_ref(), |text| check_log(text));
-    let proxied = listeners(&mut problems, &typed.websocket.listen);
+    let proxied = typed.websocket.as_ref().map(|section| check_websocket(&mut problems, section)).unwrap_or_default();
     let web = server::Web { tls: typed.tls.as_ref().and_then(|tls| check_tls(&mut problems, tls)), proxied };
     if problems.0.is_empty() { Ok(RendezvousFile { web, listen, log, limits }) } else { Err(problems.0) }
 }
@@ -178,6 +177,15 @@ fn check_tls(problems: &mut Problems, typed: &Spanned<Tls>) -> Option<server::Tl
         return None;
     };
     Some(server::Tls { listen, certificate: certificate.get_ref().clone(), key: key.get_ref().clone() })
+}
+
+fn check_websocket(problems: &mut Problems, typed: &Spanned<Listen>) -> Vec<SocketAddr> {
+    let listen = &typed.get_ref().listen;
+    if listen.is_empty() {
+        let help = "where the reverse proxy passes WebSockets on to, for example listen = [\"127.0.0.1:8080\"]";
+        problems.0.push(Problem::at(typed.span(), "[websocket] needs `listen`").help(help));
+    }
+    listeners(problems, listen)
 }
 
 fn listeners(problems: &mut Problems, typed: &[Spanned<String>]) -> Vec<SocketAddr> {
@@ -247,6 +255,7 @@ mod tests {
         complains("log = \"punchlan=loud\"", &["r.toml:1:7", "log = \"punchlan=debug\""]);
         complains("log = \"loud\"", &["r.toml:1:7", "\"loud\" is no level", "off, error, warn, info"]);
         complains("listen = \"[::]:4000\"", &["r.toml:1:10", "type: listen = [\"[::]:4000\"]"]);
+        complains("[websocket]", &["r.toml:1:1", "[websocket] needs `listen`", "127.0.0.1:8080"]);
         complains("[limits]\nmembers = 0", &["r.toml:2:11", "a number from 1 to"]);
         complains("[limits]\nmember = 5", &["did you mean `members`"]);
         complains("[limits]\nmembers = \"5\"", &["a whole number"]);

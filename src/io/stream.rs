@@ -165,7 +165,7 @@ pub async fn connect(to: SocketAddr) -> Result<TcpStream, String> {
 fn said_by(to: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("{to} does not answer"),
-        io::ErrorKind::ConnectionRefused => format!("{to} refuses the connection"),
+        io::ErrorKind::ConnectionRefused => format!("{to} refuses the connection: nothing listens there"),
         _ => format!("{to}: {error}"),
     }
 }

@@ -2,6 +2,8 @@
 //! Each datagram is a binary message. What carries the stream looks like what browsers do, so networks that let nothing
 //! else out let it out, and ordinary reverse proxies pass it on.
 
+mod reason;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex}
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
@@ -67,19 +69,22 @@ pub async fn greet_trusting(
 ) -> Result<Web, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
     let trusted = client_config(roots)?;
-    let tls = greeted(to, TlsConnector::from(Arc::new(trusted)).connect(name, tcp)).await?;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let url = format!("wss://{host}:{}{path}", to.port());
-    let (web, _) = greeted(to, client_async_with_config(url, tls, Some(limits()))).await?;
+    let connecting = TlsConnector::from(Arc::new(trusted)).connect(name, tcp);
+    let tls = greeted(to, connecting, |error| reason::of_tls(&error, host)).await?;
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("wss://{bracketed}:{}{path}", to.port());
+    let asking = client_async_with_config(url, tls, Some(limits()));
+    let (web, _) = greeted(to, asking, |error| reason::of_web_socket(&error, path)).await?;
     Ok(web)
 }
 
-async fn greeted<T, E: std::fmt::Display>(
+async fn greeted<T, E>(
     to: SocketAddr,
     greeting: impl Future<Output = Result<T, E>>,
+    reason: impl FnOnce(E) -> String,
 ) -> Result<T, String> {
     let greeted = timeout(GREETING, greeting).await.map_err(|_| format!("{to} does not answer"))?;
-    greeted.map_err(|error| format!("{to}: {error}"))
+    greeted.map_err(|error| format!("{to}: {}", reason(error)))
 }
 
 fn system_roots() -> Result<RootCertStore, String> {
@@ -121,12 +126,12 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<
 /// For whom a proxy says that it asks. It may have added a line of its own to those that it was given.
 fn forwarded_for(request: &Request) -> Option<IpAddr> {
     let line = request.headers().get_all("x-forwarded-for").iter().next_back()?;
-    last_address(line.to_str().ok()?)
+    last_address(line.as_bytes())
 }
 
-/// Of those that a chain of proxies names the last, which our own wrote.
-fn last_address(list: &str) -> Option<IpAddr> {
-    let last = list.rsplit(',').next()?.trim();
+/// Of those that a chain of proxies names the last, which our own wrote. What stands before it may be anything.
+fn last_address(list: &[u8]) -> Option<IpAddr> {
+    let last = std::str::from_utf8(list.rsplit(|byte| *byte == b',').next()?).ok()?.trim();
     last.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip()))
 }
 
@@ -193,15 +198,13 @@ fn written(file: &Path) -> Option<SystemTime> {
 
 fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| format!("no certificate in {}: {error}", certificate.display()))?;
-    let secret =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| format!("no private key in {}: {error}", key.display()))?;
+    let chain = chain.and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) });
+    let chain = chain.map_err(|error| reason::of_file(certificate, "[tls] certificate", &error))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| reason::of_file(key, "[tls] key", &error))?;
     let builder =
         ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     let with_key = builder.and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
-    let mut config = with_key.map_err(|error| {
-        format!("the certificate in {} and the key in {} do not do: {error}", certificate.display(), key.display())
-    })?;
+    let mut config = with_key.map_err(|error| reason::of_both(certificate, key, &error))?;
     config.alpn_protocols = vec![HTTP.to_vec()];
     Ok(config)
 }
@@ -269,10 +272,11 @@ mod tests {
     #[test]
     fn of_a_chain_of_proxies_the_last_is_believed() {
         let ip = |text: &str| text.parse::<IpAddr>().ok();
-        assert_eq!(last_address("192.0.2.1, 198.51.100.7"), ip("198.51.100.7"));
-        assert_eq!(last_address("2001:db8::1"), ip("2001:db8::1"));
-        assert_eq!(last_address("[2001:db8::1]:4000"), ip("2001:db8::1"));
-        assert_eq!(last_address("unknown"), None);
+        assert_eq!(last_address(b"192.0.2.1, 198.51.100.7"), ip("198.51.100.7"));
+        assert_eq!(last_address(b"2001:db8::1"), ip("2001:db8::1"));
+        assert_eq!(last_address(b"[2001:db8::1]:4000"), ip("2001:db8::1"));
+        assert_eq!(last_address(b"unknown"), None);
+        assert_eq!(last_address(b"\xff\xfe, 198.51.100.7"), ip("198.51.100.7"), "what a client made up spoils nothing");
         let asked = |lines: &[&str]| {
             let with = |request: Builder, line: &&str| request.header("X-Forwarded-For", *line);
             forwarded_for(&lines.iter().fold(Request::builder(), with).body(()).expect("a request"))
@@ -310,13 +314,25 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_certificate_are_named() {
+    fn files_that_are_no_certificate_are_named_with_what_is_wrong() {
         let folder = tempfile::tempdir().expect("folder");
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-        let said = Certificate::load(&certificate, &key).expect_err("missing");
-        assert!(said.contains("cert.pem"), "{said}");
+        let complains = |parts: &[&str]| {
+            let said = Certificate::load(&certificate, &key).expect_err("not good");
+            assert!(parts.iter().all(|part| said.contains(part)), "{parts:?}: {said}");
+        };
+        let make = || rcgen::generate_simple_self_signed(["play.example.org".to_owned()]).expect("made");
+        let (made, another) = (make(), make());
+        complains(&["[tls] certificate", "cert.pem", "no such file"]);
         std::fs::write(&certificate, "rubbish").expect("written");
-        std::fs::write(&key, "rubbish").expect("written");
-        assert!(Certificate::load(&certificate, &key).is_err());
+        complains(&["[tls] certificate", "cert.pem", "PEM"]);
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        complains(&["[tls] key", "key.pem", "no such file"]);
+        std::fs::write(&key, made.cert.pem()).expect("written");
+        complains(&["[tls] key", "key.pem", "there is none in it"]);
+        std::fs::write(&key, another.signing_key.serialize_pem()).expect("written");
+        complains(&["key.pem", "cert.pem", "is not that of the certificate"]);
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        Certificate::load(&certificate, &key).expect("they go together");
     }
 }

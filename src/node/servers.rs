@@ -321,7 +321,7 @@ impl Node {
         let server = &self.servers[index];
         let name = server.config.text();
         let text = match (server.client.state(), server.client.problem()) {
-            (state, Some(problem)) => format!("rendezvous {name}: {}", self.explain(&name, state, problem)),
+            (state, Some(problem)) => format!("rendezvous {name}: {}", self.explain(server, state, problem)),
             (State::Registered, None) => {
                 self.warnings.clear("rendezvous", &name);
                 return;
@@ -333,11 +333,13 @@ impl Node {
     }
 
     /// A problem in the client's words, and what the user can do that the client knows nothing of.
-    fn explain(&self, name: &str, state: State, problem: &str) -> String {
+    fn explain(&self, server: &Server, state: State, problem: &str) -> String {
+        let name = &server.config.text();
         // What net.toml calls it is not said twice.
         let problem = problem.strip_suffix(&format!(" from {name}")).unwrap_or(problem);
         let problem = problem.strip_prefix(&format!("{name} ")).unwrap_or(problem);
         match state {
+            State::Unreachable if !server.config.udp => format!("{problem}; it is tried again and again"),
             State::Unreachable => format!(
                 "{problem}; it is tried again and again: is `punchlan rendezvous` running there, and is its port open, for \
                  UDP or at least for TCP?"

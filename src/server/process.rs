@@ -68,8 +68,10 @@ pub struct Ready {
     pub addresses: Vec<SocketAddr>,
     /// Those that take TCP too.
     pub tcp: Vec<SocketAddr>,
-    /// Those of WebSockets, by TLS or behind a proxy.
-    pub web: Vec<SocketAddr>,
+    /// Those of WebSockets by TLS.
+    pub tls: Vec<SocketAddr>,
+    /// Those of WebSockets behind a proxy.
+    pub proxied: Vec<SocketAddr>,
     /// The key that clients may pin.
     pub key: ServerKey,
 }
@@ -80,8 +82,11 @@ impl fmt::Display for Ready {
             let transports = if self.tcp.contains(addr) { "UDP and TCP" } else { "UDP" };
             writeln!(f, "listening on {addr} ({transports})")?;
         }
-        for addr in &self.web {
-            writeln!(f, "listening on {addr} (WebSocket)")?;
+        for addr in &self.tls {
+            writeln!(f, "listening on {addr} (WebSocket by TLS)")?;
+        }
+        for addr in &self.proxied {
+            writeln!(f, "listening on {addr} (WebSocket, for a reverse proxy)")?;
         }
         write!(f, "key {}", self.key)
     }
@@ -109,10 +114,14 @@ pub async fn run(
     let web = bind_web(&options.web)?;
     let bound =
         |listeners: &mut dyn Iterator<Item = &TcpListener>| listeners.filter_map(|l| l.local_addr().ok()).collect();
-    let (tcp, of_web) = (bound(&mut listeners.iter()), bound(&mut web.iter().map(|(listener, _)| listener)));
+    let of = |is_tls| {
+        let wanted = web.iter().filter(move |(_, spoken)| matches!(**spoken, Spoken::Tls(_)) == is_tls);
+        bound(&mut wanted.map(|(listener, _)| listener))
+    };
+    let (tcp, tls, proxied) = (bound(&mut listeners.iter()), of(true), of(false));
     let datagrams = Rc::new(Spoken::Datagrams);
     let listeners = listeners.into_iter().map(|listener| (listener, datagrams.clone())).chain(web).collect();
-    let line = Ready { addresses, tcp, web: of_web, key: core.key() };
+    let line = Ready { addresses, tcp, tls, proxied, key: core.key() };
     ready(&line);
     notify(Notice::Ready(&line.to_string().replace('\n', ", ")));
     let process = Rc::new(Process {

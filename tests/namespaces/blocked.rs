@@ -2,6 +2,7 @@
 //! rendezvous; and by UDP again once that passes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -12,14 +13,14 @@ use crate::lab::{Gateway, Lab, RENDEZVOUS, SitePlan, netns};
 use crate::traffic::{file_digest, send_file};
 use crate::{shared_turn, turn};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn registered_by(transport: &str) -> impl Fn(&Status) -> bool {
+pub(crate) fn registered_by(transport: &str) -> impl Fn(&Status) -> bool {
     move |status| status.rendezvous.iter().any(|r| r.state == RendezvousState::Registered && r.transport == transport)
 }
 
 /// Pings are answered and a file arrives whole, all of it this way.
-fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState, transport: &str) {
+pub(crate) fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState, transport: &str) {
     alice.await_peer("bob", state, PATIENCE).unwrap();
     bob.await_peer("alice", state, PATIENCE).unwrap();
     let status = alice.await_status("its registration", PATIENCE, registered_by(transport)).unwrap();
@@ -31,6 +32,17 @@ fn all_passes(alice: &Peer<'_>, bob: &Peer<'_>, state: PeerState, transport: &st
         assert_eq!(send_file(to, from, SocketAddr::new(to.address.into(), 7000)).unwrap(), file_digest());
         println!("{} to {}: 10 MB in {:.1?}", from.name, to.name, start.elapsed());
     }
+}
+
+/// The certificate of a web server where the rendezvous is, and its key: in files that are made when first asked for.
+pub(crate) fn certificate(network: &Network) -> [PathBuf; 2] {
+    let files = ["cert.pem", "key.pem"].map(|name| network.folder().join(name));
+    if !files[0].exists() {
+        let made = rcgen::generate_simple_self_signed([RENDEZVOUS.to_string()]).unwrap();
+        std::fs::write(&files[0], made.cert.pem()).unwrap();
+        std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+    }
+    files
 }
 
 #[test]
@@ -107,10 +119,7 @@ fn where_only_the_web_passes_a_rendezvous_is_reached_as_a_web_server() {
     let _turn = shared_turn();
     let lab = Lab::new(&[Gateway::Tcp443Only, Gateway::Tcp443Only]).unwrap();
     let mut network = Network::without_rendezvous().unwrap();
-    let made = rcgen::generate_simple_self_signed([RENDEZVOUS.to_string()]).unwrap();
-    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| network.folder().join(name));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [certificate, key] = certificate(&network);
     let rendezvous_toml = format!("listen = [\"0.0.0.0:3478\"]\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
     let _rendezvous = network.serve_as(&lab.rendezvous, "rendezvous", &rendezvous_toml).unwrap();
     network.trust = Some(certificate);

@@ -224,7 +224,8 @@ impl Client {
         self.streams.retired.take_if(|(retired, _)| *retired == socket);
         let State::Open(open) = &self.streams.state else { return };
         if open.at.socket == socket {
-            self.is_gone(now, socket, "the connection ended");
+            let why = if open.answered { "the connection ended" } else { "the connection is ended without an answer" };
+            self.is_gone(now, socket, why);
         }
     }
 

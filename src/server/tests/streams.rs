@@ -323,9 +323,13 @@ fn with_tls(state: &tempfile::TempDir) -> (Options, RootCertStore) {
     let listen = vec!["127.0.0.1:0".parse().expect("address")];
     let mut options = options(state, "127.0.0.1:0");
     options.web = Web { tls: Some(Tls { listen: listen.clone(), certificate, key }), proxied: listen };
+    (options, roots_of(&made))
+}
+
+fn roots_of<K: rcgen::SigningKey>(made: &rcgen::CertifiedKey<K>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("parsed");
-    (options, roots)
+    roots
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -333,15 +337,20 @@ async fn members_come_by_websocket_too_by_tls_and_as_a_proxy_passes_them_on() {
     let state = tempfile::tempdir().expect("folder");
     let (options, roots) = with_tls(&state);
     with_server(options, async |ready: Ready| {
-        let to = ready.web[0];
-        let tls = async |roots, host, path| {
+        let greet = async |roots, to, host, path| {
             let tcp = TcpStream::connect(to).await.expect("connected");
             web::greet_trusting(roots, tcp, to, host, path).await
         };
-        let said = tls(roots.clone(), "elsewhere.example", "/").await.map(drop);
-        assert!(said.expect_err("another name").contains("certificate"));
-        let by_tls = tls(roots, "play.example.org", "/any/path").await.expect("trusted");
-        let proxied = TcpStream::connect(ready.web[1]).await.expect("connected");
+        let (tls, proxied) = (ready.tls[0], ready.proxied[0]);
+        let said = greet(roots.clone(), tls, "elsewhere.example", "/").await.map(drop);
+        assert!(said.expect_err("another name").contains("its certificate is not for elsewhere.example"));
+        let said = greet(roots.clone(), proxied, "play.example.org", "/").await.map(drop);
+        assert!(said.expect_err("no TLS").contains("speaks no TLS"));
+        let others = roots_of(&rcgen::generate_simple_self_signed(["play.example.org".to_owned()]).expect("made"));
+        let said = greet(others, tls, "play.example.org", "/").await.map(drop);
+        assert!(said.expect_err("no authority of ours").contains("no authority that this system trusts"));
+        let by_tls = greet(roots, tls, "play.example.org", "/any/path").await.expect("trusted");
+        let proxied = TcpStream::connect(proxied).await.expect("connected");
         let (proxied, _) = tokio_tungstenite::client_async("ws://play.example.org/", proxied).await.expect("greeted");
         let ((near_a, tunnel_a), (near_b, tunnel_b)) = (web::tunnel(by_tls), web::tunnel(proxied));
         tokio::task::spawn_local(tunnel_a);
@@ -369,7 +378,7 @@ async fn what_no_browser_would_say_ends_a_connection() {
     with_server(options, async |ready: Ready| {
         let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 100_000], b"\r\n\r\n"].concat();
         for garbage in [b"\xe7\x01\x02\x03\r\n\r\n".as_slice(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &long] {
-            for addr in &ready.web {
+            for addr in ready.tls.iter().chain(&ready.proxied) {
                 let mut tcp = TcpStream::connect(addr).await.expect("connected");
                 // It may have been ended before all was sent.
                 let _ = tcp.write_all(garbage).await;
