@@ -3,7 +3,7 @@
 //! 1. Each gateway is [verified](super::verify): what is concluded from a name must be true.
 //! 2. Each unordered pair meets, each time in a fresh internet with a fresh network; every other time the other side
 //!    is the first. Several internets may stand side by side ([`Plan::jobs`]): nothing joins their namespaces.
-//! 3. A pair is held against the [oracle].
+//! 3. A pair is held against the [oracle]: the way that it ended on, and what `punchlan why` says of that on both sides.
 //!
 //! # The JSON of `punchlan lab --json`
 //!
@@ -16,12 +16,12 @@
 //!            "first_ping_ms":{"median":61,"worst":75},"direct_ms":{"median":1210,"worst":2400},
 //!            "runs":[{"way":"search","first_ping_ms":61,"direct_ms":1210,"lost":0,"doubled":0,
 //!                     "paths":[{"kind":"peer-reflexive","transport":"udp","…":"…"},null],
-//!                     "cause":"direct","search":"found","error":null}]}],
+//!                     "cause":"direct","cause_there":"direct","explained":true,"search":"found","error":null}]}],
 //!  "summary":{"cells":1,"ways":{"search":1},"unexpected":0,
 //!             "first_ping_ms":{"median":61,"worst":75},"direct_ms":{"median":1210,"worst":2400}}}
 //! ```
 //! `way` and `expected`: [`Way`]; that of a cell is its worst run's. `paths`: of `status`, on `a` and on `b`. `cause`,
-//! `search`: of `why`, on `a`. `error`: what went wrong instead. `ways` counts cells. Times count from the start of the
+//! `search`: of `why`, on `a`; `cause_there`: on `b`; `explained`: both are what the gateways are reason for. `error`: what went wrong instead. `ways` counts cells. Times count from the start of the
 //! second peer's process; those of the summary are over all runs.
 
 use std::collections::BTreeMap;
@@ -100,6 +100,8 @@ pub struct Run {
     pub doubled: Option<usize>,
     pub paths: [Option<Path>; 2],
     pub cause: Option<Cause>,
+    pub cause_there: Option<Cause>,
+    pub explained: bool,
     pub search: Option<SearchState>,
     pub error: Option<String>,
 }
@@ -177,7 +179,7 @@ fn meet_all(plan: &Plan, tell: &(dyn Fn(News<'_>) + Sync)) -> Vec<Cell> {
     let done = AtomicUsize::new(0);
     let cells = side_by_side(plan.jobs, total, |number| {
         let (pair, turn) = (number / plan.runs, number % plan.runs);
-        let run = Run::of(meet_once(plan, pairs[pair], turn));
+        let run = Run::of(pairs[pair], meet_once(plan, pairs[pair], turn));
         if interrupt::is_interrupted() {
             return None;
         }
@@ -232,9 +234,12 @@ fn meet_once(plan: &Plan, (a, b): (SitePlan, SitePlan), turn: usize) -> Result<M
 }
 
 impl Run {
-    fn of(meeting: Result<Meeting>) -> Self {
+    fn of((a, b): (SitePlan, SitePlan), meeting: Result<Meeting>) -> Self {
+        let causes = |meeting: &Meeting| [meeting.why[0].cause, meeting.why[1].cause];
         match meeting {
             Ok(meeting) => Self {
+                explained: oracle::causes(a, b, meeting.way()) == Some(causes(&meeting)),
+                cause_there: Some(meeting.why[1].cause),
                 way: meeting.way(),
                 first_ping_ms: Some(meeting.first_ping.as_millis()),
                 direct_ms: meeting.direct.map(|time| time.as_millis()),
@@ -252,11 +257,20 @@ impl Run {
                 lost: None,
                 doubled: None,
                 cause: None,
+                cause_there: None,
+                explained: false,
                 search: None,
                 paths: [None, None],
                 error: Some(format!("{error:#}")),
             },
         }
+    }
+}
+
+impl Run {
+    /// Whether it ended on one of these ways, and is explained as it should be.
+    pub fn is_expected(&self, ways: &[Way]) -> bool {
+        self.explained && ways.contains(&self.way)
     }
 }
 
@@ -266,7 +280,7 @@ impl Cell {
         Self {
             a: a.to_string(),
             b: b.to_string(),
-            as_expected: runs.iter().all(|run| expected.contains(&run.way)),
+            as_expected: runs.iter().all(|run| run.is_expected(&expected)),
             expected,
             way: runs.iter().map(|run| run.way).max().unwrap_or(Way::None),
             first_ping_ms: Times::of(runs.iter().filter_map(|run| run.first_ping_ms)),
@@ -308,7 +322,8 @@ mod tests {
     use crate::lab::Gateway;
 
     fn run(way: Way, direct_ms: Option<u128>) -> Run {
-        Run { way, first_ping_ms: Some(60), direct_ms, error: None, ..Run::of(Err(anyhow::anyhow!("made up"))) }
+        let none = Run::of([Gateway::Public.into(); 2].into(), Err(anyhow::anyhow!("made up")));
+        Run { way, first_ping_ms: Some(60), direct_ms, explained: true, error: None, ..none }
     }
 
     #[test]
@@ -317,6 +332,11 @@ mod tests {
         let good = Cell::of(pair, vec![run(Way::Search, Some(900)), run(Way::Search, Some(2_000))]);
         assert_eq!((good.way, good.as_expected), (Way::Search, true));
         assert_eq!(good.direct_ms, Some(Times { median: 2_000, worst: 2_000 }));
+        let odd = Run { explained: false, ..run(Way::Search, Some(900)) };
+        assert!(
+            !Cell::of(pair, vec![run(Way::Search, Some(900)), odd]).as_expected,
+            "of which why says something else"
+        );
         let mixed = Cell::of(pair, vec![run(Way::Relayed, None), run(Way::Search, Some(900))]);
         assert_eq!((mixed.way, mixed.as_expected), (Way::Relayed, false));
         let summary = Summary::of(&[good, mixed]);

@@ -12,7 +12,7 @@ use super::programs::{Flaws, Network, PING_ON_WIRE, Peer, await_some};
 use super::wire::{Count, SETTLE, Wire};
 use super::{Host, Lab, SitePlan, interrupt};
 use crate::node::status::PathKind;
-use crate::node::why::{SearchState, Why};
+use crate::node::why::{Cause, SearchState, Why};
 
 /// How long a pair that may become direct is given; and anybody to answer the first ping.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,6 +22,8 @@ const WATCH: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_mins(1);
 /// …and so long past it.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What is being tried has come to its end by then, and to the next one's beginning.
+const CONCLUDES: Duration = Duration::from_secs(20);
 /// Pings that show which way traffic settled on.
 const PINGS: u32 = 25;
 
@@ -86,8 +88,14 @@ pub fn meet(lab: &Lab, network: &Network, first: &Host, second: &Host, watch: Wa
     let direct = direct.ok().map(|at| at - start);
     interrupt::pause(watch.silence)?;
     let settled = Settled::count(&wire, &alice, &bob)?;
-    let why = [alice.why(&bob.name)?, bob.why(&alice.name)?];
+    let why = [conclude(&alice, &bob)?, conclude(&bob, &alice)?];
     Ok(Meeting { first_ping, direct, flaws, settled, why })
+}
+
+/// What `punchlan why` says, once nothing is being tried any more.
+fn conclude(peer: &Peer<'_>, of: &Peer<'_>) -> Result<Why> {
+    let concluded = || Ok(Some(peer.why(&of.name)?).filter(|why| why.cause != Cause::Trying));
+    await_some("an end of what is being tried", CONCLUDES, concluded)
 }
 
 impl Meeting {

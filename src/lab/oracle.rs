@@ -22,6 +22,7 @@ use serde::Serialize;
 use super::probe::Allocated;
 use super::{Gateway, SitePlan};
 use crate::nat::Behaviour;
+use crate::node::why::Cause;
 
 /// How two peers reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -96,6 +97,25 @@ pub fn ways(a: SitePlan, b: SitePlan) -> Vec<Way> {
     if ways.is_empty() { vec![Way::Relayed] } else { ways }
 }
 
+/// What `punchlan why` must name as the cause on each side, where they ended on `way`; `None`: they did not meet.
+pub fn causes(a: SitePlan, b: SitePlan, way: Way) -> Option<[Cause; 2]> {
+    let is_blocked = |site: SitePlan| Gateway::BLOCKED.contains(&site.gateway());
+    let blocked = [a, b].map(is_blocked);
+    let has_family = a.has_ipv4() && b.has_ipv4() || a.has_ipv6() && b.has_ipv6();
+    Some(match (blocked, [a, b].map(|site| changes(site.gateway()))) {
+        _ if way == Way::None => return None,
+        _ if way.is_direct() => [Cause::Direct; 2],
+        ([true, true], _) => [Cause::UdpBlockedHere; 2],
+        ([true, false], _) => [Cause::UdpBlockedHere, Cause::UdpBlockedThere],
+        ([false, true], _) => [Cause::UdpBlockedThere, Cause::UdpBlockedHere],
+        _ if !has_family => [Cause::NoCommonFamily; 2],
+        (_, [true, true]) => [Cause::BothSymmetric; 2],
+        (_, [true, false]) => [Cause::SymmetricHere, Cause::SymmetricThere],
+        (_, [false, true]) => [Cause::SymmetricThere, Cause::SymmetricHere],
+        (_, [false, false]) => [Cause::Blocked; 2],
+    })
+}
+
 /// Whether plain punching leads there. A port that changes cannot be named to the other beforehand; that is harmless
 /// unless the other admits only ports that it has been told.
 pub fn direct_is_possible(a: Gateway, b: Gateway) -> bool {
@@ -147,6 +167,20 @@ mod tests {
                 assert!(!ways.is_empty() && !ways.contains(&Way::None), "{} × {}", a.name(), b.name());
             }
         }
+    }
+
+    #[test]
+    fn the_causes_are_those_of_the_gateways() {
+        let of = |a: &str, b: &str, way| causes(a.parse().expect("a site"), b.parse().expect("a site"), way);
+        assert_eq!(of("public", "symmetric-random", Way::Direct), Some([Cause::Direct; 2]));
+        assert_eq!(of("public", "symmetric-random", Way::None), None);
+        let named = |a, b| of(a, b, Way::Relayed).expect("they met");
+        assert_eq!(named("symmetric-random", "carrier-symmetric"), [Cause::BothSymmetric; 2]);
+        assert_eq!(named("masquerade", "symmetric-random"), [Cause::SymmetricThere, Cause::SymmetricHere]);
+        assert_eq!(named("udp-blocked", "symmetric-random"), [Cause::UdpBlockedHere, Cause::UdpBlockedThere]);
+        assert_eq!(named("tcp-443-only", "udp-blocked"), [Cause::UdpBlockedHere; 2]);
+        assert_eq!(named("public", "ipv6-only"), [Cause::NoCommonFamily; 2]);
+        assert_eq!(named("public", "masquerade"), [Cause::Blocked; 2]);
     }
 
     #[test]

@@ -27,7 +27,8 @@ const ONE_SEARCH: &str = "the simulation's oracle says what searches achieve tha
 /// | `short-mappings` | the same with another lifetime, on which no way depends |
 /// | carriers | the carrier's NAT alone: the home's before it preserves ports and filters no more than it |
 /// | `upnp`, `pcp` | nothing: its gateways map no ports |
-/// | `udp-blocked`, `tcp-443-only` | a switch of a house, beside the NAT, and no way but relays behind it |
+/// | `udp-blocked` | a switch of a house, beside the NAT: see below |
+/// | `tcp-443-only` | nothing: its gateways let out every connection |
 /// | IPv6 | it is a property of a house, beside the NAT, and no gateway of its own |
 fn simulated(gateway: Gateway) -> Option<Option<NatConfig>> {
     let masquerade = NatConfig::linux_masquerade();
@@ -65,5 +66,15 @@ fn the_two_oracles_say_the_same_of_every_pair_that_both_know() {
             assert_eq!(there == [here], why.is_none(), "{pair}: {here}, {there:?}; {why:?}");
             assert_eq!(oracle::direct_is_possible(a, b), here == Way::Direct, "{pair}");
         }
+    }
+}
+
+/// What holds of plain punching by UDP holds of it by TCP (the simulation's own proof of that is in `streams`).
+#[test]
+fn the_two_oracles_say_the_same_of_every_pair_that_has_no_udp_on_one_side() {
+    let masquerade = Some(NatConfig { remembers_unsolicited: None, ..NatConfig::linux_masquerade() });
+    for (gateway, in_front) in Gateway::ALL.into_iter().filter_map(|gateway| Some((gateway, simulated(gateway)?))) {
+        let here = if direct_is_possible(masquerade, in_front) { Way::Tcp } else { Way::Relayed };
+        assert_eq!(ways(Gateway::UdpBlocked.into(), gateway.into()), [here], "{}", gateway.name());
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn matrix(matrix: &Matrix) -> String {
     text += &summary(matrix);
     for cell in matrix.cells.iter().filter(|cell| !cell.as_expected) {
         let expected: Vec<String> = cell.expected.iter().map(Way::to_string).collect();
-        let odd = cell.runs.iter().filter(|run| !cell.expected.contains(&run.way));
+        let odd = cell.runs.iter().filter(|run| !run.is_expected(&cell.expected));
         let reasons: std::collections::BTreeSet<String> = odd.map(reason).collect();
         let reasons = reasons.into_iter().collect::<Vec<_>>().join("; ");
         let _ = writeln!(text, "{} × {}: expected was {}: {reasons}", cell.a, cell.b, expected.join(" or "));
@@ -116,7 +116,8 @@ fn reason(run: &Run) -> String {
         Ok(serde_json::Value::String(word)) => word,
         _ => "unknown".to_owned(),
     };
-    let cause = word(serde_json::to_value(run.cause));
+    let [here, there] = [run.cause, run.cause_there].map(|cause| word(serde_json::to_value(cause)));
+    let cause = if here == there { here } else { format!("{here}, and on the other side {there}") };
     match run.search {
         Some(search) => {
             format!("{}, for punchlan why says {cause}, search {}", run.way, word(serde_json::to_value(search)))
@@ -138,6 +139,8 @@ mod tests {
             doubled: Some(0),
             paths: [None, None],
             cause: Some(crate::node::why::Cause::SymmetricHere),
+            cause_there: Some(crate::node::why::Cause::SymmetricThere),
+            explained: true,
             search: Some(crate::node::why::SearchState::InVain),
             error: None,
         };
@@ -162,6 +165,9 @@ mod tests {
     #[test]
     fn what_was_not_expected_has_a_reason() {
         let odd = reason(&result(Way::Relayed, Way::Search).runs[0]);
-        assert_eq!(odd, "relayed, for punchlan why says symmetric-here, search in-vain");
+        assert_eq!(
+            odd,
+            "relayed, for punchlan why says symmetric-here, and on the other side symmetric-there, search in-vain"
+        );
     }
 }
