@@ -102,7 +102,7 @@ impl<S: Source> Peer<S> {
                 input = path.next() => path.take(&mut self.node, input?),
                 came = self.streams.next() => {
                     // That the stream stands was said before, on the other channel.
-                    std::iter::from_fn(|| news.try_recv().ok()).for_each(|effect| self.take(effect));
+                    (0..news.len()).map_while(|_| news.try_recv().ok()).for_each(|effect| self.take(effect));
                     came.give(&mut self.node, &self.tun, &self.sockets);
                 }
                 Some(()) = changes.recv() => {
