@@ -42,7 +42,7 @@ pub(super) fn run(args: &Netcheck) -> Result<(), Failure> {
         _ => match block_on(async { Ok(first_by_tcp(&found.names).await) })? {
             Some(name) => Err(Failure::Failed(format!(
                 "nobody answers by UDP, and {name} takes TCP: this network seems to let no UDP out\n  help: if a rendezvous \
-                 is behind that, punchlan works here all the same, relayed by TCP; directly only in another network"
+                 is behind that, punchlan works here all the same, by TCP: directly where the routers let that be, else relayed"
             ))),
             None => Err(unanswered(&found.names)),
         },

@@ -100,15 +100,16 @@ impl<S: Source> Peer<S> {
                     self.node.handle_timeout(clock::now());
                 }
                 input = path.next() => path.take(&mut self.node, input?),
-                came = self.streams.next() => came.give(&mut self.node, &self.tun, &self.sockets),
+                came = self.streams.next() => {
+                    // That the stream stands was said before, on the other channel.
+                    (0..news.len()).map_while(|_| news.try_recv().ok()).for_each(|effect| self.take(effect));
+                    came.give(&mut self.node, &self.tun, &self.sockets);
+                }
                 Some(()) = changes.recv() => {
                     self.list_interfaces();
                     self.node.handle_done(clock::now(), Done::RouterChanged);
                 }
-                Some(effect) = news.recv() => match effect {
-                    Effect::Done(done) => self.node.handle_done(clock::now(), done),
-                    Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
-                },
+                Some(effect) = news.recv() => self.take(effect),
                 Some((from, beacon)) = beacons.recv() => self.node.handle_beacon(clock::now(), from, &beacon),
                 () = reloads.next() => drop(self.reload()),
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
@@ -127,6 +128,13 @@ impl<S: Source> Peer<S> {
         drop(path);
         self.port_mapper.finish(router_end - clock::now()).await;
         Ok(self.writer.finish().await)
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::Done(done) => self.node.handle_done(clock::now(), done),
+            Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
+        }
     }
 
     /// Performs everything that the node wants.

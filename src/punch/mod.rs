@@ -412,7 +412,8 @@ impl Punch {
         if !path.on_echo(now, local, probe.nonce, probe.len) {
             return;
         }
-        if let Some(remote) = via.remote()
+        // Whose address a connection comes from (a proxy, say) did not agree to datagrams.
+        if let Some(remote) = via.remote().filter(|_| via.is_by_datagrams())
             && !self.answered.contains(&remote.ip())
         {
             self.answered.push(remote.ip());

@@ -266,7 +266,8 @@ impl Path {
         self.patience = self.window.rtt(now).map_or(MISSED, |rtt| MISSED.max(rtt * 3));
         (self.waiting, self.doubt, self.unanswered, self.eager) = (None, None, None, None);
         (self.prime, self.small, self.vain) = (false, Ladder::STOPPED, 0);
-        if answered.full {
+        // What goes by a stream is of any size.
+        if answered.full || self.via.is_stream() {
             self.proven_full = Some(now);
             (self.usable, self.narrow) = (true, false);
             self.full = Ladder::STOPPED;

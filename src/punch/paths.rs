@@ -37,7 +37,8 @@ impl Punch {
             (path.kind, path.announced) = (kind, true);
             self.paths.push(path);
         }
-        self.paths.extend(old.into_iter().filter(|path| !path.via.is_direct() || path.is_proven()));
+        // What of a peer's streams is proven or may be has nothing to do with where it listens by UDP.
+        self.paths.extend(old.into_iter().filter(|path| !path.via.is_by_datagrams() || path.is_proven()));
         if new {
             let step = self.search.on_candidate(now, self.has_relay());
             self.perform(now, step);

@@ -20,7 +20,8 @@
 //! and are one connection. Were both to send at once, each would come to a NAT whose own SYN is another. So one leads,
 //! and the other's socket, which is let go all the way once it has opened its NAT, sends its SYN again after a second: that is
 //! for who sits behind two NATs, of which a hop limit of 2 reaches only one. Where no NAT is in the way, or one that lets in
-//! everybody, it is the listener who answers. Each word is said again until the other side shows that it was heard.
+//! everybody, it is the listener who answers. Each word is said again: by who leads until the other is primed, by who follows to
+//! the end.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -172,6 +173,8 @@ impl TcpPunch {
             Stage::Meeting if has_met && self.they_are_primed => {
                 self.wants.extend(self.theirs.iter().copied().map(Want::Dial));
                 self.dial(now);
+                // Who has opened its NAT to us has heard where we are.
+                self.say = None;
             }
             Stage::Priming { until } if until <= now => {
                 self.wants.push_back(Want::LetGo);
@@ -288,6 +291,9 @@ mod tests {
             let let_go = pair.let_go[1].expect("all the way");
             assert!(let_go >= primed + PRIMING && dialled > let_go, "{primed:?} {let_go:?} {dialled:?}");
             assert!(dialled - primed < Duration::from_millis(200), "{:?}", dialled - primed);
+            let said = pair.said[0];
+            pair.run(Duration::from_secs(3));
+            assert_eq!(pair.said[0], said, "who leads has been heard");
         }
     }
 

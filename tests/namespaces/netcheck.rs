@@ -121,7 +121,7 @@ fn where_udp_is_blocked_it_says_so_and_fails() {
     assert_eq!(json["unknown"]["mapping"], "no server answered over IPv4");
     let output = run(lab.host(0), &["--rendezvous", SQUARE[0]]);
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("in a network that blocks UDP, if this is one, all is relayed by TCP"), "{said}");
+    assert!(said.contains("in a network that blocks UDP, if this is one, all goes by TCP"), "{said}");
     // By TCP it is there.
     assert!(complained.contains("error: nobody answers by UDP, and 198.51.100.10:3478 takes TCP"), "{complained}");
     lab.block(&["meta l4proto { tcp, udp }"]).unwrap();

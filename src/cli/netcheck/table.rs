@@ -71,11 +71,8 @@ fn yes(yes: bool) -> String {
 }
 
 fn udp(passes: &bool) -> String {
-    let text = if *passes {
-        "punchlan works here"
-    } else {
-        "in a network that blocks UDP, if this is one, all is relayed by TCP"
-    };
+    let text =
+        if *passes { "punchlan works here" } else { "in a network that blocks UDP, if this is one, all goes by TCP" };
     text.to_owned()
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::Node;
 use super::peer::Peer;
+use crate::addr::is_private;
 use crate::id::{PeerId, SocketId};
 use crate::punch::{PRIME_TTL, Via};
 use crate::sans::{Action, Carrier, Instant, RateLimit, Wakeup};
@@ -32,6 +33,8 @@ const SELDOM: Duration = Duration::from_hours(1);
 const FOLLOW: Duration = Duration::from_secs(10);
 /// Nobody listens below this for peers, and no NAT shows a port there: behind those are others' services.
 const FIRST_PORT: u16 = 1024;
+/// Systems choose none below this themselves: there are printers, databases and the pages of routers.
+const FIRST_CHOSEN: u16 = 32_768;
 /// A connection that is nobody's path is ended after this.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// One by which nothing goes, for something else leads there, is ended after this.
@@ -126,19 +129,21 @@ impl Node {
     /// Ordinary punching leads nowhere, or cannot: for whom UDP does not reach this is what is left.
     pub(super) fn want_tcp(&mut self, now: Instant, id: &PeerId) {
         let has_rested = |peer: &Peer| peer.tried_tcp.rests.is_none_or(|until| until <= now);
-        if self.is_udp_blocked_to(id) && self.peers.get(id).is_some_and(has_rested) {
+        if self.is_udp_blocked_to(id) && self.may_begin_tcp(now, id) && self.peers.get(id).is_some_and(has_rested) {
             self.begin_tcp(now, id);
         }
     }
 
-    fn begin_tcp(&mut self, now: Instant, id: &PeerId) {
+    /// Whether nothing goes on, and it is reached by a relay alone.
+    fn may_begin_tcp(&self, now: Instant, id: &PeerId) -> bool {
         let is_relayed = |peer: &Peer| {
             let is_direct = peer.punch.choice().is_some_and(|choice| choice.via.is_direct());
             peer.offline.is_none() && peer.session.is_established(now) && !is_direct
         };
-        if self.tcp.is_at(id) || !self.peers.get(id).is_some_and(is_relayed) {
-            return;
-        }
+        !self.tcp.is_at(id) && self.peers.get(id).is_some_and(is_relayed)
+    }
+
+    fn begin_tcp(&mut self, now: Instant, id: &PeerId) {
         if self.has_room_for(now, id) {
             let leads = self.my_id() < *id;
             self.tcp.punches.insert(*id, TcpPunch::new(now, leads));
@@ -160,16 +165,23 @@ impl Node {
     /// The peer says where it listens by TCP.
     pub(super) fn told_tcp(&mut self, now: Instant, id: &PeerId, primed: bool, places: &[u8]) {
         let Ok(places) = decode_candidates(places) else { return self.drops.count("malformed") };
-        if !self.tcp.is_at(id) && self.peers.get_mut(id).is_some_and(|peer| peer.tried_tcp.follows.allow(now)) {
+        // Who still takes another way for a good one is told again in a moment: that is no turn.
+        if self.may_begin_tcp(now, id) && self.peers.get_mut(id).is_some_and(|peer| peer.tried_tcp.follows.allow(now)) {
             self.begin_tcp(now, id);
         }
         let admitted = self.gather.admit(&places, &[], self.is_registered());
-        let theirs = admitted.iter().map(|place| place.addr).filter(|addr| addr.port() >= FIRST_PORT);
+        let theirs = admitted.iter().map(|place| place.addr).filter(|addr| self.may_be_a_peers_port(*addr));
         let theirs: Vec<SocketAddr> = theirs.take(MOST_PLACES).collect();
         if let Some(punch) = self.tcp.punches.get_mut(id) {
             punch.told(now, &theirs, primed);
         }
         self.punch_by_tcp(now);
+    }
+
+    /// Whether a peer may listen there. No NAT is between us and who is near, so there it is a port as systems choose it.
+    fn may_be_a_peers_port(&self, addr: SocketAddr) -> bool {
+        let is_here = is_private(addr.ip()) || self.gather.is_near(addr.ip());
+        addr.port() >= if is_here { FIRST_CHOSEN } else { FIRST_PORT }
     }
 
     /// Packets go directly now, or the peer is gone.
@@ -273,6 +285,7 @@ impl Node {
     pub(super) fn disconnected(&mut self, now: Instant, socket: SocketId) {
         self.server_disconnected(now, socket);
         self.tcp.port.disconnected(socket);
+        self.tell_places(now);
         if self.tcp.streams.remove(&socket).is_some() {
             self.stream_ends(now, socket);
         }

@@ -183,7 +183,7 @@ impl Node {
     }
 
     /// Whoever waits for it learns where we are reached, if that is known.
-    fn tell_places(&mut self, now: Instant) {
+    pub(super) fn tell_places(&mut self, now: Instant) {
         let Port::Open(Open { number, seen, patience: None, .. }) = &self.tcp.port else { return };
         let places = self.places(*number, seen);
         self.tcp.punches.values_mut().filter(|punch| punch.is_gathering()).for_each(|p: &mut TcpPunch| {

@@ -83,6 +83,31 @@ fn who_names_somebody_else_has_us_knock_there_within_the_budget_and_never_at_a_s
 }
 
 #[test]
+fn a_service_near_us_is_no_peer() {
+    let (mut lan, mallory) = relayed();
+    let near = lan.node(0).gather.candidates()[0].addr.ip();
+    let places = [9_100, 8_080, 32_767, 40_000]
+        .map(|port| Candidate { kind: CandidateKind::Host, addr: SocketAddr::new(near, port) });
+    tell(&mut lan, &mallory, &places);
+    let knocks = dialled(&done(&mut lan, Duration::from_secs(5)));
+    assert_eq!(knocks.iter().map(|(_, to)| to.port()).collect::<Vec<_>>(), [40_000]);
+}
+
+#[test]
+fn who_is_reached_directly_as_yet_follows_as_soon_as_that_is_over() {
+    let mut lan = pair();
+    let mallory = lan.hosts[1].1.my_id();
+    tell(&mut lan, &mallory, &[place("203.0.113.9:40000")]);
+    assert_eq!(dialled(&done(&mut lan, Duration::from_millis(1))), []);
+    let now = lan.now;
+    let peer = lan.node(0).peers.get_mut(&mallory).expect("known");
+    peer.punch.stop(now);
+    peer.punch.relay_up(now, ServerId(0));
+    tell(&mut lan, &mallory, &[place("203.0.113.9:40000")]);
+    assert_ne!(dialled(&done(&mut lan, Duration::from_secs(1))), []);
+}
+
+#[test]
 fn a_connection_of_nobodys_is_ended_and_the_port_is_closed_when_nobody_wants_it() {
     let (mut lan, mallory) = relayed();
     tell(&mut lan, &mallory, &[place("203.0.113.9:40000")]);

@@ -377,3 +377,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stream_is_usable_by_the_first_echo_and_outlives_other_candidates() {
+    let (mut punch, mut budget) = (punch(&["198.51.100.1:9"]), Budget::new());
+    let (stream, remote) = (SocketId::FIRST_STREAM, addr("203.0.113.9:40000"));
+    punch.stream_up(start(), stream, remote);
+    punch.set_candidates(start(), vec![host("198.51.100.2:9")]);
+    assert!(punch.uses(stream), "it may lead there yet");
+    let via = Via::Direct { socket: stream, remote };
+    let requests = drain(&mut punch, start(), &mut budget);
+    let small = requests.iter().find(|probe| probe.via == via && probe.len == MIN_LEN).expect("asked");
+    let now = start() + ms(900);
+    punch.handle_probe(now, via, None, &message(ProbeKind::Echo, small.nonce, MIN_LEN));
+    assert_eq!(punch.choice().map(|choice| choice.via), Some(via));
+    for second in 2..9 {
+        punch.handle_timeout(start() + Duration::from_secs(second));
+    }
+    assert!(punch.paths(now).all(|path| !path.narrow), "size is nothing to a stream");
+}
