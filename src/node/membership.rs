@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::Cache;
 use super::carriage;
 use super::naming::Naming;
 use super::peer::{Peer, SILENCE};
@@ -66,35 +65,6 @@ pub(super) fn compose(identity: &Identity, naming: &Naming, seq: u64, candidates
 }
 
 impl Node {
-    /// Begins a run: the servers, and the peers of earlier runs at the addresses they had.
-    pub(super) fn start(&mut self, now: Instant, cache: Cache) {
-        self.warn_without_rendezvous(now);
-        for known in &cache.peers {
-            let age = Duration::from_millis(self.wall_ms(now).saturating_sub(known.seen_ms));
-            let Ok(signed) = announcement::verify_member(&known.announcement, &self.shared.identity.network) else {
-                continue;
-            };
-            let id = signed.peer;
-            if age >= FORGET_AFTER || self.peers.contains_key(&id) {
-                continue;
-            }
-            self.learn(now, signed);
-            if let Some(peer) = self.peers.get_mut(&id) {
-                (peer.offline, peer.met, peer.seen_ms) = (Some(now - age), true, known.seen_ms);
-                peer.searched_ports.worked = known.found_by_search;
-                peer.remember(known.newest.max(peer.signed.seq));
-                self.grant_seniority(&id);
-            }
-        }
-    }
-
-    /// Searches those that an earlier run met. Not before numbers are there: without one no probe leaves, and the round
-    /// that should open our NAT would be over without having opened anything.
-    pub(super) fn search_known(&mut self, now: Instant) {
-        let known: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| peer.met).map(|(id, _)| *id).collect();
-        known.iter().for_each(|id| self.search(now, id));
-    }
-
     // ---- what we say -----------------------------------------------------------------------------------
 
     /// Says it if what others should know of us has changed; and whether that is so.

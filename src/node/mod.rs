@@ -47,24 +47,27 @@ mod port_mapping;
 mod ports;
 mod reconfigure;
 mod report;
+mod reservation;
 mod servers;
 mod shown;
+mod start;
 mod tcp;
 mod versions;
 mod waiting;
 mod warnings;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use config::{AddressChoice, LocalSocket, NodeConfig, RelayConfig, RendezvousConfig};
 pub use reconfigure::Changeable;
+pub use words::{Command, Event, Outbound};
 
 pub use crate::forward::{HEADROOM, Inbound, MTU, TAILROOM, Train};
 
@@ -72,11 +75,11 @@ use crate::crypto::{CookieJar, Identity, Signed};
 use crate::forward::{Drops, Table};
 use crate::gather::Gather;
 use crate::gather::lease::Lease;
-use crate::id::{PeerId, SocketId};
+use crate::id::PeerId;
 use crate::punch::Budget;
-use crate::rendezvous::server::{Rate, RateTable};
+use crate::rendezvous::server::RateTable;
 use crate::router::{Owned, Router};
-use crate::sans::{Action, Done, Instant, RateLimit, Rng, Seed, Transmit, Wakeup};
+use crate::sans::{Action, Done, Instant, RateLimit, Rng, Transmit, Wakeup};
 use crate::session::{Env, Indices, Numbers};
 use carriage::Carrying;
 use carriers::Carriers;
@@ -98,85 +101,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long an offline peer is remembered.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
-/// A reservation of numbers that was not answered is repeated after this, doubling to [`RESERVE_SELDOM`].
-const RESERVE_AGAIN: Duration = Duration::from_secs(1);
-/// The longest pause between two tries.
-const RESERVE_SELDOM: Duration = Duration::from_secs(30);
-/// A path that died is a reason to register anew, but not more often than this.
-const REREGISTER_EVERY: Duration = Duration::from_secs(2);
-/// Handshake initiations a second that are read without proof of address; more is "under load".
-const CALM_INITIATIONS: u32 = 40;
-/// The same from one source whose address is proven: members can prove theirs as often as they like.
-const PROVEN_INITIATIONS: Rate = Rate::new(4, 16);
-/// Sources that are told apart: more than a network has members.
-const PROVEN_SOURCES: usize = 512;
-
-/// What became of a packet from the TUN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outbound {
-    /// Send these bytes of the buffer.
-    Send {
-        /// From this socket.
-        socket: SocketId,
-        /// To this address.
-        to: SocketAddr,
-        /// Which bytes.
-        range: Range<usize>,
-    },
-    /// It waits, or went to many: see [`Node::poll_transmit`].
-    Taken,
-    /// It was dropped and counted.
-    Dropped,
-}
-
-impl Outbound {
-    /// As a train of one, if it is to be sent.
-    pub(crate) fn train(self) -> Option<Train> {
-        match self {
-            Self::Send { socket, to, range } => Some(Train { socket, to, size: range.len(), range }),
-            Self::Taken | Self::Dropped => None,
-        }
-    }
-}
-
-impl From<Train> for Outbound {
-    /// A train of one.
-    fn from(train: Train) -> Self {
-        Self::Send { socket: train.socket, to: train.to, range: train.range }
-    }
-}
-
-/// What the user wants of a running node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Say goodbye to everybody. Drain, send, and drop the node.
-    Leave,
-    /// Ping a peer over the overlay; answered by [`Event::Pong`] with this id, or never.
-    Ping {
-        /// Whom.
-        peer: PeerId,
-        /// To tell the answers apart.
-        id: u64,
-    },
-    /// Free the address and name of a peer that is gone.
-    Forget(PeerId),
-    /// Run on as this says.
-    Reconfigure(Changeable),
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A peer answered a ping.
-    Pong {
-        /// The ping's id.
-        id: u64,
-        /// Round trip.
-        rtt: Duration,
-        /// The way the answer came.
-        path: status::Path,
-    },
-}
 
 /// The whole peer without I/O. Driven as the crate's documentation says.
 #[derive(Debug)]
@@ -269,84 +193,6 @@ impl Shared {
 }
 
 impl Node {
-    /// A node that begins at `now`. Drain it once before the first input.
-    pub fn new(config: NodeConfig, seed: &Seed, now: Instant) -> Self {
-        let mut rng = seed.rng();
-        let (cache, cache_rejected) = match cache::read(config.cache.as_deref()) {
-            Ok(cache) => (cache, false),
-            Err(error) => {
-                tracing::debug!(%error, "cache");
-                (cache::Cache::default(), true)
-            }
-        };
-        let naming = Naming::new(&config, now, &cache);
-        let router = Arc::new(Router::new(config.overlay, naming.me()));
-        let table = Arc::new(Table::new(router.clone()));
-        let drops = table.drops().clone();
-        let numbers = Numbers::new(config.stored_ceiling, config.wall_ms);
-        let rendezvous = RendezvousConfig::merge(&config.rendezvous);
-        let servers: Vec<Server> =
-            rendezvous.iter().zip(0..).map(|(c, i)| Server::new(i, c.clone(), &mut rng)).collect();
-        let next_server = u16::try_from(servers.len()).expect("net.toml is read up to a size that holds fewer");
-        let cookies = CookieJar::new(&mut rng);
-        let beacons = Beacons::new(config.lan_discovery, &mut rng);
-        let proven_initiations = RateTable::with_cells(PROVEN_SOURCES, PROVEN_INITIATIONS, &mut rng);
-        let sockets: Vec<_> = config.sockets.iter().map(|s| (s.id, s.addr)).collect();
-        let gather = Gather::new(&sockets, &[config.overlay.v4.into(), config.overlay.v6.into()]);
-        let announcement = membership::compose(&config.identity, &naming, 0, Vec::new());
-        let mut node = Self {
-            shared: Shared { indices: Indices::new(), numbers, rng, announcement, identity: config.identity },
-            network_name: config.network_name,
-            deny: config.deny.into_iter().collect(),
-            sockets: config.sockets,
-            starting: true,
-            wall: (now, config.wall_ms),
-            other_versions: BTreeMap::new(),
-            naming,
-            table,
-            table_told: false,
-            relay_stamps: Vec::new(),
-            router,
-            peers: Peers::default(),
-            tags: BTreeMap::new(),
-            servers,
-            departing: Vec::new(),
-            next_server,
-            gather,
-            lease: Lease::new(now, config.port_mapping),
-            nat: NatWatch::default(),
-            beacons,
-            ports: PortSearch::default(),
-            tcp: TcpSearch::default(),
-            carriers: Carriers::default(),
-            carrying: Carrying::new(config.relay),
-            budget: Budget::default(),
-            cookies,
-            proven_initiations,
-            initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
-            relayed_initiations: [RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS); 2],
-            reregistrations: RateLimit::every(REREGISTER_EVERY),
-            leaving: false,
-            cache_rejected,
-            reserving: None,
-            fan_out: RateLimit::new(outbound::FAN_OUT_RATE, outbound::FAN_OUT_RATE),
-            announcements: RateLimit::new(1, membership::ANNOUNCE_BURST),
-            announce_due: Some(now),
-            next_interfaces: now,
-            next_expiry: now,
-            next_save: now + SAVE_EVERY,
-            cache_changed: false,
-            transmits: VecDeque::new(),
-            actions: VecDeque::new(),
-            events: VecDeque::new(),
-            drops,
-            warnings: Warnings::default(),
-        };
-        node.set_carrying(now, config.relay);
-        node.start(now, cache);
-        node
-    }
-
     /// The answer to an [`Action`].
     pub fn handle_done(&mut self, now: Instant, done: Done) {
         match done {
@@ -368,17 +214,7 @@ impl Node {
                 self.gather.set_overlays(&prefixes);
                 self.admit_all(now);
             }
-            Done::Reserved { ceiling } => {
-                self.reserving = self.reserving.filter(|(asked, ..)| *asked > ceiling);
-                self.warnings.clear("state", "");
-                self.shared.numbers.handle_reserved(ceiling);
-                if std::mem::take(&mut self.starting) {
-                    self.search_known(now);
-                }
-                if self.announce_due.is_some() {
-                    self.announce(now);
-                }
-            }
+            Done::Reserved { ceiling } => self.reserved(now, ceiling),
             Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
             Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
@@ -490,17 +326,6 @@ impl Node {
         self.naming.me()
     }
 
-    /// Something that the shell found wrong and that somebody must act on.
-    pub fn warn(&mut self, now: Instant, code: &'static str, subject: String, text: String) {
-        let wall_ms = self.wall_ms(now);
-        self.warnings.raise(wall_ms, code, subject, text);
-    }
-
-    /// That is no longer so.
-    pub fn clear_warning(&mut self, code: &'static str, subject: &str) {
-        self.warnings.clear(code, subject);
-    }
-
     /// The shell dropped so many packets, for `reason`, a word of `counters.drop`.
     pub fn count_drops(&mut self, reason: &'static str, count: u64) {
         self.drops.add(reason, count);
@@ -526,12 +351,7 @@ impl Node {
 
     /// Lets every child say what it has to say, until none has anything left.
     fn drain(&mut self, now: Instant) {
-        if let Some(action) = self.shared.numbers.poll_action() {
-            if let Action::Reserve { ceiling } = action {
-                self.reserving = Some((ceiling, now + RESERVE_AGAIN, RESERVE_AGAIN));
-            }
-            self.actions.push_back(action);
-        }
+        self.drain_numbers(now);
         self.drain_lease(now);
         self.drain_servers(now);
         let mut drained = 0;
@@ -549,15 +369,6 @@ impl Node {
     fn drain_many(&mut self, now: Instant) {
         if self.peers.many_are_touched() {
             self.drain(now);
-        }
-    }
-
-    /// A reservation that nobody answered (a full disk, say) is asked for again, with growing pauses.
-    fn reserve_again(&mut self, now: Instant) {
-        if let Some((ceiling, due, pause)) = self.reserving.filter(|(_, due, _)| now >= *due) {
-            let pause = (pause * 2).min(RESERVE_SELDOM);
-            self.reserving = Some((ceiling, due.max(now) + pause, pause));
-            self.actions.push_back(Action::Reserve { ceiling });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::status;
+use super::{Node, status};
+use crate::sans::Instant;
 
 /// Warnings of one kind that stand at once. Nobody reads more; and a member who causes many of one kind does not hide
 /// those of another. One about this machine itself, without a subject, always has room.
@@ -68,6 +69,19 @@ impl Warnings {
 fn rfc3339(wall_ms: u64) -> String {
     const END_OF_9999_MS: u64 = 253_402_300_799_999;
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(wall_ms.min(END_OF_9999_MS))).to_string()
+}
+
+impl Node {
+    /// Something that the shell found wrong and that somebody must act on.
+    pub fn warn(&mut self, now: Instant, code: &'static str, subject: String, text: String) {
+        let wall_ms = self.wall_ms(now);
+        self.warnings.raise(wall_ms, code, subject, text);
+    }
+
+    /// That is no longer so.
+    pub fn clear_warning(&mut self, code: &'static str, subject: &str) {
+        self.warnings.clear(code, subject);
+    }
 }
 
 #[cfg(test)]

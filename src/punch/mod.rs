@@ -24,15 +24,18 @@
 //! 3. **Choice** (`rank`): a value with a derived order; smallest wins.
 //! 4. **Life** (`path`): measuring on a common grid, keepalives, doubt, death, and the search anew.
 //!
-//! What all searches of a node send to addresses that never answered is limited by one [`Budget`].
+//! What leaves next is decided in `outbound`; what all searches of a node send to addresses that never answered is
+//! limited by one [`Budget`]. Connections (`streams`) are ways like others.
 
 mod budget;
 mod ladder;
+mod outbound;
 mod path;
 mod paths;
 mod rank;
 mod search;
 mod slots;
+mod streams;
 mod via;
 mod window;
 
@@ -41,11 +44,11 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
+use budget::Payer;
 pub use budget::{Budget, PER_TARGET, Standing, Verdict};
-use budget::{Payer, Urgency};
-use path::{Ask, Path};
+pub use outbound::PRIME_TTL;
+use path::Path;
 use search::{Search, Step};
 pub use via::{Choice, Event, Family, PathKind, PathReport, ProbeIn, ProbeOut, Via};
 pub use window::PathStats;
@@ -53,10 +56,8 @@ pub use window::PathStats;
 use crate::id::SocketId;
 use crate::sans::{Instant, RateLimit, Rng, Seed, Wakeup};
 use crate::wire::announcement::{Candidate, MAX_CANDIDATES};
-use crate::wire::probe::{self, ProbeKind};
+use crate::wire::probe::ProbeKind;
 
-/// Hop limit of a prime: past the home router, into the provider's network, not to the peer.
-pub const PRIME_TTL: u8 = 2;
 /// Relays and sockets considered per peer: more than anybody configures.
 const MAX_RELAYS: usize = 16;
 const MAX_SOCKETS: usize = 4;
@@ -162,26 +163,6 @@ impl Punch {
     pub fn relay_down(&mut self, now: Instant, relay: impl Into<Via>) {
         let relay = relay.into();
         self.paths.retain(|path| path.via != relay);
-        self.refresh(now);
-    }
-
-    /// A connection with the peer stands, if it is the one who answers there.
-    pub fn stream_up(&mut self, now: Instant, socket: SocketId, remote: SocketAddr) {
-        let via = Via::Direct { socket, remote };
-        if self.path(via).is_none() {
-            self.add_peer_reflexive(now, via);
-            self.path_mut(via).into_iter().for_each(|path| path.be_eager(now));
-            self.refresh(now);
-        }
-    }
-
-    /// A connection ended, whoever's it was.
-    pub fn stream_down(&mut self, now: Instant, socket: SocketId) {
-        let was_used = self.choice.is_some_and(|choice| choice.via.socket() == Some(socket));
-        self.paths.retain(|path| path.via.socket() != Some(socket));
-        if was_used && !self.has_direct() {
-            self.lose_path(now);
-        }
         self.refresh(now);
     }
 
@@ -292,18 +273,6 @@ impl Punch {
         self.choice.as_ref()
     }
 
-    /// The next probe to send; call until `None` after every call that changed something.
-    #[must_use]
-    pub fn poll_probe(&mut self, now: Instant, budget: &mut Budget) -> Option<ProbeOut> {
-        for ip in self.answered.drain(..) {
-            budget.answered(now, ip);
-        }
-        self.poll_echo(now, budget)
-            .or_else(|| self.poll_request(now, budget, |ask| ask == Ask::Prime))
-            .or_else(|| if self.is_priming() { None } else { self.poll_primed(now) })
-            .or_else(|| self.poll_request(now, budget, |ask| ask != Ask::Prime))
-    }
-
     /// The next path to send one byte on (0x00) for the NAT's sake; call until `None` after `handle_timeout`.
     #[must_use]
     pub fn poll_keepalive(&mut self) -> Option<Via> {
@@ -336,23 +305,6 @@ impl Punch {
         self.paths.iter().filter(move |path| !path.is_spent(now)).filter_map(|path| path.via.socket())
     }
 
-    /// Whether a way begins at this socket.
-    pub fn uses(&self, socket: SocketId) -> bool {
-        self.paths.iter().any(|path| path.via.socket() == Some(socket))
-    }
-
-    /// Connections with the peer by which nothing goes, and by which nothing has come for so long.
-    pub fn idle_streams(&self, now: Instant, idle: Duration) -> impl Iterator<Item = SocketId> {
-        let used = self.choice.map(|choice| choice.via);
-        let is_idle = move |path: &&Path| path.via.is_stream() && used != Some(path.via) && path.is_idle(now, idle);
-        self.paths.iter().filter(is_idle).filter_map(|path| path.via.socket())
-    }
-
-    /// Whether so many packets may go to an address of the peer's that may never have heard of us; they are counted.
-    pub fn may_send(&mut self, now: Instant, ip: IpAddr, packets: u32, budget: &mut Budget) -> bool {
-        (0..packets).all(|_| budget.take(now, ip, Urgency::Search, &mut self.payer) == Verdict::Granted)
-    }
-
     /// The path in use over the last 60 seconds.
     pub fn stats(&self, now: Instant) -> Option<PathStats> {
         self.path(self.choice?.via).map(|path| path.stats(now))
@@ -379,7 +331,7 @@ impl Punch {
     }
 }
 
-// ---- inside: what comes in ----
+// ---- inside ----
 
 impl Punch {
     fn lose_path(&mut self, now: Instant) {
@@ -419,64 +371,6 @@ impl Punch {
             self.answered.push(remote.ip());
         }
     }
-}
-
-// ---- inside: what goes out ----
-
-impl Punch {
-    /// The next echo that is within the budget: who is named as a probe's sender need not be.
-    fn poll_echo(&mut self, now: Instant, budget: &mut Budget) -> Option<ProbeOut> {
-        while let Some(echo) = self.echoes.pop_front() {
-            let stranger = echo.via.remote().filter(|_| echo.via.is_by_datagrams());
-            let mut take = |ip| budget.take(now, ip, Urgency::Echo, &mut self.payer);
-            if stranger.map_or(Verdict::Granted, |remote| take(remote.ip())) == Verdict::Granted {
-                return Some(echo);
-            }
-        }
-        None
-    }
-
-    /// The next due request that is `wanted` and within the budget.
-    fn poll_request(&mut self, now: Instant, budget: &mut Budget, wanted: fn(Ask) -> bool) -> Option<ProbeOut> {
-        for i in 0..self.paths.len() {
-            let role = self.role(&self.paths[i]);
-            while let Some(ask) = self.paths[i].due(now, role).filter(|ask| wanted(*ask)) {
-                let path = &mut self.paths[i];
-                match within(budget, now, path, &mut self.payer) {
-                    Verdict::Granted => return Some(Self::ask(&mut self.rng, now, path, ask)),
-                    Verdict::NodeFull => path.hold(now),
-                    Verdict::TargetFull => path.forgo(now, ask),
-                }
-            }
-        }
-        None
-    }
-
-    fn ask(rng: &mut Rng, now: Instant, path: &mut Path, ask: Ask) -> ProbeOut {
-        let nonce = rng.u64();
-        let len = if ask == Ask::Full { probe::FULL_LEN } else { probe::MIN_LEN };
-        let ttl = (ask == Ask::Prime).then_some(PRIME_TTL);
-        path.on_asked(now, ask, nonce, len);
-        ProbeOut { via: path.via, kind: ProbeKind::Request, nonce, len, ttl, observed: None }
-    }
-
-    /// Whether primes wait for room in the budget: then it is not true that all are sent.
-    fn is_priming(&self) -> bool {
-        self.paths.iter().any(Path::is_priming)
-    }
-
-    fn poll_primed(&mut self, now: Instant) -> Option<ProbeOut> {
-        let via = self.best_relay(now)?;
-        let kind = ProbeKind::Primed;
-        self.search.take_primed(now).then(|| ProbeOut {
-            via,
-            kind,
-            nonce: self.rng.u64(),
-            len: probe::MIN_LEN,
-            ttl: None,
-            observed: None,
-        })
-    }
 
     /// Has the paths do what the search decided.
     fn perform(&mut self, now: Instant, step: Option<Step>) {
@@ -497,11 +391,4 @@ impl Punch {
             self.events.push_back(event);
         }
     }
-}
-
-/// Whether a request on `path` may leave; relays, connections and proven paths are free.
-fn within(budget: &mut Budget, now: Instant, path: &Path, payer: &mut Payer) -> Verdict {
-    let urgency = if path.was_heard(now) { Urgency::Answer } else { Urgency::Search };
-    let stranger = path.via.remote().filter(|_| path.via.is_by_datagrams());
-    stranger.map_or(Verdict::Granted, |remote| budget.take(now, remote.ip(), urgency, payer))
 }

@@ -13,18 +13,18 @@ mod ports;
 mod presence;
 mod tcp;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::addr::OverlayNet;
 use crate::crypto::{DeviceSecrets, NetworkSecrets, Suites, announcement};
 use crate::forward::Unsealed;
-use crate::id::{Epoch, NetworkKey};
+use crate::id::{Epoch, NetworkKey, SocketId};
 use crate::offload::tests::{assert_valid, between};
 use crate::offload::{self, Cut, Layout};
 use crate::punch::{ProbeIn, Via};
 use crate::router::bindings::{Claim, Stored, Strength};
-use crate::sans::{Datagram, MappingProtocol, PortMapping};
+use crate::sans::{Datagram, MappingProtocol, PortMapping, Seed};
 use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
