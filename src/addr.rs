@@ -36,6 +36,11 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
+/// What one source can have of the address space.
+pub fn site(ip: IpAddr) -> IpNet {
+    IpNet::new(ip, if ip.is_ipv4() { 32 } else { 64 }).expect("no longer than the address").trunc()
+}
+
 /// Whether a datagram may be sent to `addr` because a peer's announcement names it. Refused are port 0,
 /// unspecified, loopback, broadcast, multicast, and every address inside `overlays` (prefixes of overlays of this machine).
 /// Documentation and benchmark ranges are ordinary addresses: laboratories use them as public ones.

@@ -161,7 +161,8 @@ fn explain(why: &Why) -> (String, Option<String>) {
             let whose = match (why.here.udp_blocked, why.there.udp_blocked) {
                 (true, true) => "neither network lets UDP out".to_owned(),
                 (false, true) => format!("the network of {peer} lets no UDP out"),
-                _ => "the network here lets no UDP out".to_owned(),
+                (true, false) => "the network here lets no UDP out".to_owned(),
+                (false, false) => "no way was found by UDP".to_owned(),
             };
             let help = "UDP on both sides: what is lost then holds up nothing behind it";
             (format!("{peer} is reached directly by TCP, for {whose}"), Some(help.to_owned()))

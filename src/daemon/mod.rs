@@ -9,6 +9,7 @@
 //! Whatever was made is gone when `up` returns, whichever way it does.
 
 mod failure;
+mod gate;
 #[cfg(target_os = "linux")]
 mod handover;
 #[cfg(target_os = "linux")]

@@ -190,6 +190,7 @@ impl<S: Source> Peer<S> {
             }
             Action::Dial { attempt, to, carrier, ttl } => self.streams.dial(attempt, to, carrier, ttl),
             Action::LetGo { attempt } => self.streams.let_go(attempt),
+            Action::GiveUp { attempt } => self.streams.give_up(attempt),
             Action::StopListening => self.streams.stop_listening(),
         }
     }

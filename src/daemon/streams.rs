@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::gate::Gate;
 use super::packets;
 use super::run::Effect;
 use super::sockets::Sockets;
@@ -18,7 +19,7 @@ use crate::addr::canonical;
 use crate::id::{ServerId, SocketId};
 use crate::io::clock;
 use crate::io::stream::port::Port;
-use crate::io::stream::{NO_DESCRIPTORS, Queue, ROOM, Reader, connect, fit, write};
+use crate::io::stream::{LITTLE_ROOM, NO_DESCRIPTORS, Queue, ROOM, Reader, connect, fit, write};
 use crate::io::tun::Tun;
 use crate::io::udp::Received;
 use crate::io::web::{self, Web};
@@ -28,8 +29,6 @@ use crate::wire::stream::datagrams;
 
 /// Reads that wait for the loop.
 const WAITING: usize = 8;
-/// Streams at once that others have begun: some for each peer, and some for strangers who find the port.
-const ACCEPTED: usize = 64;
 
 /// All of them.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub(super) struct Streams {
     port: Option<(Port, JoinSet<()>)>,
     /// What lets go those attempts that open our NAT.
     held: BTreeMap<u64, oneshot::Sender<()>>,
-    accepted: Arc<Semaphore>,
+    gate: Gate,
 }
 
 /// Datagrams that came by a stream, each with its length.
@@ -56,8 +55,7 @@ pub(super) struct Came {
 impl Streams {
     pub(super) fn new(sockets: Arc<Sockets>, effects: mpsc::UnboundedSender<Effect>) -> Self {
         let (comes, came) = mpsc::channel(WAITING);
-        let accepted = Arc::new(Semaphore::new(ACCEPTED));
-        Self { sockets, effects, comes, came, port: None, held: BTreeMap::new(), accepted }
+        Self { sockets, effects, comes, came, port: None, held: BTreeMap::new(), gate: Gate::new() }
     }
 
     /// Connects to a rendezvous, beside the loop.
@@ -78,7 +76,7 @@ impl Streams {
         let (port, listeners) = Port::open().map_err(|error| format!("no port to listen on: {error}"))?;
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn(accept_all(listener, self.stream(), self.accepted.clone()));
+            tasks.spawn(accept_all(listener, self.stream(), self.gate.clone()));
         }
         let number = port.number();
         self.port = Some((port, tasks));
@@ -107,6 +105,11 @@ impl Streams {
     pub(super) fn let_go(&mut self, attempt: u64) {
         // It may have ended.
         self.held.remove(&attempt).map(|held| held.send(()));
+    }
+
+    /// Gives up an attempt that was not let go.
+    pub(super) fn give_up(&mut self, attempt: u64) {
+        self.held.remove(&attempt);
     }
 
     /// Listens no longer.
@@ -175,13 +178,13 @@ impl Stream {
 type Opened = Result<SocketId, String>;
 
 /// Takes in whoever connects, as many as there is room for.
-async fn accept_all(listener: TcpListener, stream: Stream, room: Arc<Semaphore>) {
+async fn accept_all(listener: TcpListener, stream: Stream, gate: Gate) {
     loop {
         match listener.accept().await {
             Ok((tcp, from)) => {
-                let Ok(place) = room.clone().try_acquire_owned() else { continue };
-                fit(&tcp);
                 let (from, stream) = (canonical(from), stream.clone());
+                let Some(place) = gate.enter(clock::now(), from.ip()) else { continue };
+                fit(&tcp);
                 let done = move |result: Opened| Some(Done::Accepted { socket: result.ok()?, from });
                 tokio::spawn(async move {
                     stream.run(from, Ok(Dialled::Tcp(tcp)), done).await;
@@ -234,9 +237,11 @@ async fn carry(
     comes: &mpsc::Sender<Came>,
 ) {
     let (reader, writer) = tokio::io::split(stream);
-    let mut reader = Reader::new(reader, ROOM);
+    let mut reader = Reader::new(reader, LITTLE_ROOM);
     let hear = async {
         loop {
+            // Who is written to has shown who it is.
+            reader.room = if queue.was_used() { ROOM } else { LITTLE_ROOM };
             let bytes = reader.next().await?;
             if comes.send(Came { socket, from, bytes }).await.is_err() {
                 return Ok(());

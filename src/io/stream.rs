@@ -9,7 +9,7 @@ pub mod port;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ pub struct Queue {
     waiting: Mutex<Waiting>,
     news: Notify,
     full: Arc<AtomicU64>,
+    used: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +57,12 @@ struct Waiting {
 impl Queue {
     /// An empty one. `full` counts what finds no room.
     pub fn new(full: Arc<AtomicU64>) -> Self {
-        Self { waiting: Mutex::default(), news: Notify::new(), full }
+        Self { waiting: Mutex::default(), news: Notify::new(), full, used: AtomicBool::new(false) }
+    }
+
+    /// Whether anything was ever added.
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Adds a datagram, if there is room.
@@ -65,6 +71,7 @@ impl Queue {
         let has_room = waiting.bytes.len() + stream::LEAD + datagram.len() <= QUEUE && !waiting.is_closed;
         if has_room && stream::push(&mut waiting.bytes, datagram) {
             drop(waiting);
+            self.used.store(true, Ordering::Relaxed);
             self.news.notify_one();
         } else {
             self.full.fetch_add(1, Ordering::Relaxed);

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::inbound::site;
 use super::{Node, RelayConfig, status};
+use crate::addr::site;
 use crate::forward::Way;
 use crate::id::{NetworkId, PeerId};
 use crate::punch::Via;

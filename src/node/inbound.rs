@@ -6,13 +6,12 @@
 //!    way, or under new keys, come here.
 //! 3. Everything else goes to the machine it is for. Nothing unauthenticated changes anything.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-
-use ipnet::IpNet;
 
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
+use crate::addr::site;
 use crate::forward;
 use crate::id::{Origin, PeerId};
 use crate::punch::{ProbeIn, Via};
@@ -73,11 +72,17 @@ impl Node {
             }
             // Nobody asked: gathering asks the rendezvous.
             Class::Stun => self.dropped_as("unexpected-stun"),
+            // What is sent to the overlay goes in circles there.
+            _ if self.comes_through_an_overlay(from) => self.dropped_as("through-overlay"),
             _ => {
                 let arrival = Arrival { via: Via::Direct { socket, remote: from }, local, channel_peer: None };
                 self.handle_from_peer(now, arrival, payload)
             }
         }
+    }
+
+    pub(super) fn comes_through_an_overlay(&self, from: SocketAddr) -> bool {
+        self.gather.overlays().iter().any(|overlay| overlay.contains(&from.ip()))
     }
 
     fn handle_from_peer(&mut self, now: Instant, arrival: Arrival, bytes: &mut [u8]) -> Inbound {
@@ -303,11 +308,6 @@ impl Arrival {
     fn is_foreign(&self, id: &PeerId) -> bool {
         self.channel_peer.is_some_and(|peer| peer != *id)
     }
-}
-
-/// What one source can have of the address space.
-pub(super) fn site(ip: IpAddr) -> IpNet {
-    IpNet::new(ip, if ip.is_ipv4() { 32 } else { 64 }).expect("no longer than the address").trunc()
 }
 
 /// A refusal's word in `status`.

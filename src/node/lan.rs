@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Node;
-use super::inbound::site;
 use super::matchmaking::Source;
 use super::membership::compose;
+use crate::addr::site;
 use crate::crypto::Signed;
 use crate::crypto::announcement::{self, AnnouncementError};
 use crate::rendezvous::server::{Rate, RateTable};

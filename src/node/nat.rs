@@ -176,6 +176,7 @@ impl Node {
             self.tell_all_nat(now);
         }
         self.ports_moved(now);
+        self.tcp_moved(now);
     }
 
     /// Has the NAT looked at, if that is due and somebody is there to ask.

@@ -303,7 +303,10 @@ impl Node {
             kind,
             transport: transport.to_owned(),
             family: if remote.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned(),
-            local: local.map(|s| s.addr).or_else(|| self.ports.local(socket)).or_else(|| self.tcp.local(socket)),
+            local: local
+                .map(|s| s.addr)
+                .or_else(|| self.ports.local(socket))
+                .or_else(|| self.tcp.local(socket, remote)),
             remote,
             relay,
         })

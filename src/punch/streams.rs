@@ -23,7 +23,8 @@ impl Punch {
     pub fn stream_down(&mut self, now: Instant, socket: SocketId) {
         let was_used = self.choice.is_some_and(|choice| choice.via.socket() == Some(socket));
         self.paths.retain(|path| path.via.socket() != Some(socket));
-        if was_used && !self.has_direct() {
+        let leads_there = |path: &Path| path.via.is_direct() && path.is_usable();
+        if was_used && !self.paths.iter().any(leads_there) {
             self.lose_path(now);
         }
         self.refresh(now);

@@ -91,6 +91,11 @@ pub enum Action {
         /// Its number.
         attempt: u64,
     },
+    /// Give it up, if it was not let go. Not answered.
+    GiveUp {
+        /// Its number.
+        attempt: u64,
+    },
     /// Listen no longer. Not answered; streams stay.
     StopListening,
     /// Say this to everybody on the LANs of this machine, overlays excepted; what others say so is handed to

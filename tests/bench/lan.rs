@@ -180,6 +180,7 @@ impl Lan {
                         Action::Listen
                         | Action::Dial { .. }
                         | Action::LetGo { .. }
+                        | Action::GiveUp { .. }
                         | Action::StopListening
                         | Action::Connect { .. }
                         | Action::Disconnect(_) => {}

@@ -36,6 +36,10 @@ pub trait Machine: Any {
     fn poll_let_go(&mut self) -> Option<u64> {
         None
     }
+    /// The next that it gives up.
+    fn poll_given_up(&mut self) -> Option<u64> {
+        None
+    }
     /// What became of it.
     fn dialled(&mut self, _now: Instant, _done: Done) {}
     /// The next stream that it ends.

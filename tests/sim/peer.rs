@@ -78,6 +78,7 @@ pub struct Peer {
     pub opened: Sockets,
     dials: VecDeque<Dial>,
     let_go: VecDeque<u64>,
+    given_up: VecDeque<u64>,
     /// Where it listens for streams.
     listens: Option<u16>,
     hang_ups: VecDeque<SocketId>,
@@ -125,6 +126,7 @@ impl Peer {
             opened: Sockets::default(),
             dials: VecDeque::new(),
             let_go: VecDeque::new(),
+            given_up: VecDeque::new(),
             listens: None,
             hang_ups: VecDeque::new(),
             overlay_v4: Vec::new(),
@@ -210,6 +212,7 @@ impl Peer {
         self.said.clear();
         self.dials.clear();
         self.let_go.clear();
+        self.given_up.clear();
         self.listens = None;
         self.hang_ups.clear();
         self.opened.close_all();
@@ -300,6 +303,10 @@ impl Machine for Peer {
 
     fn poll_let_go(&mut self) -> Option<u64> {
         self.let_go.pop_front()
+    }
+
+    fn poll_given_up(&mut self) -> Option<u64> {
+        self.given_up.pop_front()
     }
 
     fn dialled(&mut self, now: Instant, done: Done) {

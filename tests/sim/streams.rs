@@ -186,9 +186,16 @@ impl World {
         while let Some(dial) = self.machine_mut(index).poll_dial() {
             self.dial(index, dial);
         }
+        let is_it = |other: &Attempt, number| matches!(other.dial.asked, Asked::Port { attempt } if other.host == index && attempt == number);
         while let Some(attempt) = self.machine_mut(index).poll_let_go() {
-            let is_it = |other: &Attempt| matches!(other.dial.asked, Asked::Port { attempt: n } if other.host == index && n == attempt);
-            self.streams.attempts.values_mut().filter(|other| is_it(other)).for_each(|other| other.held = false);
+            self.streams
+                .attempts
+                .values_mut()
+                .filter(|other| is_it(other, attempt))
+                .for_each(|other| other.held = false);
+        }
+        while let Some(attempt) = self.machine_mut(index).poll_given_up() {
+            self.streams.attempts.retain(|_, other| !(is_it(other, attempt) && other.held));
         }
         while let Some(socket) = self.machine_mut(index).poll_hang_up() {
             if let Some((stream, end)) = self.streams.find(index, socket) {

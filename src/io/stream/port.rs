@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::{CONNECT, fit, said_by, within};
+use crate::tcp::SYNS;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -51,12 +52,13 @@ impl Port {
         self.0
     }
 
-    /// Connects from there. The other side's router may not be open yet: who is refused tries again.
+    /// Connects from there. The other side's router may not be open yet: who is refused tries again, but sends no more than
+    /// [`SYNS`] in all, as who gets no answer does.
     ///
     /// # Errors
     /// A sentence for people.
     pub async fn connect(self, to: SocketAddr) -> Result<TcpStream, String> {
-        within(CONNECT, self.try_again(to)).await.inspect(fit).map_err(|error| said_by(to, &error))
+        within(CONNECT, self.try_often(to, SYNS)).await.inspect(fit).map_err(|error| said_by(to, &error))
     }
 
     /// Begins to connect from there, no further than `hops` until `let_go`: so that our NAT is open, and this very socket can
@@ -90,14 +92,14 @@ impl Port {
         let connected = match early {
             Some(Err(_)) => {
                 let_go.await.map_err(|_| io::ErrorKind::TimedOut)?;
-                return within(CONNECT, self.try_again(to)).await;
+                return within(CONNECT, self.try_often(to, SYNS - 1)).await;
             }
             Some(Ok(connected)) => connected,
             None => {
                 set_hops(&handle, to, HOPS)?;
                 match within(CONNECT, connecting).await {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        return within(CONNECT, self.try_again(to)).await;
+                        return within(CONNECT, self.try_often(to, SYNS - 2)).await;
                     }
                     connected => connected?,
                 }
@@ -108,13 +110,14 @@ impl Port {
     }
 
     /// Connects, and again when it is refused.
-    async fn try_again(self, to: SocketAddr) -> io::Result<TcpStream> {
-        loop {
+    async fn try_often(self, to: SocketAddr, times: u32) -> io::Result<TcpStream> {
+        for _ in 1..times {
             match self.socket(to)?.connect(to).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(AGAIN).await,
                 connected => return connected,
             }
         }
+        self.socket(to)?.connect(to).await
     }
 
     fn socket(self, to: SocketAddr) -> io::Result<TcpSocket> {
@@ -160,7 +163,8 @@ mod options {
 #[cfg(not(target_os = "linux"))]
 fn ignore_who_dropped(_: &socket2::Socket, _: SocketAddr, _: u8) {}
 
-/// A socket that shares its port.
+/// A socket that shares its port, for several are to have it: on Windows any process of this machine may take part then, as on
+/// Linux those of the same user; whoever connects has to prove who it is in any case.
 fn socket(family: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if family.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

@@ -139,7 +139,7 @@ impl Node {
         if searched.introduced.is_none_or(|at| now - at >= ONE_INTRODUCTION) {
             searched.introduced = Some(now);
             (searched.may_hunt, searched.may_look, searched.rests) = (true, true, None);
-            peer.tried_tcp.begin_anew();
+            peer.tried_tcp.rests_no_longer();
         }
     }
 
@@ -152,7 +152,6 @@ impl Node {
         for peer in self.peers.values_mut().filter(|peer| peer.searched_ports.introduced.is_some()) {
             let searched = &mut peer.searched_ports;
             (searched.may_hunt, searched.may_look, searched.rests, searched.vain) = (true, true, None, 0);
-            peer.tried_tcp.begin_anew();
         }
     }
 

@@ -9,7 +9,7 @@
 mod port;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Node;
@@ -57,8 +57,8 @@ pub(super) struct TcpSearch {
 /// A connection with a peer, or with who has not shown yet that it is one.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
-    /// Our port.
-    port: u16,
+    /// Our port; `None`: it was closed before this was told of.
+    port: Option<u16>,
     /// Since when it stands.
     since: Instant,
     /// When it was a path last.
@@ -88,6 +88,11 @@ impl TriedTcp {
         (self.rests, self.vain) = (None, 0);
     }
 
+    /// It need not rest, if it was in vain before.
+    pub(super) fn rests_no_longer(&mut self) {
+        self.rests = None;
+    }
+
     /// When the last attempt ended, if it was in vain.
     pub(super) const fn in_vain(&self) -> Option<Instant> {
         self.last
@@ -112,9 +117,10 @@ impl TcpSearch {
         self.punches.contains_key(id)
     }
 
-    /// Our end of a connection with a peer.
-    pub(super) fn local(&self, socket: SocketId) -> Option<SocketAddr> {
-        self.streams.get(&socket).map(|stream| SocketAddr::from(([0; 4], stream.port)))
+    /// Our end of a connection with a peer at this address.
+    pub(super) fn local(&self, socket: SocketId, peer: SocketAddr) -> Option<SocketAddr> {
+        let any = if peer.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        Some(SocketAddr::new(any, self.streams.get(&socket)?.port?))
     }
 
     fn next_attempt(&mut self) -> u64 {
@@ -186,9 +192,7 @@ impl Node {
 
     /// Packets go directly now, or the peer is gone.
     pub(super) fn leave_tcp(&mut self, now: Instant, id: &PeerId) {
-        if self.tcp.punches.remove(id).is_some() {
-            self.port_may_rest(now);
-        }
+        self.end_tcp(now, id);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.tried_tcp.begin_anew();
             peer.tried_tcp.last = None;
@@ -242,14 +246,30 @@ impl Node {
         }
     }
 
+    /// What was begun for it is given up.
+    fn end_tcp(&mut self, now: Instant, id: &PeerId) {
+        if self.tcp.punches.remove(id).is_some() {
+            let begun = self.tcp.dials.iter().filter(|(_, (whose, _))| whose == id);
+            self.actions.extend(begun.map(|(attempt, _)| Action::GiveUp { attempt: *attempt }));
+            self.port_may_rest(now);
+        }
+    }
+
+    /// This machine is elsewhere: what was begun is of the past.
+    pub(super) fn tcp_moved(&mut self, now: Instant) {
+        let ids: Vec<PeerId> = self.tcp.punches.keys().copied().collect();
+        ids.iter().for_each(|id| self.end_tcp(now, id));
+        self.close_port();
+        self.peers.values_mut().filter(|peer| peer.tried_tcp.vain > 0).for_each(|peer| peer.tried_tcp.begin_anew());
+    }
+
     fn tcp_in_vain(&mut self, now: Instant, id: &PeerId) {
-        self.tcp.punches.remove(id);
+        self.end_tcp(now, id);
         if let Some(peer) = self.peers.get_mut(id) {
             let tried = &mut peer.tried_tcp;
             let rest = (AGAIN * 4_u32.saturating_pow(tried.vain.min(8))).min(SELDOM);
             (tried.rests, tried.last, tried.vain) = (Some(now + rest), Some(now), tried.vain + 1);
         }
-        self.port_may_rest(now);
     }
 
     // ---- what comes of it ------------------------------------------------------------------------------
@@ -271,12 +291,15 @@ impl Node {
 
     /// Somebody has connected: whoever it is, it has to show that.
     pub(super) fn tcp_accepted(&mut self, now: Instant, socket: SocketId, from: SocketAddr) {
+        if self.comes_through_an_overlay(from) {
+            return self.actions.push_back(Action::Disconnect(socket));
+        }
         tracing::debug!(%from, "somebody connects");
         self.stream_stands(now, socket);
     }
 
     fn stream_stands(&mut self, now: Instant, socket: SocketId) {
-        let port = self.tcp.port.number().unwrap_or_default();
+        let port = self.tcp.port.number();
         self.tcp.streams.insert(socket, Stream { port, since: now, used: now });
         self.tcp.look.get_or_insert(now + UNKNOWN);
     }

@@ -1,5 +1,5 @@
 //! The port that all attempts listen on and connect from, and how rendezvous see it: each is asked by a connection from
-//! there, which stays, for it keeps the NAT's mapping.
+//! there, which keeps the NAT's mapping while it stands. What was seen is good for as long as one does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -64,7 +64,10 @@ impl Port {
     /// A connection to a rendezvous ended.
     pub(super) fn disconnected(&mut self, socket: SocketId) {
         if let Self::Open(open) = self {
-            open.asked.remove(&socket);
+            let was_last = open.asked.remove(&socket).is_some() && open.asked.is_empty();
+            if was_last {
+                open.seen.clear();
+            }
             open.conclude();
         }
     }
@@ -90,6 +93,9 @@ impl Node {
             Port::Opening => {}
             Port::Open(open) => {
                 open.closes = None;
+                if open.asked.is_empty() && open.dials.is_empty() {
+                    self.ask_rendezvous(now);
+                }
                 self.tell_places(now);
             }
         }
@@ -115,19 +121,23 @@ impl Node {
                 return ids.iter().for_each(|id| self.tcp_in_vain(now, id));
             }
         };
-        let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
-        let ways: Vec<_> = registered.filter_map(|server| server.client.stream_way()).take(ASKED).collect();
-        let mut dials = BTreeMap::new();
-        for (to, carrier) in ways {
-            let attempt = self.tcp.next_attempt();
-            dials.insert(attempt, to);
-            self.actions.push_back(Action::Dial { attempt, to, carrier, ttl: None });
-        }
-        let (patience, closes) = ((!dials.is_empty()).then_some(now + PATIENCE), None);
-        let (asked, seen) = (BTreeMap::new(), BTreeSet::new());
-        self.tcp.port = Port::Open(Open { number, dials, asked, seen, patience, closes });
+        let (dials, asked, seen) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        self.tcp.port = Port::Open(Open { number, dials, asked, seen, patience: None, closes: None });
+        self.ask_rendezvous(now);
         self.port_may_rest(now);
         self.tell_places(now);
+    }
+
+    fn ask_rendezvous(&mut self, now: Instant) {
+        let registered = self.servers.iter().filter(|server| server.client.state() == State::Registered);
+        let ways: Vec<_> = registered.filter_map(|server| server.client.stream_way()).take(ASKED).collect();
+        let ways: Vec<_> = ways.into_iter().map(|way| (self.tcp.next_attempt(), way)).collect();
+        let Port::Open(open) = &mut self.tcp.port else { return };
+        for (attempt, (to, carrier)) in ways {
+            open.dials.insert(attempt, to);
+            self.actions.push_back(Action::Dial { attempt, to, carrier, ttl: None });
+        }
+        open.patience = (!open.dials.is_empty()).then_some(now + PATIENCE);
     }
 
     /// A connection to a rendezvous stands, or will not.
@@ -175,10 +185,12 @@ impl Node {
         }
     }
 
-    fn close_port(&mut self) {
-        if let Port::Open(open) = std::mem::take(&mut self.tcp.port) {
-            self.actions.extend(open.asked.into_keys().map(Action::Disconnect));
+    /// Those who wait for a port that is being opened get it all the same.
+    pub(super) fn close_port(&mut self) {
+        if let Port::Open(open) = &mut self.tcp.port {
+            self.actions.extend(std::mem::take(&mut open.asked).into_keys().map(Action::Disconnect));
             self.actions.push_back(Action::StopListening);
+            self.tcp.port = Port::Closed;
         }
     }
 

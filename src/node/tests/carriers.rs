@@ -130,7 +130,7 @@ fn invent(lan: &mut Lan, places: std::ops::Range<u32>) {
     lan.node(CAROL).table.carriage().change(|channels| {
         for place in places {
             let from = SocketAddr::from(([198, 51, 100, 1], u16::try_from(place).expect("small")));
-            let site = inbound::site(from.ip());
+            let site = crate::addr::site(from.ip());
             channels.attach(place, from.into(), receive.clone(), send.clone(), NetworkId([0; 32]), site);
         }
     });

@@ -226,7 +226,11 @@ impl Lan {
                         Action::UnmapPort => self.unmapped += 1,
                         Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
                         Action::Connect { .. } | Action::Disconnect(_) => {}
-                        Action::Listen | Action::Dial { .. } | Action::LetGo { .. } | Action::StopListening => {}
+                        Action::Listen
+                        | Action::Dial { .. }
+                        | Action::LetGo { .. }
+                        | Action::GiveUp { .. }
+                        | Action::StopListening => {}
                         Action::Resolve { .. }
                         | Action::SaveCache(_)
                         | Action::SetOverlayV4(_)

@@ -150,3 +150,16 @@ fn places_that_cannot_be_read_are_counted() {
     assert_eq!(lan.node(0).dropped("malformed"), 1);
     assert_eq!(dialled(&done(&mut lan, Duration::from_secs(5))), []);
 }
+
+#[test]
+fn what_comes_through_an_overlay_is_no_way_to_a_peer_by_stream_or_by_udp() {
+    let (mut lan, _) = relayed();
+    let (now, from) = (lan.now, "10.77.0.9:4000".parse().expect("address"));
+    lan.node(0).handle_done(now, Done::Accepted { socket: STREAM, from });
+    let done = done(&mut lan, Duration::from_millis(1));
+    assert!(done.iter().any(|(_, action)| *action == Action::Disconnect(STREAM)), "{done:?}");
+    let mut payload = vec![kind::PROBE; MIN_LEN];
+    let now = lan.now;
+    lan.node(0).handle_datagram(now, Datagram { socket: SocketId(0), local: None, from, payload: &mut payload });
+    assert_eq!(lan.node(0).dropped("through-overlay"), 1);
+}

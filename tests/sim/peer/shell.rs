@@ -67,6 +67,7 @@ impl Peer {
                 self.pending.push_back((now + DISK_TIME, Done::Listening(Ok(LISTEN_PORT))));
             }
             Action::LetGo { attempt } => self.let_go.push_back(attempt),
+            Action::GiveUp { attempt } => self.given_up.push_back(attempt),
             Action::StopListening => self.listens = None,
             Action::Disconnect(socket) => self.hang_ups.push_back(socket),
             Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
