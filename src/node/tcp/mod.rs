@@ -107,6 +107,11 @@ impl TcpSearch {
         self.punches.contains_key(id)
     }
 
+    /// The port that is listened on.
+    pub(super) const fn port(&self) -> Option<u16> {
+        self.port.number()
+    }
+
     /// Our end of a connection with a peer.
     pub(super) fn local(&self, socket: SocketId) -> Option<SocketAddr> {
         self.streams.get(&socket).map(|stream| SocketAddr::from(([0; 4], stream.port)))
@@ -215,13 +220,18 @@ impl Node {
     }
 
     fn tcp_in_vain(&mut self, now: Instant, id: &PeerId) {
-        self.tcp.punches.remove(id);
+        let told = self.tcp.punches.remove(id);
         if let Some(peer) = self.peers.get_mut(id) {
             let tried = &mut peer.tried_tcp;
             let rest = (AGAIN * 4_u32.saturating_pow(tried.vain.min(8))).min(SELDOM);
             (tried.rests, tried.last, tried.vain) = (Some(now + rest), Some(now), tried.vain + 1);
         }
         self.port_may_rest(now);
+        let was_told = |mapped| told.is_some_and(|punch| punch.mine().iter().any(|place| place.addr == mapped));
+        if self.tcp_lease.external().is_some_and(|mapped| !was_told(mapped)) {
+            // It came too late for that attempt.
+            self.begin_tcp(now, id);
+        }
     }
 
     // ---- what comes of it ------------------------------------------------------------------------------
@@ -248,7 +258,7 @@ impl Node {
     }
 
     fn stream_stands(&mut self, now: Instant, socket: SocketId) {
-        let port = self.tcp.port.number().unwrap_or_default();
+        let port = self.tcp.port().unwrap_or_default();
         self.tcp.streams.insert(socket, Stream { port, since: now, used: now });
         self.tcp.look.get_or_insert(now + UNKNOWN);
     }
@@ -268,6 +278,7 @@ impl Node {
             self.take_over(now, &id);
             self.peers.get_mut(&id).into_iter().for_each(|peer| peer.punch.stream_down(now, socket));
         }
+        self.port_may_rest(now);
     }
 
     /// Ends those that are nobody's path, and those that nothing goes by.

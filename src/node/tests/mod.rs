@@ -215,11 +215,12 @@ impl Lan {
                             let net = ipnet::IpNet::new(addr.ip(), 24).expect("prefix");
                             node.handle_done(now, Done::Interfaces(vec![net]));
                         }
-                        Action::MapPort { attempt, port } => {
-                            assert_eq!(port, 4000);
-                            node.handle_done(now, Done::PortMapped { attempt, result: self.router.clone() });
+                        Action::MapPort { transport, attempt, port } => {
+                            assert_eq!((transport, port), (Transport::Udp, 4000));
+                            let result = self.router.clone();
+                            node.handle_done(now, Done::PortMapped { transport, attempt, result });
                         }
-                        Action::UnmapPort => self.unmapped += 1,
+                        Action::UnmapPort(_) => self.unmapped += 1,
                         Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
                         Action::Connect { .. } | Action::Disconnect(_) => {}
                         Action::Listen | Action::Dial { .. } | Action::LetGo { .. } | Action::StopListening => {}
