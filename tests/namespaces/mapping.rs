@@ -86,9 +86,7 @@ fn who_has_a_mapped_port_for_tcp_is_reached_from_where_udp_is_blocked_and_gives_
             assert_eq!(status.peers[0].path.as_ref().unwrap().transport, "tcp", "{offer:?}");
             // Longer than the port stays that nobody is connected by.
             std::thread::sleep(Duration::from_secs(12));
-            let redirects = mapper.redirects().unwrap();
-            assert_eq!(mapper.mapped().unwrap(), 2, "{redirects}");
-            assert!(redirects.contains("tcp") && redirects.contains("udp"), "{redirects}");
+            assert_eq!(mapper.mapped().unwrap(), 2, "{}", mapper.redirects().unwrap());
             assert_eq!(alice.ping(bob.address.into(), 10).unwrap(), 10, "{offer:?}");
             bob
         };
