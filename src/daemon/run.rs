@@ -38,7 +38,7 @@ use crate::sans::{Action, Done};
 
 /// Goodbyes get this long to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(600);
-/// The router gets this long, from the same moment, to take its port mapping back.
+/// The router gets this long, from the same moment, to take its port mappings back.
 const ROUTER_FAREWELL: Duration = Duration::from_millis(1_000);
 
 /// A running peer.
@@ -171,8 +171,8 @@ impl<S: Source> Peer<S> {
                 self.v4_wanted = new;
                 self.set_overlay_v4().await;
             }
-            Action::MapPort { attempt, port } => self.port_mapper.map(attempt, port),
-            Action::UnmapPort => self.port_mapper.unmap(),
+            Action::MapPort { transport, attempt, port } => self.port_mapper.map(transport, attempt, port),
+            Action::UnmapPort(transport) => self.port_mapper.unmap(transport),
             Action::CheckNat { attempt, servers } => self.check_nat(attempt, servers),
             Action::OpenSockets { attempt, count } => {
                 let opened = path.open_sockets(count);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::addr::{canonical, is_private, is_usable_candidate};
-use crate::sans::{Instant, PortMapping, Wakeup};
+use crate::sans::{Instant, PortMapping, Transport, Wakeup};
 
 /// The first pause after a failure; each doubles it.
 const RETRY_SOON: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub enum Step {
 /// One lease over time.
 #[derive(Debug)]
 pub struct Lease {
+    /// What kind of port.
+    transport: Transport,
     state: State,
     /// The newest question's number, and when it was asked.
     attempt: u64,
@@ -72,8 +74,9 @@ enum State {
 
 impl Lease {
     /// A lease that is asked for at `now`, or not at all.
-    pub fn new(now: Instant, wanted: bool) -> Self {
+    pub fn new(transport: Transport, now: Instant, wanted: bool) -> Self {
         Self {
+            transport,
             state: if wanted { State::Unknown } else { State::Off },
             attempt: 0,
             asked: None,
@@ -206,7 +209,7 @@ impl Lease {
         self.failures = 0;
         self.next = Some(now + renew_after(mapping.lifetime));
         if self.external() != Some(mapping.external) {
-            tracing::info!(protocol = %mapping.protocol, "the router maps a port to this machine");
+            tracing::info!(protocol = %mapping.protocol, "the router maps a {} port to this machine", self.transport);
             tracing::debug!(external = %mapping.external, lifetime = ?mapping.lifetime, "port mapping");
         }
         self.state = State::Held(mapping);
@@ -214,7 +217,7 @@ impl Lease {
 
     fn fail(&mut self, now: Instant, why: String) {
         match &self.state {
-            State::Held(_) => tracing::info!(why, "the router's port mapping is gone"),
+            State::Held(_) => tracing::info!(why, "the router's mapping of a {} port is gone", self.transport),
             State::Missing(before) if *before == why => {}
             _ => tracing::debug!(why, "no port mapping"),
         }

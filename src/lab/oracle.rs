@@ -3,7 +3,7 @@
 //!
 //! | a router lets no TCP through but to a web server | relayed |
 //! |---|---|
-//! | a router lets no UDP through | by TCP, where plain punching by UDP would do; else relayed |
+//! | a router lets no UDP through | by TCP, where plain punching by UDP would do, or the other router maps ports; else relayed |
 //! | both have IPv6 | by IPv6: there are only firewalls |
 //! | one has IPv4 alone and the other IPv6 alone | relayed |
 //! | a router maps ports | by the mapped port: everybody reaches it |
@@ -75,8 +75,9 @@ pub fn ways(a: SitePlan, b: SitePlan) -> Vec<Way> {
     if is_one(Gateway::Tcp443Only) {
         return vec![Way::Relayed];
     }
+    let is_mapped = [a, b].iter().any(|site| site.gateway().offer().is_some());
     if is_one(Gateway::UdpBlocked) {
-        let v4 = a.has_ipv4() && b.has_ipv4() && direct_is_possible(a.gateway(), b.gateway());
+        let v4 = a.has_ipv4() && b.has_ipv4() && (is_mapped || direct_is_possible(a.gateway(), b.gateway()));
         return vec![if v4 || a.has_ipv6() && b.has_ipv6() { Way::Tcp } else { Way::Relayed }];
     }
     if a.has_ipv6() && b.has_ipv6() {
@@ -86,7 +87,7 @@ pub fn ways(a: SitePlan, b: SitePlan) -> Vec<Way> {
         return vec![Way::Relayed];
     }
     let (a, b) = (a.gateway(), b.gateway());
-    let mapped = (a.offer().is_some() || b.offer().is_some()).then_some(Way::Mapped);
+    let mapped = is_mapped.then_some(Way::Mapped);
     let found: &[Way] = match () {
         () if direct_is_possible(a, b) => &[Way::Direct],
         () if !direct_by_search_is_possible(a, b) => &[],
@@ -200,6 +201,8 @@ mod tests {
         assert_eq!(of("udp-blocked", "udp-blocked"), [Way::Tcp]);
         assert_eq!(of("full-cone", "udp-blocked"), [Way::Tcp]);
         assert_eq!(of("symmetric-random", "udp-blocked"), [Way::Relayed]);
+        assert_eq!(of("upnp", "udp-blocked"), [Way::Tcp]);
+        assert_eq!(of("udp-blocked", "pcp"), [Way::Tcp]);
         assert_eq!(of("public", "tcp-443-only"), [Way::Relayed]);
     }
 }

@@ -61,6 +61,11 @@ impl Program {
         Pid::from_raw(self.child.id().try_into().expect("process ids are positive"))
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Sends a signal and waits for the end; also says how long that took.
     pub fn end(&mut self, signal: Signal) -> Result<(ExitStatus, Duration)> {
         let start = Instant::now();

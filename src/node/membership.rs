@@ -136,6 +136,7 @@ impl Node {
             server.client.leave(now);
         }
         self.lease.release();
+        self.tcp_lease.release();
         self.leaving = true;
         self.cache_changed = true;
         self.save_cache(now);

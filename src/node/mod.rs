@@ -132,6 +132,7 @@ pub struct Node {
     next_server: u16,
     gather: Gather,
     lease: Lease,
+    tcp_lease: Lease,
     nat: NatWatch,
     beacons: Beacons,
     ports: PortSearch,
@@ -215,7 +216,7 @@ impl Node {
                 self.admit_all(now);
             }
             Done::Reserved { ceiling } => self.reserved(now, ceiling),
-            Done::PortMapped { attempt, result } => self.port_mapped(now, attempt, result),
+            Done::PortMapped { transport, attempt, result } => self.port_mapped(now, transport, attempt, result),
             Done::NatChecked { attempt, found } => self.nat_checked(now, attempt, found),
             Done::SocketsOpened { attempt, sockets } => self.sockets_opened(now, attempt, &sockets),
             Done::Connected { server, attempt, result } => self.connected(now, server, attempt, result),
@@ -223,7 +224,7 @@ impl Node {
             Done::Listening(result) => self.tcp_listening(now, result),
             Done::Dialled { attempt, result } => self.tcp_dialled(now, attempt, result),
             Done::Accepted { socket, from } => self.tcp_accepted(now, socket, from),
-            Done::RouterChanged => self.lease.look(now),
+            Done::RouterChanged => self.look_at_leases(now),
         }
         self.drain(now);
     }
@@ -247,6 +248,7 @@ impl Node {
         }
         self.reserve_again(now);
         self.lease.handle_timeout(now);
+        self.tcp_lease.handle_timeout(now);
         self.look_at_nat(now);
         self.beacons_timeout(now);
         self.look_for_carriers(now);
@@ -310,7 +312,8 @@ impl Node {
         let peers = self.peers.poll_timeout();
         let servers = self.all_servers().map(|s| s.client.poll_timeout());
         let punching = [self.ports.poll_timeout(), self.tcp.poll_timeout()];
-        let router = [self.lease.poll_timeout(), self.nat.poll_timeout()].into_iter().chain(punching);
+        let leases = [self.lease.poll_timeout(), self.tcp_lease.poll_timeout()];
+        let router = leases.into_iter().chain([self.nat.poll_timeout()]).chain(punching);
         let members = [self.carriers.poll_timeout(), self.carrying.poll_timeout(), self.beacons.poll_timeout()];
         let others = router.chain(members).flatten();
         own.into_iter().chain(announce).chain(reserve).chain(others).chain(peers).chain(servers.flatten()).min()
@@ -362,6 +365,7 @@ impl Node {
         }
         self.search_ports(now);
         self.punch_by_tcp(now);
+        self.drain_tcp_lease(now);
         self.peers.settle();
     }
 

@@ -37,6 +37,9 @@ impl Node {
         self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
         self.lease.set_wanted(now, port_mapping);
+        if !port_mapping {
+            self.tcp_lease.set_wanted(now, false);
+        }
         self.set_lan_discovery(now, lan_discovery);
         self.set_carrying(now, relay);
         let wall_ms = self.wall_ms(now);

@@ -168,7 +168,7 @@ impl Node {
             Event::ResolveAgain => self.actions.push_back(self.servers[index].resolve()),
             Event::Observed { socket, addr } => {
                 if self.gather.has_moved(id, socket, addr) {
-                    self.lease.look(now);
+                    self.look_at_leases(now);
                     self.nat_moved(now);
                 }
                 if self.gather.reflexive().next().is_none() {
@@ -201,7 +201,7 @@ impl Node {
             Event::Lost | Event::Refused(_) => {
                 if matches!(event, Event::Lost) {
                     // Perhaps it is our router that went away.
-                    self.lease.look(now);
+                    self.look_at_leases(now);
                 }
                 // Who was listed stays noted: the client tells what changed once it is back.
                 for peer in self.peers.values_mut() {

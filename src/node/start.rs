@@ -29,7 +29,7 @@ use crate::id::PeerId;
 use crate::punch::Budget;
 use crate::rendezvous::server::{Rate, RateTable};
 use crate::router::Router;
-use crate::sans::{Instant, RateLimit, Seed};
+use crate::sans::{Instant, RateLimit, Seed, Transport};
 use crate::session::{Indices, Numbers};
 
 /// A path that died is a reason to register anew, but not more often than this.
@@ -86,7 +86,8 @@ impl Node {
             departing: Vec::new(),
             next_server,
             gather,
-            lease: Lease::new(now, config.port_mapping),
+            lease: Lease::new(Transport::Udp, now, config.port_mapping),
+            tcp_lease: Lease::new(Transport::Tcp, now, false),
             nat: NatWatch::default(),
             beacons,
             ports: PortSearch::default(),

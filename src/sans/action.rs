@@ -30,16 +30,18 @@ pub enum Action {
     SaveCache(Vec<u8>),
     /// The overlay IPv4 address of this machine changed: put it on the interface in place of the old one.
     SetOverlayV4(Option<std::net::Ipv4Addr>),
-    /// Ask the router for a mapping of a UDP port of this machine, or to renew the one it gave. Takes the place of a
-    /// question that still waits for its answer.
+    /// Ask the router for a mapping of a port of this machine, or to renew the one it gave. Takes the place of a question
+    /// for that transport which still waits for its answer.
     MapPort {
+        /// By what the port is reached.
+        transport: Transport,
         /// To tell the answers apart.
         attempt: u64,
         /// The port.
         port: u16,
     },
     /// Give back what [`Action::MapPort`] got. Not answered: there is nobody to act on it.
-    UnmapPort,
+    UnmapPort(Transport),
     /// Find out what the NAT does by asking these rendezvous, on sockets opened for that. Takes the place of a look that
     /// is not done.
     CheckNat {
@@ -129,6 +131,24 @@ impl Carrier {
     }
 }
 
+/// By what a port is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Streams.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
 /// A protocol by which routers map ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingProtocol {
@@ -157,7 +177,7 @@ pub struct PortMapping {
     pub protocol: MappingProtocol,
     /// The router.
     pub gateway: IpAddr,
-    /// Where it says that datagrams for the port arrive.
+    /// Where it says that what is for the port arrives.
     pub external: SocketAddr,
     /// For how long from now; `None`: until it is given back.
     pub lifetime: Option<Duration>,
@@ -186,6 +206,8 @@ pub enum Done {
     },
     /// Answer to [`Action::MapPort`].
     PortMapped {
+        /// Its transport.
+        transport: Transport,
         /// Its number.
         attempt: u64,
         /// What the router gave, or a sentence for `status`.

@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::id::SocketId;
 
-pub use action::{Action, Carrier, Done, MappingProtocol, PortMapping};
+pub use action::{Action, Carrier, Done, MappingProtocol, PortMapping, Transport};
 
 /// A moment of the shell's clock: nanoseconds since an arbitrary origin. The clock counts suspend
 /// (`CLOCK_BOOTTIME`), so key lifetimes hold for a laptop that slept.

@@ -195,7 +195,7 @@ impl Lan {
                         Action::SaveCache(_)
                         | Action::SetOverlayV4(_)
                         | Action::MapPort { .. }
-                        | Action::UnmapPort
+                        | Action::UnmapPort(_)
                         | Action::CheckNat { .. }
                         | Action::OpenSockets { .. }
                         | Action::CloseSockets(_)

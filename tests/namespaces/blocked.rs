@@ -54,6 +54,8 @@ fn pairs_of_which_one_or_both_have_no_udp_are_connected() {
         (Gateway::Masquerade, PeerState::Direct),
         (Gateway::AddressRestricted, PeerState::Direct),
         (Gateway::CarrierCone, PeerState::Direct),
+        (Gateway::Upnp, PeerState::Direct),
+        (Gateway::Pcp, PeerState::Direct),
         (Gateway::Symmetric, PeerState::Relayed),
     ] {
         println!("{}:", other.name());

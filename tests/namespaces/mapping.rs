@@ -69,6 +69,38 @@ fn who_has_a_mapped_port_is_reached_from_a_symmetric_nat_and_gives_it_back_at_th
     }
 }
 
+/// Where UDP does not reach one side a port for TCP is mapped beside that for UDP, for as long as somebody is connected by it.
+#[test]
+fn who_has_a_mapped_port_for_tcp_is_reached_from_where_udp_is_blocked_and_gives_both_back() {
+    let _turn = turn();
+    for offer in [Offer::Control, Offer::Upnp] {
+        let sites = [SitePlan::new(Gateway::MasqueradeRandom).looks_public(), Gateway::UdpBlocked.into()];
+        let lab = Lab::new(&sites).unwrap();
+        let mapper = Mapper::start(&lab.sites[0], offer).unwrap();
+        let network = Network::start(&lab).unwrap();
+        let mut alice = network.join(lab.host(0), "alice", 1).unwrap();
+        let by_tcp = |alice: &Peer<'_>| {
+            let bob = network.join(lab.host(1), "bob", 2).unwrap();
+            bob.await_peer("alice", PeerState::Direct, PATIENCE).unwrap();
+            let status = alice.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+            assert_eq!(status.peers[0].path.as_ref().unwrap().transport, "tcp", "{offer:?}");
+            // Longer than the port stays that nobody is connected by.
+            std::thread::sleep(Duration::from_secs(12));
+            assert_eq!(mapper.mapped().unwrap(), 2, "{}", mapper.redirects().unwrap());
+            assert_eq!(alice.ping(bob.address.into(), 10).unwrap(), 10, "{offer:?}");
+            bob
+        };
+        let mut bob = by_tcp(&alice);
+        bob.program.end(Signal::SIGTERM).unwrap();
+        mapper.await_mapped(1, PATIENCE).unwrap();
+        drop(bob);
+        let _bob = by_tcp(&alice);
+        netns::run(&mut alice.command(&["down"])).unwrap();
+        assert_eq!(mapper.mapped().unwrap(), 0, "{offer:?}: {}", mapper.redirects().unwrap());
+        await_true("the end", PATIENCE, || Ok(alice.program.has_ended())).unwrap();
+    }
+}
+
 /// Whoever knows the port inside guesses that it is the one outside, and tries it before it is mapped: the router must
 /// not take what is mapped afterwards for what it refused before.
 #[test]

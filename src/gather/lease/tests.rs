@@ -14,7 +14,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::ZERO + HOUR;
-        Self { lease: Lease::new(now, true), now }
+        Self { lease: Lease::new(Transport::Udp, now, true), now }
     }
 
     /// Waits for the next question: how long that took, and its number.
@@ -184,7 +184,7 @@ fn a_router_that_was_restarted_is_recognised_by_its_epoch() {
 
 #[test]
 fn whoever_does_not_want_one_asks_nobody() {
-    let mut lease = Lease::new(Instant::ZERO, false);
+    let mut lease = Lease::new(Transport::Udp, Instant::ZERO, false);
     lease.look(Instant::ZERO);
     assert_eq!(lease.poll_timeout(), None);
     assert_eq!(lease.report().as_deref(), Some("off: `port_mapping = false` in net.toml"));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crab_nat::{InternetProtocol, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 
-use super::{LEASE_SECONDS, Place, Refusal, entropy, external, outside};
-use crate::sans::MappingProtocol;
+use super::{Inside, LEASE_SECONDS, Place, Refusal, entropy, external, outside};
+use crate::sans::{MappingProtocol, Transport};
 
 /// A router that speaks the protocol answers within milliseconds; a datagram may be lost. 3.75 s in all…
 const FIRST: TimeoutConfig = TimeoutConfig {
@@ -31,35 +31,33 @@ const DYNAMIC: u16 = 49_152;
 /// A mapping by one of the two.
 #[derive(Clone, Debug)]
 pub(super) struct Control {
+    pub(super) inside: Inside,
     mapping: crab_nat::PortMapping,
     external: SocketAddr,
 }
 
 impl Control {
-    /// Asks by PCP; for what is in `before`, if that can be.
-    pub(super) async fn by_pcp(
-        place: Place,
-        port: NonZeroU16,
-        nonce: pcp::Nonce,
-        before: Option<&Self>,
-    ) -> Result<Self, Refusal> {
-        let base = pcp::BaseMapRequest::new(place.gateway.into(), place.local.into(), InternetProtocol::Udp, port);
+    /// Asks by PCP; as in `before`, if that can be.
+    pub(super) async fn by_pcp(inside: Inside, nonce: pcp::Nonce, before: Option<&Self>) -> Result<Self, Refusal> {
+        let Inside { place, transport, port } = inside;
+        let base = pcp::BaseMapRequest::new(place.gateway.into(), place.local.into(), protocol(transport), port);
         let address = before.map(|before| before.external.ip());
-        let mapping = pcp::port_mapping(base, Some(nonce), address, options(port, before)).await;
+        let mapping = pcp::port_mapping(base, Some(nonce), address, options(inside, before)).await;
         let mapping = mapping.map_err(pcp_refusal)?;
         let ip = match mapping.mapping_type() {
             PortMappingType::Pcp { external_ip, .. } => external_ip,
             PortMappingType::NatPmp => return Err(Refusal::Absent),
         };
-        Ok(Self::new(mapping, ip))
+        Ok(Self::new(inside, mapping, ip))
     }
 
-    /// Asks by NAT-PMP; for what is in `before`, if that can be.
-    pub(super) async fn by_nat_pmp(place: Place, port: NonZeroU16, before: Option<&Self>) -> Result<Self, Refusal> {
-        let ip = natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map_err(nat_pmp_refusal)?;
+    /// Asks by NAT-PMP; as in `before`, if that can be.
+    pub(super) async fn by_nat_pmp(inside: Inside, before: Option<&Self>) -> Result<Self, Refusal> {
+        let Inside { place, transport, port } = inside;
         let gateway = place.gateway.into();
-        let mapping = natpmp::port_mapping(gateway, InternetProtocol::Udp, port, options(port, before)).await;
-        Ok(Self::new(mapping.map_err(nat_pmp_refusal)?, ip.into()))
+        let ip = natpmp::external_address(gateway, Some(AGAIN)).await.map_err(nat_pmp_refusal)?;
+        let mapping = natpmp::port_mapping(gateway, protocol(transport), port, options(inside, before)).await;
+        Ok(Self::new(inside, mapping.map_err(nat_pmp_refusal)?, ip.into()))
     }
 
     /// Whether the router speaks PCP, by giving back what it never gave: that succeeds, and with a nonce that nobody has
@@ -82,16 +80,16 @@ impl Control {
         natpmp::external_address(place.gateway.into(), Some(AGAIN)).await.map(Some).map_err(nat_pmp_refusal)
     }
 
-    fn new(mapping: crab_nat::PortMapping, ip: IpAddr) -> Self {
+    fn new(inside: Inside, mapping: crab_nat::PortMapping, ip: IpAddr) -> Self {
         let external = external(ip, mapping.external_port().get());
-        Self { mapping, external }
+        Self { inside, mapping, external }
     }
 
-    /// Asks as before; nothing, if the router does not agree.
-    pub(super) async fn renew(&self, place: Place, port: NonZeroU16, nonce: pcp::Nonce) -> Option<Self> {
+    /// Asks by the same protocol; nothing, if the router does not agree.
+    pub(super) async fn ask_alike(&self, inside: Inside, nonce: pcp::Nonce) -> Option<Self> {
         match self.mapping.mapping_type() {
-            PortMappingType::Pcp { .. } => Self::by_pcp(place, port, nonce, Some(self)).await.ok(),
-            PortMappingType::NatPmp => Self::by_nat_pmp(place, port, Some(self)).await.ok(),
+            PortMappingType::Pcp { .. } => Self::by_pcp(inside, nonce, Some(self)).await.ok(),
+            PortMappingType::NatPmp => Self::by_nat_pmp(inside, Some(self)).await.ok(),
         }
     }
 
@@ -112,6 +110,13 @@ impl Control {
     }
 }
 
+fn protocol(transport: Transport) -> InternetProtocol {
+    match transport {
+        Transport::Udp => InternetProtocol::Udp,
+        Transport::Tcp => InternetProtocol::Tcp,
+    }
+}
+
 fn pcp_refusal(error: pcp::Failure) -> Refusal {
     match error {
         pcp::Failure::Socket(_) | pcp::Failure::Timeout | pcp::Failure::UnsupportedVersion(_) => Refusal::Absent,
@@ -129,9 +134,10 @@ fn nat_pmp_refusal(error: natpmp::Failure) -> Refusal {
 }
 
 /// The port outside is the [same each time](outside), if that is free: then it stays what it is when the router forgets.
-fn options(port: NonZeroU16, before: Option<&Control>) -> PortMappingOptions {
+fn options(inside: Inside, before: Option<&Control>) -> PortMappingOptions {
+    let same = before.filter(|before| before.inside == inside);
     PortMappingOptions {
-        external_port: Some(before.map_or(outside(port), |before| before.mapping.external_port())),
+        external_port: Some(same.map_or(outside(inside.port), |same| same.mapping.external_port())),
         lifetime_seconds: Some(LEASE_SECONDS),
         timeout_config: Some(if before.is_some() { AGAIN } else { FIRST }),
     }

@@ -1,10 +1,10 @@
 //! Port mappings on the router: what is asked of it, and what it says unasked. When it is asked, and what its answers
 //! mean, others decide ([`crate::gather::lease`]).
 //!
-//! A task of its own talks to the router, so that one that is silent holds up nobody. For each question it looks
-//! where the way to the internet leads now, and asks the router there
+//! For each transport a task of its own talks to the router, so that one that is silent holds up nobody. For each question
+//! it looks where the way to the internet leads now, and asks the router there
 //!
-//! 1. by the protocol by which it gave the mapping that it is to renew, if it did and all is as it was; else
+//! 1. by the protocol by which it gave the mapping that it is to renew, or the other transport's, if it did; else
 //! 2. by PCP (RFC 6887), NAT-PMP (RFC 6886) and UPnP-IGD, in this order, until one gives a mapping.
 //!
 //! Whatever a router says is bounded in size and time by the protocols' crates and by [`PATIENCE`]. A question runs in a
@@ -20,15 +20,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 pub use offers::{Offer, Offers, offers};
 
 use super::entropy;
 use super::net::Network;
-use crate::sans::{Done, PortMapping};
+use crate::sans::{Done, PortMapping, Transport};
 use announced::Announced;
 use control::Control;
 #[cfg(feature = "upnp")]
@@ -48,8 +48,9 @@ const QUOTED: usize = 120;
 /// Talks to the router.
 #[derive(Debug)]
 pub struct PortMapper {
-    orders: mpsc::UnboundedSender<Order>,
-    task: JoinHandle<()>,
+    udp: mpsc::UnboundedSender<Order>,
+    tcp: mpsc::UnboundedSender<Order>,
+    tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
@@ -60,42 +61,59 @@ enum Order {
 
 impl PortMapper {
     /// Talks to nobody before it is told to. Answers and news go to `tell`. Must be called inside a tokio runtime.
-    pub fn start(tell: impl Fn(Done) + Send + 'static) -> Self {
-        let (orders, received) = mpsc::unbounded_channel();
+    pub fn start(tell: impl Fn(Done) + Clone + Send + 'static) -> Self {
         // One for the whole run: by it the router knows that it is we who renew and give back (RFC 6887 §11.2).
         let nonce = [(); 3].map(|()| u32::from_be_bytes(entropy::bytes()));
-        let talk = Talk { tell, nonce, held: None, announced: None };
-        Self { orders, task: tokio::spawn(talk.run(received)) }
+        let mut tasks = JoinSet::new();
+        let mut start = |transport, held, others| {
+            let (orders, received) = mpsc::unbounded_channel();
+            let talk = Talk { transport, tell: tell.clone(), nonce, held, others, announced: None };
+            tasks.spawn(talk.run(received));
+            orders
+        };
+        let ((by_udp, for_tcp), (by_tcp, for_udp)) = (watch::channel(None), watch::channel(None));
+        let (udp, tcp) = (start(Transport::Udp, by_udp, for_udp), start(Transport::Tcp, by_tcp, for_tcp));
+        Self { udp, tcp, tasks }
     }
 
     /// [`crate::sans::Action::MapPort`].
-    pub fn map(&self, attempt: u64, port: u16) {
-        // The task ends only after this is dropped.
-        let _ = self.orders.send(Order::Map { attempt, port });
+    pub fn map(&self, transport: Transport, attempt: u64, port: u16) {
+        self.order(transport, Order::Map { attempt, port });
     }
 
     /// [`crate::sans::Action::UnmapPort`].
-    pub fn unmap(&self) {
-        let _ = self.orders.send(Order::Unmap);
+    pub fn unmap(&self, transport: Transport) {
+        self.order(transport, Order::Unmap);
+    }
+
+    fn order(&self, transport: Transport, order: Order) {
+        let orders = match transport {
+            Transport::Udp => &self.udp,
+            Transport::Tcp => &self.tcp,
+        };
+        // The task ends only after this is dropped.
+        let _ = orders.send(order);
     }
 
     /// Waits until what was ordered is done, but no longer than `patience`.
     pub async fn finish(self, patience: Duration) {
-        let Self { orders, mut task } = self;
-        drop(orders);
-        if timeout(patience, &mut task).await.is_err() {
-            tracing::debug!("the router did not take the port mapping back in time; it ends by itself");
-            task.abort();
+        let Self { udp, tcp, mut tasks } = self;
+        drop((udp, tcp));
+        if timeout(patience, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            tracing::debug!("the router did not take the port mappings back in time; they end by themselves");
         }
     }
 }
 
 /// The task.
 struct Talk<T> {
+    transport: Transport,
     tell: T,
     nonce: [u32; 3],
-    held: Option<Held>,
-    /// What the router announces, where it was found last.
+    /// What the router maps, and what it maps for the other transport.
+    held: watch::Sender<Option<Held>>,
+    others: watch::Receiver<Option<Held>>,
+    /// What the router announces, where it was found last. One of both is enough to hear it.
     announced: Option<Announced>,
 }
 
@@ -112,7 +130,7 @@ impl<T: Fn(Done)> Talk<T> {
                 (attempt, answer) = answer_to(&mut question) => {
                     question = None;
                     let result = self.take_in(answer);
-                    (self.tell)(Done::PortMapped { attempt, result });
+                    (self.tell)(Done::PortMapped { transport: self.transport, attempt, result });
                 }
                 () = next_announcement(&mut self.announced) => (self.tell)(Done::RouterChanged),
             }
@@ -120,9 +138,10 @@ impl<T: Fn(Done)> Talk<T> {
     }
 
     fn ask(&self, attempt: u64, port: u16) -> Question {
-        let (held, nonce) = (self.held.clone(), self.nonce);
+        let before = [self.held.borrow().clone(), self.others.borrow().clone()];
+        let (transport, nonce) = (self.transport, self.nonce);
         let asked = async move {
-            match timeout(PATIENCE, ask(held, port, nonce)).await {
+            match timeout(PATIENCE, ask(before, transport, port, nonce)).await {
                 Ok(answer) => answer,
                 Err(_) => Answer { place: None, result: Err(format!("no end after {} s", PATIENCE.as_secs())) },
             }
@@ -132,11 +151,11 @@ impl<T: Fn(Done)> Talk<T> {
 
     /// Remembers what is to be renewed and given back.
     fn take_in(&mut self, answer: Answer) -> Result<PortMapping, String> {
-        if let Some(place) = answer.place {
+        if let (Some(place), Transport::Udp) = (answer.place, self.transport) {
             let heard = self.announced.take().filter(|announced| announced.place() == place);
             self.announced = heard.or_else(|| Announced::listen(place));
         }
-        self.held = answer.result.as_ref().ok().cloned();
+        self.held.send_replace(answer.result.as_ref().ok().cloned());
         answer.result.map(|held| held.mapping())
     }
 
@@ -146,7 +165,7 @@ impl<T: Fn(Done)> Talk<T> {
         {
             let _ = self.take_in(answer);
         }
-        let Some(held) = self.held.take() else { return };
+        let Some(held) = self.held.send_replace(None) else { return };
         match timeout(LAST_WORDS, held.release()).await {
             Ok(Ok(())) => tracing::debug!("the router took the port mapping back"),
             Ok(Err(error)) => tracing::debug!(error, "the router did not take the port mapping back"),
@@ -190,6 +209,14 @@ struct Place {
     local: Ipv4Addr,
 }
 
+/// What is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inside {
+    place: Place,
+    transport: Transport,
+    port: NonZeroU16,
+}
+
 /// What became of a question.
 struct Answer {
     /// Where it was asked, if there was anybody to ask.
@@ -199,34 +226,44 @@ struct Answer {
 
 /// A mapping that is there.
 #[derive(Clone, Debug)]
-struct Held {
-    place: Place,
-    port: NonZeroU16,
-    by: By,
-}
-
-#[derive(Clone, Debug)]
-enum By {
+enum Held {
     Control(Control),
     #[cfg(feature = "upnp")]
     Upnp(Box<Upnp>),
 }
 
 impl Held {
-    fn mapping(&self) -> PortMapping {
-        let (protocol, external, lifetime, epoch) = match &self.by {
-            By::Control(control) => control.describe(),
+    fn inside(&self) -> Inside {
+        match self {
+            Self::Control(control) => control.inside,
             #[cfg(feature = "upnp")]
-            By::Upnp(upnp) => upnp.describe(),
+            Self::Upnp(upnp) => upnp.inside,
+        }
+    }
+
+    fn mapping(&self) -> PortMapping {
+        let (protocol, external, lifetime, epoch) = match self {
+            Self::Control(control) => control.describe(),
+            #[cfg(feature = "upnp")]
+            Self::Upnp(upnp) => upnp.describe(),
         };
-        PortMapping { protocol, gateway: self.place.gateway.into(), external, lifetime, epoch }
+        PortMapping { protocol, gateway: self.inside().place.gateway.into(), external, lifetime, epoch }
+    }
+
+    /// Asks for this as that was asked for, which may be the same; nothing, if the router does not agree or is not there.
+    async fn ask_alike(&self, inside: Inside, nonce: [u32; 3]) -> Option<Self> {
+        match self {
+            Self::Control(control) => control.ask_alike(inside, nonce).await.map(Self::Control),
+            #[cfg(feature = "upnp")]
+            Self::Upnp(upnp) => upnp.ask_alike(inside).await.map(|upnp| Self::Upnp(Box::new(upnp))),
+        }
     }
 
     async fn release(self) -> Result<(), String> {
-        match self.by {
-            By::Control(control) => control.release().await,
+        match self {
+            Self::Control(control) => control.release().await,
             #[cfg(feature = "upnp")]
-            By::Upnp(upnp) => upnp.release().await,
+            Self::Upnp(upnp) => upnp.release().await,
         }
     }
 }
@@ -248,7 +285,7 @@ impl Refusal {
     }
 }
 
-async fn ask(held: Option<Held>, port: u16, nonce: [u32; 3]) -> Answer {
+async fn ask(before: [Option<Held>; 2], transport: Transport, port: u16, nonce: [u32; 3]) -> Answer {
     let place = match find_place().await {
         Ok(place) => place,
         Err(why) => return Answer { place: None, result: Err(why) },
@@ -256,12 +293,16 @@ async fn ask(held: Option<Held>, port: u16, nonce: [u32; 3]) -> Answer {
     let Some(port) = NonZeroU16::new(port) else {
         return Answer { place: Some(place), result: Err("no port is bound".to_owned()) };
     };
-    let same = held.filter(|held| (held.place, held.port) == (place, port));
-    let by = match renew(same.as_ref(), place, port, nonce).await {
-        Some(by) => Ok(by),
-        None => acquire(place, port, nonce).await,
+    let inside = Inside { place, transport, port };
+    let alike = match before.into_iter().flatten().find(|held| held.inside().place == place) {
+        Some(held) => held.ask_alike(inside, nonce).await,
+        None => None,
     };
-    Answer { place: Some(place), result: by.map(|by| Held { place, port, by }) }
+    let result = match alike {
+        Some(held) => Ok(held),
+        None => acquire(inside, nonce).await,
+    };
+    Answer { place: Some(place), result }
 }
 
 /// The router that leads to the internet, and this machine's address before it.
@@ -284,32 +325,23 @@ async fn local_address(gateway: Ipv4Addr) -> std::io::Result<Ipv4Addr> {
     }
 }
 
-/// Asks as it was asked before; nothing, if the router does not agree or is not there.
-async fn renew(held: Option<&Held>, place: Place, port: NonZeroU16, nonce: [u32; 3]) -> Option<By> {
-    match &held?.by {
-        By::Control(control) => control.renew(place, port, nonce).await.map(By::Control),
-        #[cfg(feature = "upnp")]
-        By::Upnp(upnp) => upnp.renew(place, port).await.map(|upnp| By::Upnp(Box::new(upnp))),
-    }
-}
-
 /// Asks by each protocol.
-async fn acquire(place: Place, port: NonZeroU16, nonce: [u32; 3]) -> Result<By, String> {
+async fn acquire(inside: Inside, nonce: [u32; 3]) -> Result<Held, String> {
     let mut refusals = Vec::new();
-    match Control::by_pcp(place, port, nonce, None).await {
-        Ok(control) => return Ok(By::Control(control)),
+    match Control::by_pcp(inside, nonce, None).await {
+        Ok(control) => return Ok(Held::Control(control)),
         Err(refusal) => refusals.push(("PCP", refusal)),
     }
-    match Control::by_nat_pmp(place, port, None).await {
-        Ok(control) => return Ok(By::Control(control)),
+    match Control::by_nat_pmp(inside, None).await {
+        Ok(control) => return Ok(Held::Control(control)),
         Err(refusal) => refusals.push(("NAT-PMP", refusal)),
     }
     #[cfg(feature = "upnp")]
-    match Upnp::ask(place, port).await {
-        Ok(upnp) => return Ok(By::Upnp(Box::new(upnp))),
+    match Upnp::ask(inside).await {
+        Ok(upnp) => return Ok(Held::Upnp(Box::new(upnp))),
         Err(refusal) => refusals.push(("UPnP", refusal)),
     }
-    Err(summary(place.gateway, &refusals))
+    Err(summary(inside.place.gateway, &refusals))
 }
 
 /// One sentence of why nothing came of it.
@@ -364,7 +396,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_has_nothing_to_give_back_is_done_at_once() {
         let mapper = PortMapper::start(|done| panic!("{done:?} was not asked for"));
-        mapper.unmap();
+        mapper.unmap(Transport::Udp);
+        mapper.unmap(Transport::Tcp);
         let start = tokio::time::Instant::now();
         mapper.finish(PATIENCE).await;
         assert!(start.elapsed() < LAST_WORDS);

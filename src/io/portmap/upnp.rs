@@ -4,7 +4,6 @@
 //! internet is believed. The crate lets a description lead to no other machine than the one that answered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use igd_next::aio::Gateway;
@@ -12,8 +11,8 @@ use igd_next::aio::tokio::{Tokio, search_gateway};
 use igd_next::{AddAnyPortError, AddPortError, PortMappingProtocol, SearchError, SearchOptions};
 use tokio::time::timeout;
 
-use super::{LEASE_SECONDS, Place, Refusal, external, outside};
-use crate::sans::MappingProtocol;
+use super::{Inside, LEASE_SECONDS, Place, Refusal, external, outside};
+use crate::sans::{MappingProtocol, Transport};
 
 /// A device may take 3 s to answer a search (the `MX` that the crate sends), and then has to describe itself.
 const SEARCH: Duration = Duration::from_millis(4_500);
@@ -30,6 +29,7 @@ const PERMANENT: u32 = 0;
 /// A mapping by UPnP.
 #[derive(Clone, Debug)]
 pub(super) struct Upnp {
+    pub(super) inside: Inside,
     gateway: Gateway<Tokio>,
     external: SocketAddr,
     lease: u32,
@@ -37,8 +37,8 @@ pub(super) struct Upnp {
 
 impl Upnp {
     /// Searches the router and asks it.
-    pub(super) async fn ask(place: Place, port: NonZeroU16) -> Result<Self, Refusal> {
-        Self::map(find(place).await?, place, port, outside(port).get()).await
+    pub(super) async fn ask(inside: Inside) -> Result<Self, Refusal> {
+        Self::map(find(inside.place).await?, inside, outside(inside.port).get()).await
     }
 
     /// Whether the router speaks UPnP and knows its address outside, as one that would map ports does.
@@ -53,20 +53,20 @@ impl Upnp {
         }
     }
 
-    /// Asks the same router again, for the same; nothing, if it does not agree.
-    pub(super) async fn renew(&self, place: Place, port: NonZeroU16) -> Option<Self> {
-        Self::map(self.gateway.clone(), place, port, self.external.port()).await.ok()
+    /// Asks the same router again; nothing, if it does not agree.
+    pub(super) async fn ask_alike(&self, inside: Inside) -> Option<Self> {
+        let wanted = if self.inside == inside { self.external.port() } else { outside(inside.port).get() };
+        Self::map(self.gateway.clone(), inside, wanted).await.ok()
     }
 
-    async fn map(gateway: Gateway<Tokio>, place: Place, port: NonZeroU16, wanted: u16) -> Result<Self, Refusal> {
-        let local = SocketAddr::new(place.local.into(), port.get());
+    async fn map(gateway: Gateway<Tokio>, inside: Inside, wanted: u16) -> Result<Self, Refusal> {
         let asked = async {
             let ip = gateway.get_external_ip().await.map_err(Refusal::said)?;
-            let (port, lease) = add(&gateway, local, wanted).await?;
+            let (port, lease) = add(&gateway, inside, wanted).await?;
             Ok((external(ip, port), lease))
         };
         match timeout(PATIENCE, asked).await {
-            Ok(mapped) => mapped.map(|(external, lease)| Self { gateway, external, lease }),
+            Ok(mapped) => mapped.map(|(external, lease)| Self { inside, gateway, external, lease }),
             Err(_) => Err(too_late()),
         }
     }
@@ -79,8 +79,15 @@ impl Upnp {
 
     /// Gives it back.
     pub(super) async fn release(self) -> Result<(), String> {
-        let removed = self.gateway.remove_port(PortMappingProtocol::UDP, self.external.port()).await;
+        let removed = self.gateway.remove_port(protocol(self.inside.transport), self.external.port()).await;
         removed.map_err(|error| error.to_string())
+    }
+}
+
+const fn protocol(transport: Transport) -> PortMappingProtocol {
+    match transport {
+        Transport::Udp => PortMappingProtocol::UDP,
+        Transport::Tcp => PortMappingProtocol::TCP,
     }
 }
 
@@ -117,16 +124,17 @@ async fn search(place: Place, whom: Ipv4Addr) -> Result<Gateway<Tokio>, Refusal>
 
 /// Asks for `wanted`, or any other port if somebody has that; for an hour, or for ever if the router knows nothing
 /// else. The port outside, and the time in seconds.
-async fn add(gateway: &Gateway<Tokio>, local: SocketAddr, wanted: u16) -> Result<(u16, u32), Refusal> {
-    const UDP: PortMappingProtocol = PortMappingProtocol::UDP;
+async fn add(gateway: &Gateway<Tokio>, inside: Inside, wanted: u16) -> Result<(u16, u32), Refusal> {
+    let protocol = protocol(inside.transport);
+    let local = SocketAddr::new(inside.place.local.into(), inside.port.get());
     for lease in [LEASE_SECONDS, PERMANENT] {
-        match gateway.add_port(UDP, wanted, local, lease, DESCRIPTION).await {
+        match gateway.add_port(protocol, wanted, local, lease, DESCRIPTION).await {
             Ok(()) => return Ok((wanted, lease)),
             Err(AddPortError::OnlyPermanentLeasesSupported) if lease != PERMANENT => continue,
             Err(AddPortError::PortInUse | AddPortError::SamePortValuesRequired) => {}
             Err(error) => return Err(Refusal::said(error)),
         }
-        match gateway.add_any_port(UDP, local, lease, DESCRIPTION).await {
+        match gateway.add_any_port(protocol, local, lease, DESCRIPTION).await {
             Ok(port) => return Ok((port, lease)),
             Err(AddAnyPortError::OnlyPermanentLeasesSupported) if lease != PERMANENT => {}
             Err(error) => return Err(Refusal::said(error)),

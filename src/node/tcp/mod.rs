@@ -117,6 +117,11 @@ impl TcpSearch {
         self.punches.contains_key(id)
     }
 
+    /// The port that is listened on.
+    pub(super) const fn port(&self) -> Option<u16> {
+        self.port.number()
+    }
+
     /// Our end of a connection with a peer at this address.
     pub(super) fn local(&self, socket: SocketId, peer: SocketAddr) -> Option<SocketAddr> {
         let any = if peer.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
@@ -165,7 +170,7 @@ impl Node {
             return true;
         }
         let last = self.tcp.punches.keys().find(|other| !self.is_senior(other)).copied();
-        last.filter(|_| self.is_senior(id)).inspect(|last| self.tcp_in_vain(now, last)).is_some()
+        last.filter(|_| self.is_senior(id)).inspect(|last| self.end_tcp(now, last)).is_some()
     }
 
     /// The peer says where it listens by TCP.
@@ -264,11 +269,17 @@ impl Node {
     }
 
     fn tcp_in_vain(&mut self, now: Instant, id: &PeerId) {
+        let told = self.tcp.punches.get(id).map(|punch| punch.mine().to_vec()).unwrap_or_default();
         self.end_tcp(now, id);
         if let Some(peer) = self.peers.get_mut(id) {
             let tried = &mut peer.tried_tcp;
             let rest = (AGAIN * 4_u32.saturating_pow(tried.vain.min(8))).min(SELDOM);
             (tried.rests, tried.last, tried.vain) = (Some(now + rest), Some(now), tried.vain + 1);
+        }
+        let is_news = |mapped: SocketAddr| !told.is_empty() && told.iter().all(|place| place.addr != mapped);
+        if self.tcp_lease.external().is_some_and(is_news) {
+            // It came too late for that attempt.
+            self.begin_tcp(now, id);
         }
     }
 
@@ -299,7 +310,7 @@ impl Node {
     }
 
     fn stream_stands(&mut self, now: Instant, socket: SocketId) {
-        let port = self.tcp.port.number();
+        let port = self.tcp.port();
         self.tcp.streams.insert(socket, Stream { port, since: now, used: now });
         self.tcp.look.get_or_insert(now + UNKNOWN);
     }
@@ -320,6 +331,7 @@ impl Node {
             self.take_over(now, &id);
             self.peers.get_mut(&id).into_iter().for_each(|peer| peer.punch.stream_down(now, socket));
         }
+        self.port_may_rest(now);
     }
 
     /// Ends those that are nobody's path, and those that nothing goes by.

@@ -1,5 +1,7 @@
 //! The port that all attempts listen on and connect from, and how rendezvous see it: each is asked by a connection from
-//! there, which keeps the NAT's mapping while it stands. What was seen is good for as long as one does.
+//! there, which keeps the NAT's mapping while it stands. What was seen is good for as long as one does. A router that maps ports
+//! is asked to map this one, which then stays for as long as a peer is connected by it: the router may cut what it sends on no
+//! longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +19,8 @@ use crate::wire::stun::{Answer, BindingRequest};
 const ASKED: usize = 2;
 /// They are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A router that has mapped a port before is waited for so long: some need seconds.
+const MAPPING: Duration = Duration::from_secs(3);
 /// The port is let go of when nobody has wanted it for so long.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -42,6 +46,8 @@ pub(super) struct Open {
     seen: BTreeSet<SocketAddr>,
     /// It is not waited for any longer then; `None`: all is known that will be.
     patience: Option<Instant>,
+    /// Nor is the router then.
+    mapping: Option<Instant>,
     /// It is closed then.
     closes: Option<Instant>,
 }
@@ -56,9 +62,8 @@ impl Port {
 
     pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
         let Self::Open(open) = self else { return None };
-        let patience = open.patience.map(|at| Wakeup::new(at, "how a port is seen"));
-        let closes = open.closes.map(|at| Wakeup::new(at, "close a port"));
-        Wakeup::earliest(patience, closes)
+        let known = [open.patience, open.mapping].into_iter().flatten().map(|at| Wakeup::new(at, "how a port is seen"));
+        known.chain(open.closes.map(|at| Wakeup::new(at, "close a port"))).min()
     }
 
     /// A connection to a rendezvous ended.
@@ -122,7 +127,8 @@ impl Node {
             }
         };
         let (dials, asked, seen) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        self.tcp.port = Port::Open(Open { number, dials, asked, seen, patience: None, closes: None });
+        let mapping = self.lease.external().map(|_| now + MAPPING);
+        self.tcp.port = Port::Open(Open { number, dials, asked, seen, patience: None, mapping, closes: None });
         self.ask_rendezvous(now);
         self.port_may_rest(now);
         self.tell_places(now);
@@ -178,11 +184,26 @@ impl Node {
 
     pub(super) fn port_timeout(&mut self, now: Instant) {
         let Port::Open(open) = &mut self.tcp.port else { return };
-        if open.patience.take_if(|at| *at <= now).is_some() {
+        let due = [&mut open.patience, &mut open.mapping, &mut open.closes].map(|at| at.take_if(|at| *at <= now));
+        if due[..2].iter().any(Option::is_some) {
             self.tell_places(now);
-        } else if open.closes.is_some_and(|at| at <= now) {
+        }
+        if due[2].is_some() && !self.is_connected_by_mapping() {
             self.close_port();
         }
+    }
+
+    /// The router has mapped the port, or will not.
+    pub(in super::super) fn tcp_port_mapped(&mut self, now: Instant) {
+        if let Port::Open(open) = &mut self.tcp.port {
+            open.mapping = None;
+            self.tell_places(now);
+        }
+    }
+
+    fn is_connected_by_mapping(&self) -> bool {
+        let is_peers = |socket: &SocketId| self.peers.values().any(|peer| peer.punch.uses(*socket));
+        self.tcp_lease.external().is_some() && self.tcp.streams.keys().any(is_peers)
     }
 
     /// Those who wait for a port that is being opened get it all the same.
@@ -196,14 +217,15 @@ impl Node {
 
     /// Whoever waits for it learns where we are reached, if that is known.
     pub(super) fn tell_places(&mut self, now: Instant) {
-        let Port::Open(Open { number, seen, patience: None, .. }) = &self.tcp.port else { return };
+        let Port::Open(Open { number, seen, patience: None, mapping: None, .. }) = &self.tcp.port else { return };
         let places = self.places(*number, seen);
         self.tcp.punches.values_mut().filter(|punch| punch.is_gathering()).for_each(|p: &mut TcpPunch| {
             p.gathered(now, &places);
         });
     }
 
-    /// Where the port is reached: as it is seen, at our own addresses, and where a router would show it that keeps ports.
+    /// Where the port is reached: where the router maps it, as it is seen, at our own addresses, and where a router would
+    /// show it that keeps ports.
     fn places(&self, number: u16, seen: &BTreeSet<SocketAddr>) -> Vec<Candidate> {
         let of = |kind, ips: Vec<IpAddr>| {
             ips.into_iter().map(move |ip| Candidate { kind, addr: SocketAddr::new(ip, number) })
@@ -212,8 +234,10 @@ impl Node {
         let hosts = own.iter().filter(|c| c.kind == CandidateKind::Host).map(|c| c.addr.ip()).collect();
         let kept = self.gather.reflexive().chain(seen.iter().copied()).map(|addr| addr.ip()).collect();
         let seen = seen.iter().map(|addr| Candidate { kind: CandidateKind::Reflexive, addr: *addr });
+        let mapped = self.tcp_lease.external().map(|addr| Candidate { kind: CandidateKind::Mapped, addr });
+        let known = mapped.into_iter().chain(seen);
         let mut all: Vec<Candidate> = Vec::new();
-        for place in seen.chain(of(CandidateKind::Host, hosts)).chain(of(CandidateKind::Predicted, kept)) {
+        for place in known.chain(of(CandidateKind::Host, hosts)).chain(of(CandidateKind::Predicted, kept)) {
             if all.iter().all(|known| known.addr != place.addr) {
                 all.push(place);
             }

@@ -6,6 +6,7 @@ mod carriers;
 mod floods;
 mod forgeries;
 mod lan;
+mod mapping;
 mod names;
 mod outside;
 mod packets;
@@ -24,7 +25,7 @@ use crate::offload::tests::{assert_valid, between};
 use crate::offload::{self, Cut, Layout};
 use crate::punch::{ProbeIn, Via};
 use crate::router::bindings::{Claim, Stored, Strength};
-use crate::sans::{Datagram, MappingProtocol, PortMapping, Seed};
+use crate::sans::{Datagram, MappingProtocol, PortMapping, Seed, Transport};
 use crate::session::Channel;
 use crate::wire::announcement::{Announcement, Candidate, CandidateKind, V4Claim};
 use crate::wire::ip::tests::udp;
@@ -219,11 +220,12 @@ impl Lan {
                             let net = ipnet::IpNet::new(addr.ip(), 24).expect("prefix");
                             node.handle_done(now, Done::Interfaces(vec![net]));
                         }
-                        Action::MapPort { attempt, port } => {
-                            assert_eq!(port, 4000);
-                            node.handle_done(now, Done::PortMapped { attempt, result: self.router.clone() });
+                        Action::MapPort { transport, attempt, port } => {
+                            assert_eq!((transport, port), (Transport::Udp, 4000));
+                            let result = self.router.clone();
+                            node.handle_done(now, Done::PortMapped { transport, attempt, result });
                         }
-                        Action::UnmapPort => self.unmapped += 1,
+                        Action::UnmapPort(_) => self.unmapped += 1,
                         Action::CheckNat { .. } | Action::OpenSockets { .. } | Action::CloseSockets(_) => {}
                         Action::Connect { .. } | Action::Disconnect(_) => {}
                         Action::Listen

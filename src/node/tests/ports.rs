@@ -9,7 +9,7 @@ use crate::wire::probe::MIN_LEN;
 const SEEN: ([u8; 4], u16) = ([203, 0, 113, 9], 41_641);
 
 /// Alice, who reaches mallory by a relay alone, and mallory's id.
-fn relayed(seen: Option<SocketAddr>) -> (Lan, PeerId) {
+pub(super) fn relayed(seen: Option<SocketAddr>) -> (Lan, PeerId) {
     let mut lan = pair();
     let (now, mallory) = (lan.now, lan.hosts[1].1.my_id());
     let peer = lan.node(0).peers.get_mut(&mallory).expect("known");

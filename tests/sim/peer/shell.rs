@@ -70,7 +70,9 @@ impl Peer {
             Action::GiveUp { attempt } => self.given_up.push_back(attempt),
             Action::StopListening => self.listens = None,
             Action::Disconnect(socket) => self.hang_ups.push_back(socket),
-            Action::MapPort { .. } | Action::UnmapPort => unreachable!("no router here maps ports, and none is asked"),
+            Action::MapPort { .. } | Action::UnmapPort(_) => {
+                unreachable!("no router here maps ports, and none is asked")
+            }
         }
     }
 
