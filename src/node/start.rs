@@ -32,8 +32,10 @@ use crate::router::Router;
 use crate::sans::{Instant, RateLimit, Seed, Transport};
 use crate::session::{Indices, Numbers};
 
-/// A path that died is a reason to register anew, but not more often than this.
+/// A path that died, or an interface that came or went, is a reason to register anew, but not more often than this…
 const REREGISTER_EVERY: Duration = Duration::from_secs(2);
+/// …but for so many at once: a cable in the place of the Wi-Fi is several changes, of which the last one counts.
+const REREGISTER_BURST: u32 = 3;
 /// Handshake initiations a second that are read without proof of address; more is "under load".
 const CALM_INITIATIONS: u32 = 40;
 /// The same from one source whose address is proven: members can prove theirs as often as they like.
@@ -99,7 +101,7 @@ impl Node {
             proven_initiations,
             initiations: RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS),
             relayed_initiations: [RateLimit::new(CALM_INITIATIONS, CALM_INITIATIONS); 2],
-            reregistrations: RateLimit::every(REREGISTER_EVERY),
+            reregistrations: RateLimit::slow(REREGISTER_EVERY, REREGISTER_BURST),
             leaving: false,
             cache_rejected,
             reserving: None,

@@ -146,7 +146,16 @@ impl Punch {
         if candidates != self.candidates {
             self.candidates = candidates;
             self.renew_paths(now);
+            self.moved(now);
         }
+    }
+
+    /// One of both ends may be elsewhere: where data goes it is asked at once whether that still leads there, and not only
+    /// when nothing has come for a while.
+    pub fn moved(&mut self, now: Instant) {
+        let used = self.choice.map(|choice| choice.via);
+        used.and_then(|used| self.path_mut(used)).into_iter().for_each(|path| path.doubt(now, now));
+        self.refresh(now);
     }
 
     /// A channel to the peer is open on both ends.

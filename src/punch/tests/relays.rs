@@ -103,3 +103,27 @@ fn the_only_relay_stays_in_use_and_is_asked_until_it_answers() {
     punch.handle_probe(now, via, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
     assert_eq!(punch.paths(now).next().and_then(|path| path.proven), Some(Duration::ZERO));
 }
+
+#[test]
+fn where_one_of_both_is_elsewhere_the_relay_in_use_is_asked_at_once_and_left_if_it_is_silent() {
+    let (mut punch, mut budget) = (punch(&[]), Budget::new());
+    let carrier = Via::Member { carrier: crate::id::PeerId([3; 32]) };
+    punch.relay_up(start(), carrier);
+    punch.relay_up(start(), RELAY);
+    let mut now = start();
+    let used = punch.choice().expect("a relay").via;
+    drain(&mut punch, now, &mut budget);
+    now += ms(50);
+    punch.moved(now);
+    let asked = drain(&mut punch, now, &mut budget);
+    assert!(asked.iter().any(|probe| probe.via == used), "{asked:?}");
+    // The other one answers.
+    for _ in 0..100 {
+        now += ms(10);
+        punch.handle_timeout(now);
+        for probe in drain(&mut punch, now, &mut budget).into_iter().filter(|probe| probe.via != used) {
+            punch.handle_probe(now, probe.via, None, &message(ProbeKind::Echo, probe.nonce, probe.len));
+        }
+    }
+    assert_ne!(punch.choice().expect("a relay").via, used);
+}
