@@ -126,7 +126,7 @@ const ATTACKS: &[Attack] = &[
     ),
     attack(
         "a stranger connects to the port on which peers are listened for",
-        "64 at once, 8 of one source, 20 a second; it is nobody until a probe verifies, and ended after seconds",
+        "64 at once, 16 of one source, 20 a second; it is nobody until a probe verifies, and ended after seconds",
         &[
             "src/daemon/gate.rs: one_source_and_all_together_have_so_many_places_which_come_free",
             "src/daemon/gate.rs: whoever_comes_and_goes_does_so_at_a_pace",

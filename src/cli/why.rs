@@ -164,8 +164,9 @@ fn explain(why: &Why) -> (String, Option<String>) {
                 (true, false) => "the network here lets no UDP out".to_owned(),
                 (false, false) => "no way was found by UDP".to_owned(),
             };
-            let help = "UDP on both sides: what is lost then holds up nothing behind it";
-            (format!("{peer} is reached directly by TCP, for {whose}"), Some(help.to_owned()))
+            let help = "UDP on both sides: what is lost then holds up nothing behind it".to_owned();
+            let is_blocked = why.here.udp_blocked || why.there.udp_blocked;
+            (format!("{peer} is reached directly by TCP, for {whose}"), is_blocked.then_some(help))
         }
         Cause::Direct => (format!("{peer} is reached directly"), None),
         Cause::Offline => (

@@ -12,8 +12,8 @@ use crate::sans::{Instant, RateLimit};
 
 /// Streams at once that others have begun: some for each peer, and some for strangers who find the port.
 const MOST: usize = 64;
-/// Of them, from one source: as many addresses as a peer is tried at.
-const OF_ONE: usize = 8;
+/// Of them, from one source: friends of one house, or behind one carrier's address.
+const OF_ONE: usize = 16;
 /// A second, and at once.
 const RATE: u32 = 20;
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +30,9 @@ use crate::wire::stream::datagrams;
 
 /// Reads that wait for the loop.
 const WAITING: usize = 8;
+
+/// A place that somebody takes is taken for so long at least.
+const VISIT: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Debug)]
@@ -88,6 +92,8 @@ impl Streams {
         let done = move |result| Some(Done::Dialled { attempt, result });
         let (stream, port) = (self.stream(), self.port.as_ref().map(|(port, _)| *port));
         let (let_go, held) = oneshot::channel();
+        // Some have ended by themselves.
+        self.held.retain(|_, held| !held.is_closed());
         if ttl.is_some() {
             self.held.insert(attempt, let_go);
         }
@@ -187,7 +193,8 @@ async fn accept_all(listener: TcpListener, stream: Stream, gate: Gate) {
                 fit(&tcp);
                 let done = move |result: Opened| Some(Done::Accepted { socket: result.ok()?, from });
                 tokio::spawn(async move {
-                    stream.run(from, Ok(Dialled::Tcp(tcp)), done).await;
+                    // Who comes and goes at once is here for a while all the same.
+                    tokio::join!(stream.run(from, Ok(Dialled::Tcp(tcp)), done), sleep(VISIT));
                     drop(place);
                 });
             }
@@ -240,7 +247,7 @@ async fn carry(
     let mut reader = Reader::new(reader, LITTLE_ROOM);
     let hear = async {
         loop {
-            // Who is written to has shown who it is.
+            // Who is written to has shown something: mostly who it is.
             reader.room = if queue.was_used() { ROOM } else { LITTLE_ROOM };
             let bytes = reader.next().await?;
             if comes.send(Came { socket, from, bytes }).await.is_err() {

@@ -208,7 +208,6 @@ impl Node {
                 // One more (a bridge, say) moves nothing: should it be the way out, the servers see us elsewhere.
                 let hosts = self.gather.v4_hosts();
                 if before.is_empty() && !hosts.is_empty() || before.iter().any(|ip| !hosts.contains(ip)) {
-                    self.peers.values_mut().for_each(|peer| peer.punch.moved(now));
                     self.nat_moved(now);
                 }
             }

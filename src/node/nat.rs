@@ -170,6 +170,7 @@ impl Node {
 
     /// This machine, or its router, is elsewhere.
     pub(super) fn nat_moved(&mut self, now: Instant) {
+        self.peers.values_mut().for_each(|peer| peer.punch.moved(now));
         let before = self.nat.found();
         self.nat.moved(now, &mut self.shared.rng);
         if self.nat.found() != before {

@@ -27,6 +27,9 @@ impl Node {
             Transport::Tcp => {
                 self.tcp_lease.handle_answer(now, attempt, result, self.gather.overlays());
                 self.tcp_port_mapped(now);
+                if self.tcp_lease.poll_restarted() {
+                    self.lease.look(now);
+                }
             }
         }
         if self.lease.poll_restarted() {

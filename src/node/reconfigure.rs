@@ -39,6 +39,7 @@ impl Node {
         self.lease.set_wanted(now, port_mapping);
         if !port_mapping {
             self.tcp_lease.set_wanted(now, false);
+            self.port_may_rest(now);
         }
         self.set_lan_discovery(now, lan_discovery);
         self.set_carrying(now, relay);

@@ -264,7 +264,7 @@ impl Node {
     pub(super) fn tcp_moved(&mut self, now: Instant) {
         let ids: Vec<PeerId> = self.tcp.punches.keys().copied().collect();
         ids.iter().for_each(|id| self.end_tcp(now, id));
-        self.close_port();
+        self.port_moved();
         self.peers.values_mut().filter(|peer| peer.tried_tcp.vain > 0).for_each(|peer| peer.tried_tcp.begin_anew());
     }
 
@@ -277,7 +277,8 @@ impl Node {
             (tried.rests, tried.last, tried.vain) = (Some(now + rest), Some(now), tried.vain + 1);
         }
         let is_news = |mapped: SocketAddr| !told.is_empty() && told.iter().all(|place| place.addr != mapped);
-        if self.tcp_lease.external().is_some_and(is_news) {
+        let is_first = self.peers.get(id).is_some_and(|peer| peer.tried_tcp.vain == 1);
+        if is_first && self.tcp_lease.external().is_some_and(is_news) && self.may_begin_tcp(now, id) {
             // It came too late for that attempt.
             self.begin_tcp(now, id);
         }

@@ -107,7 +107,7 @@ impl Node {
     }
 
     /// An attempt ended.
-    pub(super) fn port_may_rest(&mut self, now: Instant) {
+    pub(in super::super) fn port_may_rest(&mut self, now: Instant) {
         if let Port::Open(open) = &mut self.tcp.port
             && self.tcp.punches.is_empty()
         {
@@ -198,12 +198,28 @@ impl Node {
         if let Port::Open(open) = &mut self.tcp.port {
             open.mapping = None;
             self.tell_places(now);
+            // Perhaps it was kept for a mapping that is gone.
+            self.port_may_rest(now);
         }
     }
 
-    fn is_connected_by_mapping(&self) -> bool {
+    /// Whether a peer is connected to the port, which the router maps.
+    pub(super) fn is_connected_by_mapping(&self) -> bool {
+        let ours =
+            self.tcp.streams.iter().filter(|(_, stream)| stream.port.is_some() && stream.port == self.tcp.port());
         let is_peers = |socket: &SocketId| self.peers.values().any(|peer| peer.punch.uses(*socket));
-        self.tcp_lease.external().is_some() && self.tcp.streams.keys().any(is_peers)
+        self.tcp_lease.external().is_some() && ours.map(|(socket, _)| socket).any(is_peers)
+    }
+
+    /// This machine is elsewhere, or its router: how the port was seen is of the past.
+    pub(super) fn port_moved(&mut self) {
+        if !self.is_connected_by_mapping() {
+            return self.close_port();
+        }
+        if let Port::Open(open) = &mut self.tcp.port {
+            open.seen.clear();
+            self.actions.extend(std::mem::take(&mut open.asked).into_keys().map(Action::Disconnect));
+        }
     }
 
     /// Those who wait for a port that is being opened get it all the same.
