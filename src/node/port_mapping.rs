@@ -78,7 +78,7 @@ impl Node {
                     self.actions.push_back(Action::MapPort { transport, attempt, port });
                 }
                 (Step::Ask(attempt), None) => {
-                    let why = "this machine has no IPv4 socket".to_owned();
+                    let why = "no IPv4 port is bound here".to_owned();
                     lease.handle_answer(now, attempt, Err(why), self.gather.overlays());
                 }
             }

@@ -1,8 +1,8 @@
 //! L3: TCP hole punching, for a pair of which UDP does not reach one side or either.
 //!
 //! A connection needs what a datagram needs: that both NATs let it in. So both sides listen on a port, ask a rendezvous how
-//! that is seen outside, open their NATs to each other, and connect from that very port at the same time. Whichever
-//! connection stands first is a socket as any other, on which [`punch`](crate::punch) proves a path.
+//! that is seen outside, and tell each other; then one opens its NAT to the other, who connects, both from that very port.
+//! Whichever connection stands first is a socket as any other, on which [`punch`](crate::punch) proves a path.
 //!
 //! ```text
 //!   alice, leads                  relay                          bob, follows

@@ -86,6 +86,16 @@ fn when_udp_passes_again_all_goes_by_it_and_directly_without_a_lost_packet_and_t
     assert_eq!(scene.lost(mark, alice, bob).1 + scene.lost(mark, bob, alice).1, 0);
 }
 
+/// How long nothing arrives when all streams die without a word; a minute passes.
+fn gap_when_streams_die(scene: &mut Scene, alice: HostId, bob: HostId) -> Duration {
+    scene.flows(alice, bob, SECOND / 10);
+    scene.run(SECOND * 20);
+    let (mark, start) = (scene.mark(), scene.now());
+    scene.world.forget_streams();
+    scene.run(SECOND * 60);
+    scene.longest_gap(mark, alice, bob, start)
+}
+
 /// The NATs in front of a pair of which UDP does not reach one side, or either.
 fn nats() -> [Option<NatConfig>; 6] {
     [
@@ -171,12 +181,7 @@ fn a_connection_that_ends_is_made_again_and_udp_takes_its_place_when_it_passes()
 fn a_connection_that_dies_without_a_word_is_left_for_the_relay_within_seconds() {
     let (mut scene, alice, bob) = behind([Some(NatConfig::port_restricted()), None], [true, true]);
     scene.settle(alice, bob, PeerState::Direct, SECOND * 8).expect("by TCP");
-    scene.flows(alice, bob, SECOND / 10);
-    scene.run(SECOND * 20);
-    let (mark, start) = (scene.mark(), scene.now());
-    scene.world.forget_streams();
-    scene.run(SECOND * 60);
-    let gap = scene.longest_gap(mark, alice, bob, start);
+    let gap = gap_when_streams_die(&mut scene, alice, bob);
     assert!(gap < SECOND * 15, "{gap:?}: those to the rendezvous died as well");
     assert_eq!(scene.state(alice, bob), Some(PeerState::Direct), "by another connection");
 }
@@ -234,12 +239,7 @@ fn who_comes_back_quickly_by_another_stream_was_never_away_for_the_others() {
 fn a_stream_that_dies_without_a_word_is_given_up_and_another_takes_its_place_within_seconds() {
     let (mut scene, alice, bob) = pair([true, false]);
     scene.settle(alice, bob, PeerState::Relayed, SECOND * 6).expect("they meet");
-    scene.flows(alice, bob, SECOND / 10);
-    scene.run(SECOND * 20);
-    let (mark, start) = (scene.mark(), scene.now());
-    scene.world.forget_streams();
-    scene.run(SECOND * 60);
-    let gap = scene.longest_gap(mark, alice, bob, start);
+    let gap = gap_when_streams_die(&mut scene, alice, bob);
     assert!(gap < SECOND * 15, "{gap:?}");
     assert_eq!((transport(&scene, alice), scene.state(alice, bob)), (by("tcp"), Some(PeerState::Relayed)));
 }
