@@ -77,7 +77,7 @@ fn what_stands_in_its_way_is_named() {
     assert!(inside.contains("10.78.0.0/16") && inside.contains("veth0"), "{inside}");
     here.ok("ip link delete veth0");
 
-    let port = here.ok("punchlan status --json | grep -o '0.0.0.0:[0-9]*' | head -n 1; ss -Hlun | grep -o '0.0.0.0:[0-9]*' | head -n 1");
+    let port = here.ok("punchlan status --json | grep -o '0.0.0.0:[0-9][0-9]*' | head -n 1; ss -Hlun | grep -o '0.0.0.0:[0-9][0-9]*' | head -n 1");
     let port = port.trim().rsplit(':').next().expect("a port").to_owned();
     here.ok(&format!("printf '[peer]\\nlisten = {port}\\n' >>other.toml"));
     let taken = here.fails("punchlan up other.toml", 1);
