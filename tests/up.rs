@@ -101,6 +101,27 @@ fn a_subnet_that_hides_what_is_somebodys_is_warned_of() {
 }
 
 #[test]
+fn a_network_that_comes_later_and_clashes_is_named_while_it_is_there() {
+    let mut here = Shell::new();
+    here.ok("punchlan init --subnet 10.77.0.0/24");
+    here.up("punchlan up");
+    let clashes = "punchlan status | grep -q 'the overlay 10.77.0.0/24'";
+    here.ok(&format!("! {clashes}; ip link add veth0 type veth peer name veth1; ip link set veth0 up"));
+    for (net, how) in [("10.77.0.9/24", "already in use"), ("10.0.0.1/8", "is inside"), ("10.77.0.129/25", "contains")]
+    {
+        here.ok(&format!("ip address add {net} dev veth0"));
+        here.ok(&format!("for i in $(seq 100); do {clashes} && break; sleep 0.05; done"));
+        let status = here.ok("punchlan status");
+        let warning = status.lines().find(|line| line.contains("the overlay 10.77.0.0/24")).expect("a warning");
+        assert!(warning.contains(how) && warning.contains("veth0") && warning.contains("under [network]"), "{warning}");
+        here.ok(&format!(
+            "ip address delete {net} dev veth0; for i in $(seq 100); do {clashes} || break; sleep 0.05; done"
+        ));
+        here.ok(&format!("! {clashes}"));
+    }
+}
+
+#[test]
 fn two_networks_run_side_by_side_and_are_told_apart_by_name() {
     let mut here = Shell::new();
     here.ok("punchlan init a.toml --network friday --subnet 10.77.0.0/24");

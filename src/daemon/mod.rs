@@ -20,6 +20,7 @@ mod packets;
 mod pool;
 mod reload;
 mod requests;
+mod routes;
 mod run;
 mod sockets;
 mod streams;
@@ -46,7 +47,7 @@ use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId};
 use crate::io::lan::Lan;
-use crate::io::net::{Addresses, Clash, Network};
+use crate::io::net::{Addresses, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::{self, Reloads};
 use crate::io::store::{Folders, Loaded, RunDir, StateDir};
@@ -120,7 +121,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     for leftover in net.remove_leftovers().await? {
         tracing::info!(interface = leftover, "removed what a crashed run left");
     }
-    let clash = check_routes(&net, overlay.v4).await?;
+    let clash = routes::at_start(&net, overlay.v4).await?;
 
     let offload = offload()?;
     let (v4, v6) = bind_pair(options.listen).map_err(|error| port_taken(options.listen, &error))?;
@@ -152,9 +153,6 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     for text in damaged.into_iter().flatten() {
         node.warn(clock::now(), "state-damaged", text.clone(), text);
     }
-    if let Some(clash) = clash {
-        node.warn(clock::now(), "route-inside", overlay.v4.to_string(), clash);
-    }
     if !is_private_net(overlay.v4) {
         let text = format!("{}. Better another subnet: {OTHER_SUBNET}", public_subnet(overlay.v4));
         node.warn(clock::now(), "public-subnet", overlay.v4.to_string(), text);
@@ -182,7 +180,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let (v4_on_tun, requests) = (node.me().v4, Requests::default());
     let sockets = Arc::new(sockets);
     let streams = Streams::new(sockets.clone(), effects.clone());
-    let peer = Peer {
+    let mut peer = Peer {
         node,
         writer,
         port_mapper,
@@ -200,6 +198,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         options,
         source,
     };
+    peer.tell_clash(clash);
     let ended = peer.run(control, news, beacons, reloads, stop).await;
     run_dir.remove();
     ended.map(drop)
@@ -224,18 +223,6 @@ pub(crate) fn public_subnet(subnet: Ipv4Net) -> String {
         "{subnet} is no private range: whoever has these addresses on the internet is not reached from here while the \
          network is up"
     )
-}
-
-/// The IPv4 overlay must not hide machines that are reached already.
-async fn check_routes(net: &Network, subnet: Ipv4Net) -> Result<Option<String>, Failure> {
-    let routes = net.routes().await?;
-    match Clash::find(subnet, &routes) {
-        Some(clash) if clash.is_fatal() => Err(Failure::Failed(format!(
-            "the overlay {subnet} {clash}. All members must use another subnet: {OTHER_SUBNET}"
-        ))),
-        Some(clash) => Ok(Some(format!("the overlay {subnet} {clash}. Better another subnet: {OTHER_SUBNET}"))),
-        None => Ok(None),
-    }
 }
 
 /// What to say about a state file that was damaged, set aside and made anew.

@@ -41,12 +41,7 @@ impl<S: Source> Peer<S> {
                 let what = text.lines().next().unwrap_or_default();
                 let file = self.source.name();
                 let warning = format!("{file} was read again and cannot be used, nothing has changed: {what}");
-                let now = clock::now();
-                // A warning is logged once: another cause is another warning.
-                if self.node.status(now).warnings.iter().any(|w| w.code == WARNING && w.text != warning) {
-                    self.node.clear_warning(WARNING, "");
-                }
-                self.node.warn(now, WARNING, String::new(), warning);
+                self.node.warn_of(clock::now(), WARNING, warning);
                 Response::refused(Refusal::Config, text)
             }
         };

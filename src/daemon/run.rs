@@ -107,6 +107,7 @@ impl<S: Source> Peer<S> {
                 }
                 Some(()) = changes.recv() => {
                     self.list_interfaces();
+                    self.look_at_routes().await;
                     self.node.handle_done(clock::now(), Done::RouterChanged);
                 }
                 Some(effect) = news.recv() => self.take(effect),

@@ -78,6 +78,14 @@ impl Node {
         self.warnings.raise(wall_ms, code, subject, text);
     }
 
+    /// The same of something that may be wrong in several ways: another text is another warning.
+    pub fn warn_of(&mut self, now: Instant, code: &'static str, text: String) {
+        if self.warnings.standing.get(&(code, String::new())).is_some_and(|standing| standing.text != text) {
+            self.warnings.clear(code, "");
+        }
+        self.warn(now, code, String::new(), text);
+    }
+
     /// That is no longer so.
     pub fn clear_warning(&mut self, code: &'static str, subject: &str) {
         self.warnings.clear(code, subject);
