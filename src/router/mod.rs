@@ -2,14 +2,17 @@
 //!
 //! Outwards, [`Router::route`] looks up who gets a packet from the TUN. Inwards, [`Router::guard`] drops what
 //! a peer may not send: a source that is not one of its addresses, a destination that is not one of ours, or
-//! what would change our routes.
+//! what would change our routes; and what the user does not let in ([`filter`]).
 //! Which peer holds a contested address or name is decided by [`bindings`], once, for both directions.
 
 pub mod bindings;
+pub mod filter;
+pub mod games;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use self::filter::Filter;
 use crate::addr::OverlayNet;
 use crate::id::PeerId;
 use crate::wire::ip::{self, Addresses};
@@ -58,6 +61,8 @@ pub enum Reason {
     DestinationNotOurs,
     /// A peer tried to change how this machine routes.
     RouterMessage,
+    /// The user does not let members speak to that port first.
+    NotAllowed,
 }
 
 impl Reason {
@@ -70,6 +75,7 @@ impl Reason {
             Self::SourceNotOwned => "source-not-owned",
             Self::DestinationNotOurs => "destination-not-ours",
             Self::RouterMessage => "router-message",
+            Self::NotAllowed => "not-allowed",
         }
     }
 }
@@ -81,12 +87,13 @@ pub struct Router {
     me: Owned,
     peers: BTreeMap<PeerId, Owned>,
     by_address: BTreeMap<IpAddr, PeerId>,
+    filter: Filter,
 }
 
 impl Router {
     /// A router that knows this machine alone.
     pub const fn new(overlay: OverlayNet, me: Owned) -> Self {
-        Self { overlay, me, peers: BTreeMap::new(), by_address: BTreeMap::new() }
+        Self { overlay, me, peers: BTreeMap::new(), by_address: BTreeMap::new(), filter: Filter::EVERYTHING }
     }
 
     /// This machine's addresses.
@@ -97,6 +104,16 @@ impl Router {
     /// Changes this machine's IPv4 address.
     pub fn set_my_v4(&mut self, v4: Option<Ipv4Addr>) {
         self.me.v4 = v4;
+    }
+
+    /// What members may send to this machine's programs.
+    pub const fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Changes that.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// Whether a peer has these addresses, and each of them leads to it.
@@ -140,6 +157,7 @@ impl Router {
         if !from_us {
             return Route::Drop(Reason::SourceNotOurs);
         }
+        self.filter.sent(packet);
         match self.owner(destination) {
             Some(peer) => Route::Peer(peer),
             None if ip::is_fan_out(destination, self.overlay.v4.broadcast()) => Route::Everyone,
@@ -162,7 +180,7 @@ impl Router {
         if ip::is_router_message(packet) {
             return Err(Reason::RouterMessage);
         }
-        Ok(())
+        self.filter.admits(packet).then_some(()).ok_or(Reason::NotAllowed)
     }
 }
 

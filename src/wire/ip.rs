@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
-    IpNumber, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+    IpNumber, IpSlice, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
 };
 
 use super::Malformed;
@@ -96,6 +96,31 @@ fn begins_router_message(sliced: &SlicedPacket<'_>) -> bool {
         (IpNumber::ICMP | IpNumber::IPV6_ICMP, None) => true,
         (number, _) => matches!(sliced.net, Some(NetSlice::Ipv6(_))) && number.is_ipv6_ext_header_value(),
     }
+}
+
+/// What an IP packet carries, behind its headers and theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper<'a> {
+    /// Its protocol.
+    pub protocol: IpNumber,
+    /// It is a fragment, and not the first.
+    pub later: bool,
+    /// It, or as much of it as is in this fragment.
+    pub bytes: &'a [u8],
+}
+
+/// What an IPv4 or IPv6 packet carries; `None` if its headers cannot be read.
+pub fn upper(packet: &[u8]) -> Option<Upper<'_>> {
+    let (later, payload) = match IpSlice::from_slice(packet).ok()? {
+        IpSlice::Ipv4(v4) => (v4.header().fragments_offset().value() != 0, v4.payload().clone()),
+        IpSlice::Ipv6(v6) => {
+            let later = v6.extensions().clone().into_iter().any(
+                |header| matches!(header, Ipv6ExtensionSlice::Fragment(part) if part.fragment_offset().value() != 0),
+            );
+            (later, v6.payload().clone())
+        }
+    };
+    Some(Upper { protocol: payload.ip_number, later, bytes: payload.payload })
 }
 
 /// Whether `destination` means several machines: multicast, the limited broadcast, or `subnet_broadcast`.
