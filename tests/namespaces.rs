@@ -31,6 +31,8 @@ mod marks;
 mod netcheck;
 #[path = "namespaces/night.rs"]
 mod night;
+#[path = "namespaces/peace.rs"]
+mod peace;
 #[path = "namespaces/proxied.rs"]
 mod proxied;
 #[path = "namespaces/rogue.rs"]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
+use super::allow;
 use super::file::{NetToml, Network, Peer, Relay};
 use super::report::Problem;
 use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
@@ -54,8 +55,10 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     let network = network(&mut problems, typed.network);
     let peer = peer(&mut problems, &typed.peer, network.as_ref());
     let relay = relay(&mut problems, &typed.relay);
+    let allow = typed.lan.allow.as_deref().map(|list| allow::ports(&mut problems, list));
+    let guard = typed.lan.guard.unwrap_or_default();
     match network {
-        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay }),
+        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay, allow, guard }),
         _ => Err(problems.0),
     }
 }

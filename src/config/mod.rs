@@ -11,6 +11,7 @@
 //! All complaints of a step are shown at once, each with file, line, what is wrong and what to type
 //! ([`ConfigError`]). The secret key is masked in every line that is shown.
 
+mod allow;
 mod check;
 mod file;
 mod link;
@@ -28,6 +29,7 @@ use crate::addr::OverlayNet;
 use crate::crypto::NetworkSecrets;
 use crate::id::{Epoch, NetworkKey, PeerId};
 use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::router::filter::Ports;
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
@@ -53,6 +55,10 @@ pub struct NetConfig {
     pub peer: PeerConfig,
     /// What it carries for others.
     pub relay: RelayConfig,
+    /// At which ports members may speak to it first; `None`: at all.
+    pub allow: Option<Ports>,
+    /// Whether it is kept out what comes for the overlay from elsewhere.
+    pub guard: bool,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

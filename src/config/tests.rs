@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::id::ServerKey;
+use crate::router::filter::Protocol;
 
 fn key() -> NetworkKey {
     NetworkKey::new([0x5a; 32])
@@ -84,6 +85,10 @@ fn what_is_written_is_read_back() {
         log: Some("punchlan=warn".into()),
     };
     config.relay = RelayConfig { offer: false, mbit: 3 };
+    let mut ports = Ports::default();
+    ports.open(Protocol::Tcp, 25_565..=25_565);
+    ports.open(Protocol::Udp, 27_015..=27_020);
+    (config.allow, config.guard) = (Some(ports), true);
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }
@@ -105,7 +110,7 @@ fn an_unknown_name_is_answered_with_the_nearest_known_one() {
 
 #[test]
 fn sections_of_later_versions_are_errors() {
-    for section in ["[lan]", "[dns]", "[socks]", "[[forward]]", "[[expose]]"] {
+    for section in ["[dns]", "[socks]", "[[forward]]", "[[expose]]"] {
         complains(&format!("{NETWORK}{section}\na = 1"), &["net.toml:4", "not in this version"]);
     }
 }

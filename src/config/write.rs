@@ -40,6 +40,7 @@ pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
     }
     write_peer(&mut text, config);
     write_relay(&mut text, config);
+    write_lan(&mut text, config);
     text
 }
 
@@ -72,5 +73,17 @@ fn write_relay(text: &mut String, config: &NetConfig) {
     let RelayConfig { offer, mbit } = config.relay;
     if config.relay != RelayConfig::default() {
         let _ = writeln!(text, "\n[relay]\noffer = {offer}\nmbit  = {mbit}");
+    }
+}
+
+fn write_lan(text: &mut String, config: &NetConfig) {
+    if config.allow.is_some() || config.guard {
+        text.push_str("\n[lan]\n");
+    }
+    if let Some(ports) = &config.allow {
+        let _ = writeln!(text, "allow = {:?}", ports.entries());
+    }
+    if config.guard {
+        text.push_str("guard = true\n");
     }
 }

@@ -46,6 +46,8 @@ use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId};
+#[cfg(target_os = "linux")]
+use crate::io::guard::Guard;
 use crate::io::lan::Lan;
 use crate::io::net::{Addresses, Network};
 use crate::io::portmap::PortMapper;
@@ -57,6 +59,7 @@ use crate::io::{clock, entropy, limits, permission};
 use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
+use crate::router::filter::Ports;
 use crate::wire::session::feature;
 use requests::Requests;
 use run::{Effect, Peer};
@@ -92,6 +95,10 @@ pub struct Options {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// At which ports members may speak to this machine first; `None`: at all.
+    pub allow: Option<Ports>,
+    /// Whether what comes for the overlay by another interface is kept out.
+    pub guard: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -139,6 +146,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         port_mapping: options.port_mapping,
         lan_discovery: options.lan_discovery,
         relay: options.relay,
+        allow: options.allow.clone(),
         sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,
@@ -162,6 +170,14 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         Some(missing) => Failure::NotPermitted(missing.to_string()),
         None => Failure::Failed(format!("no TUN interface could be made: {error}")),
     })?;
+    #[cfg(target_os = "linux")]
+    let _guard = if options.guard { Some(raise_guard(&tun, &overlay).await?) } else { None };
+    #[cfg(not(target_os = "linux"))]
+    if options.guard {
+        return Err(Failure::Config(
+            "[lan] guard is a rule of Linux' nftables, which this system does not have: delete it from net.toml".into(),
+        ));
+    }
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
 
@@ -223,6 +239,18 @@ pub(crate) fn public_subnet(subnet: Ipv4Net) -> String {
         "{subnet} is no private range: whoever has these addresses on the internet is not reached from here while the \
          network is up"
     )
+}
+
+/// Keeps out what comes for the overlay by other interfaces.
+#[cfg(target_os = "linux")]
+async fn raise_guard(tun: &Tun, overlay: &OverlayNet) -> Result<Guard, Failure> {
+    Guard::raise(tun.name(), overlay).await.map_err(|error| {
+        let what = match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no `nft` here: install nftables".to_owned(),
+            _ => format!("nft: {error}"),
+        };
+        Failure::Failed(format!("the guard that net.toml wants cannot be raised. {what}; or write guard = false"))
+    })
 }
 
 /// What to say about a state file that was damaged, set aside and made anew.

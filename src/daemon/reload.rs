@@ -67,11 +67,12 @@ impl<S: Source> Peer<S> {
             port_mapping: wanted.port_mapping,
             lan_discovery: wanted.lan_discovery,
             relay: wanted.relay,
+            allow: wanted.allow.clone(),
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
-        let Options { key, subnet, address, listen, .. } = self.options.clone();
-        self.options = Options { key, subnet, address, listen, ..wanted };
+        let Options { key, subnet, address, listen, guard, .. } = self.options.clone();
+        self.options = Options { key, subnet, address, listen, guard, ..wanted };
         changes
     }
 }
@@ -105,6 +106,13 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     );
     if old.relay.mbit != new.relay.mbit {
         list.push(changed("[relay] mbit", &new.relay.mbit.to_string()));
+    }
+    if old.allow != new.allow {
+        let ports = new.allow.as_ref().map(|ports| format!("[{}]", ports.entries().join(", ")));
+        list.push(changed("[lan] allow", &ports.unwrap_or_else(|| "everything".to_owned())));
+    }
+    if old.guard != new.guard {
+        list.push(later("[lan] guard", &new.guard.to_string()));
     }
     if old.key != new.key {
         list.push(later("key", "it is another"));
@@ -151,6 +159,7 @@ mod tests {
     use super::*;
     use crate::id::{NetworkKey, PeerId};
     use crate::node::{RelayConfig, RendezvousConfig};
+    use crate::router::filter::Ports;
 
     fn options() -> Options {
         Options {
@@ -165,6 +174,8 @@ mod tests {
             port_mapping: true,
             lan_discovery: true,
             relay: RelayConfig::default(),
+            allow: None,
+            guard: false,
             log: None,
         }
     }
@@ -184,6 +195,8 @@ mod tests {
             port_mapping: false,
             lan_discovery: false,
             relay: RelayConfig { offer: false, mbit: 25 },
+            allow: Some(Ports::default()),
+            guard: true,
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -192,6 +205,7 @@ mod tests {
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
              [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
+             [lan] allow: [] from now on\n[lan] guard: true; this takes effect at the next start\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

@@ -14,6 +14,7 @@
 //! | inner packets | [`tun`] |
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
+//! | what comes for the overlay from elsewhere is kept out | `guard` |
 //! | what is said to everybody on its LANs | [`lan`] |
 //! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
@@ -31,6 +32,8 @@
 
 pub mod clock;
 pub mod entropy;
+#[cfg(target_os = "linux")]
+pub mod guard;
 pub mod interfaces;
 pub mod lan;
 pub mod limits;

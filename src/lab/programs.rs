@@ -104,6 +104,8 @@ pub struct Network {
     pub offload: &'static str,
     /// A file of the certificates that those programs trust: `SSL_CERT_FILE`.
     pub trust: Option<PathBuf>,
+    /// What the net.toml of those that start from now on ends with.
+    pub more: String,
     /// The rendezvous is also at the port of web servers.
     serves_web_port: bool,
 }
@@ -135,6 +137,7 @@ impl Network {
             log: None,
             offload: "all",
             trust: None,
+            more: String::new(),
             serves_web_port: false,
         })
     }
@@ -214,8 +217,8 @@ impl Network {
         let servers = if self.servers.is_empty() { nearest } else { self.servers.clone() };
         format!(
             "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = {servers:?}\n\
-             [peer]\nname = \"{name}\"\naddress = \"{address}\"\n",
-            self.key
+             [peer]\nname = \"{name}\"\naddress = \"{address}\"\n{}",
+            self.key, self.more
         )
     }
 

@@ -8,6 +8,7 @@ use crate::crypto::Identity;
 use crate::id::{PeerId, ServerKey, SocketId};
 use crate::relay;
 pub use crate::rendezvous::client::StreamWay;
+use crate::router::filter::Ports;
 use crate::sans::Carrier;
 
 /// Channels that one member may have through this machine, and channel ends in all.
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// At which ports members may speak to this machine first; `None`: at all.
+    pub allow: Option<Ports>,
     /// The bound UDP sockets.
     pub sockets: Vec<LocalSocket>,
     /// Numbers below may have been used by earlier runs.

@@ -264,6 +264,7 @@ impl Node {
         if now >= self.next_save {
             self.next_save = now + SAVE_EVERY;
             self.save_cache(now);
+            self.router.filter().turn();
         }
         self.attend(now);
         for id in self.peers.due(now) {

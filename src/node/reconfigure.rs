@@ -5,10 +5,12 @@
 //! kept until it knows; one that comes registers at once, under an id that no other has.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::servers::Server;
 use super::{Node, RelayConfig, RendezvousConfig};
 use crate::id::{PeerId, ServerId};
+use crate::router::filter::Ports;
 use crate::sans::Instant;
 
 /// What may change while a node runs. All of it is given each time.
@@ -28,11 +30,13 @@ pub struct Changeable {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// At which ports members may speak to this machine first; `None`: at all.
+    pub allow: Option<Ports>,
 }
 
 impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
-        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay } = wanted;
+        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay, allow } = wanted;
         self.network_name = network_name;
         self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
@@ -43,6 +47,7 @@ impl Node {
         }
         self.set_lan_discovery(now, lan_discovery);
         self.set_carrying(now, relay);
+        self.set_allow(allow);
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {
@@ -50,6 +55,11 @@ impl Node {
             self.renamed(now, &before);
             self.announce(now);
         }
+    }
+
+    pub(super) fn set_allow(&mut self, ports: Option<Ports>) {
+        let filter = self.router.filter().with(ports);
+        Arc::make_mut(&mut self.router).set_filter(filter);
     }
 
     fn set_rendezvous(&mut self, now: Instant, wanted: &[RendezvousConfig]) {

@@ -119,6 +119,7 @@ impl Node {
             warnings: Warnings::default(),
         };
         node.set_carrying(now, config.relay);
+        node.set_allow(config.allow);
         node.start(now, cache);
         node
     }

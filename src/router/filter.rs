@@ -7,14 +7,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use etherparse::IpNumber;
 
 use crate::wire::ip::{self, Upper};
-
-/// A port that something was sent from stays open to answers for this long at least, and for twice that at most.
-pub const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Flags of a TCP header, RFC 9293 §3.1; the first segment of a connection has the first of the two alone.
 const SYN: u8 = 0x02;
@@ -46,6 +42,18 @@ impl Ports {
         if !list.contains(&ports) {
             list.push(ports);
         }
+    }
+
+    /// As they are written in net.toml.
+    pub fn entries(&self) -> Vec<String> {
+        let of = |list: &[RangeInclusive<u16>], protocol| {
+            let text = |range: &RangeInclusive<u16>| match range.clone().into_inner() {
+                (first, last) if first == last => format!("{first}/{protocol}"),
+                (first, last) => format!("{first}-{last}/{protocol}"),
+            };
+            list.iter().map(text).collect::<Vec<_>>()
+        };
+        [of(&self.tcp, "tcp"), of(&self.udp, "udp")].concat()
     }
 
     /// Whether a port is among them.
@@ -88,8 +96,7 @@ impl Asked {
         self.times.iter().any(|time| time[usize::from(port / 64)].load(Relaxed) & (1 << (port % 64)) != 0)
     }
 
-    /// [`ANSWERS_WITHIN`] has passed since this was called last.
-    pub fn turn(&self) {
+    fn turn(&self) {
         let next = (self.current.load(Relaxed) + 1) & 1;
         self.times[next].iter().for_each(|word| word.store(0, Relaxed));
         self.current.store(next, Relaxed);
@@ -114,9 +121,9 @@ impl Filter {
         Self { rules: ports.map(|ports| (ports, asked())) }
     }
 
-    /// What was asked, if that matters.
-    pub fn asked(&self) -> Option<&Asked> {
-        self.rules.as_ref().map(|(_, asked)| &**asked)
+    /// To be called at regular times: an answer is let in at the time in which it was asked for, and at the next.
+    pub fn turn(&self) {
+        self.rules.iter().for_each(|(_, asked)| asked.turn());
     }
 
     /// A program here sends this packet into the overlay.
@@ -205,13 +212,12 @@ mod tests {
         assert!(filter.admits(&udp(1, 27_016)) && !filter.admits(&udp(27_016, 40_000)));
         filter.sent(&udp(40_000, 27_016));
         assert!(filter.admits(&udp(27_016, 40_000)) && !filter.admits(&udp(27_016, 40_001)));
-        let asked = filter.asked().expect("rules");
-        asked.turn();
+        filter.turn();
         assert!(filter.admits(&udp(27_016, 40_000)), "asked in the time before");
         filter.sent(&udp(40_000, 27_016));
-        asked.turn();
+        filter.turn();
         assert!(filter.admits(&udp(27_016, 40_000)), "asked again");
-        asked.turn();
+        filter.turn();
         assert!(!filter.admits(&udp(27_016, 40_000)), "long ago");
     }
 

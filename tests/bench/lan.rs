@@ -97,6 +97,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
         identity,
         address: AddressChoice::Configured(overlay_addr(n)),
         rendezvous: if relayed { vec![rendezvous] } else { Vec::new() },
+        allow: None,
         deny: Vec::new(),
         port_mapping: false,
         lan_discovery: false,

@@ -176,6 +176,7 @@ impl Peer {
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
             relay: self.profile.relay,
+            allow: None,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -196,6 +197,7 @@ impl Peer {
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
             relay: self.profile.relay,
+            allow: None,
         }
     }
 

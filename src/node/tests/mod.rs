@@ -126,6 +126,7 @@ impl Setup {
             port_mapping: false,
             lan_discovery: false,
             relay: RelayConfig::default(),
+            allow: None,
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -317,6 +318,7 @@ fn changeable() -> Changeable {
         port_mapping: false,
         lan_discovery: false,
         relay: RelayConfig::default(),
+        allow: None,
     }
 }
 
