@@ -44,7 +44,7 @@ impl daemon::Source for File {
 
 /// What the program runs on.
 fn options(config: NetConfig) -> daemon::Options {
-    let NetConfig { network, peer, relay, allow, guard } = config;
+    let NetConfig { network, peer, relay, lan, allow, guard } = config;
     daemon::Options {
         network_name: network.name,
         key: network.key,
@@ -59,6 +59,7 @@ fn options(config: NetConfig) -> daemon::Options {
         relay,
         allow,
         guard,
+        lan,
         log: peer.log,
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Relay {
 pub(super) struct Lan {
     pub(super) allow: Option<Vec<Spanned<String>>>,
     pub(super) guard: Option<bool>,
+    pub(super) broadcast: Option<bool>,
+    pub(super) multicast: Option<bool>,
 }
 
 /// The text of a key: not in `Debug`, and wiped when dropped.

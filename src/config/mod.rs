@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::addr::OverlayNet;
 use crate::crypto::NetworkSecrets;
 use crate::id::{Epoch, NetworkKey, PeerId};
-use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig, RendezvousConfig};
 use crate::router::filter::Ports;
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
@@ -59,6 +59,8 @@ pub struct NetConfig {
     pub allow: Option<Ports>,
     /// Whether it is kept out what comes for the overlay from elsewhere.
     pub guard: bool,
+    /// Which of what is for many there is in it.
+    pub lan: LanConfig,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

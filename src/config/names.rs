@@ -24,7 +24,7 @@ pub(super) const NET_TOML: Names<'static> = Names {
         ("network", &["name", "key", "subnet", "rendezvous", "deny"]),
         ("peer", &["name", "address", "listen", "port_mapping", "lan_discovery", "log"]),
         ("relay", &["offer", "mbit"]),
-        ("lan", &["allow", "guard"]),
+        ("lan", &["broadcast", "multicast", "allow", "guard"]),
     ],
     later: &["dns", "socks", "forward", "expose"],
 };

@@ -89,6 +89,7 @@ fn what_is_written_is_read_back() {
     ports.open(Protocol::Tcp, 25_565..=25_565);
     ports.open(Protocol::Udp, 27_015..=27_020);
     (config.allow, config.guard) = (Some(ports), true);
+    config.lan = LanConfig { broadcast: false, multicast: true };
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }

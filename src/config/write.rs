@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
 use super::NetConfig;
-use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig, RendezvousConfig};
 
 /// A rendezvous as a person writes it: `host:port`, with its pin behind a `#`.
 pub(super) fn rendezvous(server: &RendezvousConfig) -> String {
@@ -77,13 +77,12 @@ fn write_relay(text: &mut String, config: &NetConfig) {
 }
 
 fn write_lan(text: &mut String, config: &NetConfig) {
-    if config.allow.is_some() || config.guard {
-        text.push_str("\n[lan]\n");
+    let LanConfig { broadcast, multicast } = config.lan;
+    if config.lan == LanConfig::default() && config.allow.is_none() && !config.guard {
+        return;
     }
+    let _ = writeln!(text, "\n[lan]\nbroadcast = {broadcast}\nmulticast = {multicast}\nguard = {}", config.guard);
     if let Some(ports) = &config.allow {
         let _ = writeln!(text, "allow = {:?}", ports.entries());
-    }
-    if config.guard {
-        text.push_str("guard = true\n");
     }
 }

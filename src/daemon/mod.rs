@@ -56,7 +56,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::bind_pair;
 use crate::io::{clock, entropy, limits, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::router::filter::Ports;
@@ -99,6 +99,8 @@ pub struct Options {
     pub allow: Option<Ports>,
     /// Whether what comes for the overlay by another interface is kept out.
     pub guard: bool,
+    /// Which of what is for many there is.
+    pub lan: LanConfig,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -121,7 +123,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let folders = Folders::from_env();
     let state = StateDir::open(&folders.state, &id).map_err(|error| failure::of_state(error, &options.network_name))?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
-    let features = feature::SEGMENTS | feature::CARRYING;
+    let features = feature::SEGMENTS | feature::CARRYING | feature::GROUPS;
     let identity = Arc::new(Identity { network, device, suites: Suites::native(), features });
 
     let net = Network::open()?;
@@ -147,6 +149,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         lan_discovery: options.lan_discovery,
         relay: options.relay,
         allow: options.allow.clone(),
+        lan: options.lan,
         sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,

@@ -267,6 +267,7 @@ pub(super) mod tests {
             lan_discovery: false,
             relay: crate::node::RelayConfig::default(),
             allow: None,
+            lan: crate::node::LanConfig::default(),
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

@@ -68,6 +68,7 @@ impl<S: Source> Peer<S> {
             lan_discovery: wanted.lan_discovery,
             relay: wanted.relay,
             allow: wanted.allow.clone(),
+            lan: wanted.lan,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -100,6 +101,8 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
         ("port_mapping", [old, new].map(|options| options.port_mapping)),
         ("lan_discovery", [old, new].map(|options| options.lan_discovery)),
         ("[relay] offer", [old, new].map(|options| options.relay.offer)),
+        ("[lan] broadcast", [old, new].map(|options| options.lan.broadcast)),
+        ("[lan] multicast", [old, new].map(|options| options.lan.multicast)),
     ];
     list.extend(
         switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
@@ -158,7 +161,7 @@ fn address(choice: AddressChoice) -> String {
 mod tests {
     use super::*;
     use crate::id::{NetworkKey, PeerId};
-    use crate::node::{RelayConfig, RendezvousConfig};
+    use crate::node::{LanConfig, RelayConfig, RendezvousConfig};
     use crate::router::filter::Ports;
 
     fn options() -> Options {
@@ -176,6 +179,7 @@ mod tests {
             relay: RelayConfig::default(),
             allow: None,
             guard: false,
+            lan: LanConfig::default(),
             log: None,
         }
     }
@@ -197,6 +201,7 @@ mod tests {
             relay: RelayConfig { offer: false, mbit: 25 },
             allow: Some(Ports::default()),
             guard: true,
+            lan: LanConfig { broadcast: false, multicast: false },
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -204,7 +209,8 @@ mod tests {
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
-             [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
+             [relay] offer: false from now on\n[lan] broadcast: false from now on\n\
+             [lan] multicast: false from now on\n[relay] mbit: 25 from now on\n\
              [lan] allow: [] from now on\n[lan] guard: true; this takes effect at the next start\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\

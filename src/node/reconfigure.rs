@@ -1,5 +1,6 @@
 //! What may change while the node runs: the rendezvous, who is refused, the names of machine and network, whether the
-//! router is asked for a port mapping, whether we say on our LANs that we are here, and what is carried for others.
+//! router is asked for a port mapping, whether we say on our LANs that we are here, what is carried for others, and whether
+//! there is broadcast and multicast.
 //!
 //! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
 //! kept until it knows; one that comes registers at once, under an id that no other has.
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::servers::Server;
-use super::{Node, RelayConfig, RendezvousConfig};
+use super::{LanConfig, Node, RelayConfig, RendezvousConfig};
 use crate::id::{PeerId, ServerId};
 use crate::router::filter::Ports;
 use crate::sans::Instant;
@@ -32,11 +33,14 @@ pub struct Changeable {
     pub relay: RelayConfig,
     /// At which ports members may speak to this machine first; `None`: at all.
     pub allow: Option<Ports>,
+    /// Which of what is for many there is.
+    pub lan: LanConfig,
 }
 
 impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
-        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay, allow } = wanted;
+        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay, lan, allow } =
+            wanted;
         self.network_name = network_name;
         self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
@@ -48,6 +52,7 @@ impl Node {
         self.set_lan_discovery(now, lan_discovery);
         self.set_carrying(now, relay);
         self.set_allow(allow);
+        self.set_lan(now, lan);
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {

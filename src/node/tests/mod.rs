@@ -127,6 +127,7 @@ impl Setup {
             lan_discovery: false,
             relay: RelayConfig::default(),
             allow: None,
+            lan: LanConfig::default(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -262,7 +263,7 @@ impl Lan {
         let now = self.now;
         let Some((_, node, tun)) = self.hosts.iter_mut().find(|h| h.0 == to) else { return };
         let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut payload };
-        if let Inbound::Deliver(range) = node.handle_datagram(now, datagram) {
+        if let Some(range) = node.handle_datagram(now, datagram).packet() {
             tun.push(payload[range].to_vec());
         }
     }
@@ -319,6 +320,7 @@ fn changeable() -> Changeable {
         lan_discovery: false,
         relay: RelayConfig::default(),
         allow: None,
+        lan: LanConfig::default(),
     }
 }
 
