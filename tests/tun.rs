@@ -25,10 +25,10 @@ mod network;
 #[path = "tun/packets.rs"]
 mod packets;
 
-use punchlan::offload::Vnet;
+use punchlan::io::tun::LEAD;
 
 /// Where packets are read to.
-const AT: usize = Vnet::LEN;
+const AT: usize = LEAD;
 const MTU: u16 = 1400;
 /// The three addresses of the kernel's side, and of ours.
 const KERNEL: [&str; 3] = ["10.77.0.1", "fd77::1", "fe80::1"];
