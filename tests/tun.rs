@@ -1,4 +1,4 @@
-//! The TUN device and what is configured on it, against the real kernel: each test stands in a network
+//! The interface and what is configured on it, against the real kernel: each test stands in a network
 //! namespace of its own, made for it and gone with it, and plays the other side of the overlay at the level
 //! of packets.
 //!
@@ -18,6 +18,8 @@
 
 #[path = "tun/device.rs"]
 mod device;
+#[path = "tun/ethernet.rs"]
+mod ethernet;
 #[path = "tun/namespace.rs"]
 mod namespace;
 #[path = "tun/network.rs"]

@@ -1,7 +1,7 @@
 //! What others change of our interface while we run, and what follows.
 //!
-//! - It was taken down and up again: the kernel has made its own route for multicast again, and it has to step back again
-//!   ([`super::multicast`]).
+//! - It was taken down and up again, or given an address: the kernel has made its own route for multicast again, and the
+//!   interface has to step back again ([`super::multicast`]).
 //! - It has another hardware address: packets are written to that one from now on. Some systems give one to every new
 //!   interface, and may do so in the moment after we gave it ours; what is written to an address that it does not have is
 //!   nobody's.

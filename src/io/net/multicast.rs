@@ -21,7 +21,7 @@ const KERNEL: u32 = 256;
 const LAST: u32 = 4096;
 
 impl Network {
-    /// Puts the interface behind all others; to be done again whenever it has come up. Best effort.
+    /// Puts the interface behind all others; to be done again whenever it has come up, or has got an address. Best effort.
     pub(super) async fn step_back(&self, index: u32) {
         if let Err(error) = self.handle.route().add(route(index, LAST)).replace().execute().await {
             return tracing::debug!(error = %to_io(error), "no route for multicast of IPv6");

@@ -62,7 +62,6 @@ impl Network {
         }
         self.set_link(tun, link(tun).up()).await?;
         self.learn_hardware_address(tun).await?;
-        self.step_back(tun.index()).await;
         if let Some(v4) = addresses.v4 {
             self.add(tun, v4.into()).await?;
         }
@@ -75,6 +74,7 @@ impl Network {
                 other => other?,
             }
         }
+        self.step_back(tun.index()).await;
         for v6 in &addresses.v6 {
             self.settle(tun, v6.addr()).await;
         }
