@@ -21,6 +21,8 @@ mod command;
 mod events;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
+#[path = "namespaces/interface.rs"]
+mod interface;
 #[path = "namespaces/life.rs"]
 mod life;
 #[path = "namespaces/mapping.rs"]
