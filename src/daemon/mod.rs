@@ -1,9 +1,9 @@
 //! L7: the peer process. `up` makes everything that a peer needs, in the order in which it can fail:
 //!
-//! 1. rights and the TUN driver (exit 3 if missing; nothing was made yet);
+//! 1. rights and /dev/net/tun (exit 3 if missing; nothing was made yet);
 //! 2. the state folder: locked, device key, numbers, cache;
 //! 3. the overlay's prefixes, held against the routes of this machine;
-//! 4. UDP sockets; the TUN with its addresses; the control socket;
+//! 4. UDP sockets; the interface with its addresses; the control socket;
 //! 5. the [`run`] loop, until SIGTERM, Ctrl-C or `punchlan down`; then goodbye to everybody.
 //!
 //! Whatever was made is gone when `up` returns, whichever way it does.
@@ -165,8 +165,11 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
 
     let tun = Tun::open(NAME_PREFIX, MTU, offload).map_err(|error| match permission::of_open(&error) {
         Some(missing) => Failure::NotPermitted(missing.to_string()),
-        None => Failure::Failed(format!("no TUN interface could be made: {error}")),
+        None => Failure::Failed(format!("no network interface could be made: {error}")),
     })?;
+    let tun = Arc::new(tun);
+    #[cfg(target_os = "linux")]
+    keep(&tun);
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
 
@@ -192,7 +195,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         nat_check: None,
         lan: Lan::new(heard),
         net,
-        tun: Arc::new(tun),
+        tun,
         sockets,
         streams,
         overlay,
@@ -206,6 +209,17 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let ended = peer.run(control, news, beacons, reloads, stop).await;
     run_dir.remove();
     ended.map(drop)
+}
+
+/// Follows what becomes of the interface, from before it is configured until it is gone.
+#[cfg(target_os = "linux")]
+fn keep(tun: &Arc<Tun>) {
+    let tun = Arc::downgrade(tun);
+    tokio::spawn(async move {
+        if let Err(error) = crate::io::net::keep(tun).await {
+            tracing::debug!(%error, "changes of our own interface are not seen");
+        }
+    });
 }
 
 /// The variable that says how much of the kernel's work we take over.
