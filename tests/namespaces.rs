@@ -19,6 +19,8 @@ mod carriers;
 mod command;
 #[path = "namespaces/events.rs"]
 mod events;
+#[path = "namespaces/everybody.rs"]
+mod everybody;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
 #[path = "namespaces/interface.rs"]
