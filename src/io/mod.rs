@@ -20,6 +20,8 @@
 //! | waiting for many in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
 //! | names | [`resolve`] |
+//! | questions for the members' names | [`dns`] |
+//! | the system's own ways to names | `hosts`, `resolved` |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
 //! | what is missing before a TUN can be made | [`permission`] |
@@ -30,7 +32,10 @@
 //! over from the `tun` crate) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
+pub mod dns;
 pub mod entropy;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod interfaces;
 pub mod lan;
 pub mod limits;
@@ -43,6 +48,8 @@ pub mod portmap;
 #[cfg(target_os = "linux")]
 pub mod ready;
 pub mod resolve;
+#[cfg(target_os = "linux")]
+pub mod resolved;
 pub mod signal;
 pub mod store;
 pub mod stream;
