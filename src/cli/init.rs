@@ -43,7 +43,7 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
         config::address_in(&network.overlay(), address)
             .map_err(|(what, help)| Failure::Usage(format!("{what}\n  help: {help}")))?;
     }
-    let config = NetConfig { network, peer, relay: RelayConfig::default() };
+    let config = NetConfig { network, peer, relay: RelayConfig::default(), dns: true };
     files::write_new(&args.file, &config::to_toml(&config))?;
     warn_of_subnet(subnet, &routes);
     output::answer(&next_steps(&args.file.display().to_string(), &config))

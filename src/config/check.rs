@@ -54,8 +54,9 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     let network = network(&mut problems, typed.network);
     let peer = peer(&mut problems, &typed.peer, network.as_ref());
     let relay = relay(&mut problems, &typed.relay);
+    let dns = typed.dns.enabled.unwrap_or(true);
     match network {
-        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay }),
+        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay, dns }),
         _ => Err(problems.0),
     }
 }

@@ -53,6 +53,8 @@ pub struct NetConfig {
     pub peer: PeerConfig,
     /// What it carries for others.
     pub relay: RelayConfig,
+    /// Whether programs of this machine are told the members' names.
+    pub dns: bool,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

@@ -14,6 +14,7 @@ mod gate;
 mod handover;
 #[cfg(target_os = "linux")]
 mod inward;
+mod names;
 mod notify;
 mod outward;
 mod packets;
@@ -57,6 +58,7 @@ use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RelayConfig
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
+use names::Names;
 use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
@@ -91,6 +93,8 @@ pub struct Options {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// Whether programs here are told the members' names.
+    pub dns: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -179,7 +183,12 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     // The loop may have ended.
     let port_mapper = PortMapper::start(move |done| drop(router_said.send(Effect::Done(done))));
     let (heard, beacons) = mpsc::channel(BEACONS_WAITING);
-    let (v4_on_tun, requests) = (node.me().v4, Requests::default());
+    let (me, requests) = (node.me(), Requests::default());
+    let names = Names::new(
+        me.ula,
+        #[cfg(target_os = "linux")]
+        (names::Place { network: id, index: tun.index(), ula: me.ula }, effects.clone()),
+    );
     let sockets = Arc::new(sockets);
     let streams = Streams::new(sockets.clone(), effects.clone());
     let peer = Peer {
@@ -188,13 +197,14 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         port_mapper,
         nat_check: None,
         lan: Lan::new(heard),
+        names,
         net,
         tun: Arc::new(tun),
         sockets,
         streams,
         overlay,
-        v4_on_tun,
-        v4_wanted: v4_on_tun,
+        v4_on_tun: me.v4,
+        v4_wanted: me.v4,
         requests,
         effects,
         options,

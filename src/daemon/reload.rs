@@ -104,6 +104,7 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
         ("port_mapping", [old, new].map(|options| options.port_mapping)),
         ("lan_discovery", [old, new].map(|options| options.lan_discovery)),
         ("[relay] offer", [old, new].map(|options| options.relay.offer)),
+        ("[dns] enabled", [old, new].map(|options| options.dns)),
     ];
     list.extend(
         switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
@@ -170,6 +171,7 @@ mod tests {
             port_mapping: true,
             lan_discovery: true,
             relay: RelayConfig::default(),
+            dns: true,
             log: None,
         }
     }
@@ -189,6 +191,7 @@ mod tests {
             port_mapping: false,
             lan_discovery: false,
             relay: RelayConfig { offer: false, mbit: 25 },
+            dns: false,
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -196,7 +199,7 @@ mod tests {
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
-             [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
+             [relay] offer: false from now on\n[dns] enabled: false from now on\n[relay] mbit: 25 from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\
