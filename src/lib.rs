@@ -29,7 +29,7 @@
 //! L7 server/ daemon/ control/ lab/        processes · an internet in namespaces to try them in
 //! L6 io/                                  sockets, interface, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
-//! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
+//! L4 router/ forward/ names/              overlay address -> peer; source guard; bindings · packets by a frozen table · DNS
 //! L3 punch/ symmetric/ tcp/ gather/ rendezvous/ relay/ netcheck/    seven machines that never import each other
 //! L2 crypto/ session/ offload/ fair/      keys, Noise, seals, replay · one peer's keys over time · super-packets · turns
 //! L1 wire/                                bytes <-> typed messages
@@ -70,6 +70,7 @@ pub mod rendezvous;
 pub mod symmetric;
 pub mod tcp;
 
+pub mod names;
 pub mod router;
 
 pub mod node;

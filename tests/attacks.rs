@@ -302,6 +302,17 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "a member asks this machine's name server, or takes a name by which programs find their proxy",
+        "an answer goes to this machine's own address alone; such names are nobody's; what is not ours is refused",
+        &[
+            "tests/namespaces/names.rs: members_are_found_by_name_from_everywhere_while_they_are_known_and_names_follow_them",
+            "src/io/dns.rs: who_asks_from_another_address_is_not_answered",
+            "src/names/mod.rs: what_would_do_harm_outside_is_left_out",
+            "src/names/answer/tests.rs: what_is_not_ours_is_refused_and_nobody_else_is_asked",
+            "tests/corpus.rs: of_names",
+        ],
+    ),
+    attack(
         "logs, answers and processes are searched for secrets",
         "secrets have no Debug, and travel in no argument",
         &[

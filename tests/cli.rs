@@ -29,7 +29,7 @@ fn a_bad_net_toml_is_shown_with_its_line_and_leaves_nothing_behind() {
         (good.replace("[network]", "[network"), "bad.toml:4", &["not valid TOML"]),
         (good.replace("subnet ", "subnte "), "bad.toml:7:1", &["unknown key `subnte`", "did you mean `subnet`"]),
         (format!("{good}\n[pear]\n"), "bad.toml:10:2", &["unknown section [pear]", "did you mean [peer]"]),
-        (format!("{good}\n[dns]\n"), "bad.toml:10:2", &["[dns] is not in this version"]),
+        (format!("{good}\n[socks]\n"), "bad.toml:10:2", &["[socks] is not in this version"]),
         (format!("{good}\n[peer]\nlisten = \"4\""), "bad.toml:11:10", &["wrong type", "should be a whole number"]),
         (typo, "bad.toml:6:14", &["typo", "copy the key again"]),
         (format!("{good}\n[peer]\naddress = \"10.78.0.1\""), "bad.toml:11:11", &["outside of the network's subnet"]),

@@ -6,6 +6,8 @@
 mod client;
 #[path = "fuzz/targets/live.rs"]
 mod live;
+#[path = "fuzz/targets/names.rs"]
+mod names;
 #[path = "fuzz/targets/offload.rs"]
 mod offload;
 mod sim;
@@ -43,6 +45,11 @@ fn of_the_wire() {
 #[test]
 fn of_texts() {
     replay("text", 300, text::run);
+}
+
+#[test]
+fn of_names() {
+    replay("names", 40, names::run);
 }
 
 #[test]

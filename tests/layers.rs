@@ -16,7 +16,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (1, &["wire"]),
     (2, &["crypto", "session", "offload", "fair"]),
     (3, &["punch", "symmetric", "tcp", "gather", "rendezvous", "relay", "netcheck"]),
-    (4, &["router", "forward"]),
+    (4, &["router", "forward", "names"]),
     (5, &["node"]),
     (6, &["io"]),
     (7, &["server", "daemon", "control", "lab", "metrics", "api"]),

@@ -31,6 +31,8 @@ mod life;
 mod mapping;
 #[path = "namespaces/marks.rs"]
 mod marks;
+#[path = "namespaces/names.rs"]
+mod names;
 #[path = "namespaces/netcheck.rs"]
 mod netcheck;
 #[path = "namespaces/night.rs"]

@@ -58,7 +58,7 @@ pub enum Command {
     Join(Join),
     /// Run the peer in the foreground until Ctrl-C or `punchlan down`
     #[command(
-        after_help = "Needs root, because it makes a network interface. To have it in the background, from\nthe machine's start: conf/punchlan@.service, for systemd.\n\nAsks this machine's router to send on what arrives for it (PCP, NAT-PMP or UPnP), so\nthat everybody reaches it directly, and gives that back at the end. Without:\n`port_mapping = false` under [peer] in the file.\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
+        after_help = "Needs root, because it makes a network interface. To have it in the background, from\nthe machine's start: conf/punchlan@.service, for systemd.\n\nAsks this machine's router to send on what arrives for it (PCP, NAT-PMP or UPnP), so\nthat everybody reaches it directly, and gives that back at the end. Without:\n`port_mapping = false` under [peer] in the file.\n\nPrograms here know the members by name (bob.friday.internal, bob) meanwhile, by\nsystemd-resolved or /etc/hosts. Without: `enabled = false` under [dns].\n\nExamples:\n  sudo punchlan up\n  sudo punchlan up friday.toml\n  sudo punchlan -v up                      and say what happens"
     )]
     Up(Up),
     /// End a running peer; returns when its interface is gone

@@ -6,6 +6,11 @@ use super::args::Select;
 use super::daemons::{Running, select, unexpected};
 use super::{Failure, block_on, output};
 use crate::control::{Client, ClientError, Request, Response};
+#[cfg(target_os = "linux")]
+use crate::id::NetworkId;
+#[cfg(target_os = "linux")]
+use crate::io::store::Folders;
+use crate::io::store::RunDir;
 
 /// A peer leaves within 2 seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -14,7 +19,11 @@ const TICK: Duration = Duration::from_millis(20);
 
 pub(super) fn run(args: &Select) -> Result<(), Failure> {
     block_on(async {
-        let mut daemon = select(args).await?;
+        let swept = sweep_names();
+        let mut daemon = select(args).await.map_err(|failure| match failure {
+            Failure::Nothing(text) => Failure::Nothing(text + swept),
+            other => other,
+        })?;
         let name = daemon.status.network.name.clone();
         // Before it is told: afterwards it may be gone.
         let remains = Remains::of(&daemon);
@@ -37,9 +46,36 @@ pub(super) fn run(args: &Select) -> Result<(), Failure> {
     })
 }
 
+/// Takes the names out of the hosts file that daemons left there which crashed; says so, if there were any. They lead
+/// nowhere, and harm nobody: where that cannot be done, the next `up` does it.
+#[cfg(target_os = "linux")]
+fn sweep_names() -> &'static str {
+    use crate::io::hosts::HostsFile;
+    use crate::names::hosts;
+
+    let (file, runs) = (HostsFile::from_env(), Folders::from_env().run_dirs());
+    let text = file.text().unwrap_or_default();
+    let runs = |id: &NetworkId| runs.iter().any(|dir| dir.network() == *id && has_daemon(dir));
+    let left: Vec<NetworkId> = hosts::blocks(&text).into_iter().filter(|id| !runs(id)).collect();
+    let swept = file.edit(|text| left.iter().fold(text.to_owned(), |text, id| hosts::without_block(&text, id)));
+    if left.is_empty() || swept.is_err() {
+        return "";
+    }
+    "\n  note: names that a crashed run had left in /etc/hosts are gone now"
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sweep_names() -> &'static str {
+    ""
+}
+
+fn has_daemon(dir: &RunDir) -> bool {
+    !matches!(Client::connect(dir), Err(ClientError::NotRunning))
+}
+
 /// What is left of a daemon as long as it runs.
 struct Remains {
-    run_dir: crate::io::store::RunDir,
+    run_dir: RunDir,
     interface: Option<String>,
     pid: Option<i32>,
 }
@@ -59,7 +95,7 @@ impl Remains {
     }
 
     fn has_socket(&self) -> bool {
-        self.run_dir.socket().exists() || !matches!(Client::connect(&self.run_dir), Err(ClientError::NotRunning))
+        self.run_dir.socket().exists() || has_daemon(&self.run_dir)
     }
 
     fn has_interface(&self) -> bool {

@@ -44,7 +44,7 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
             .map_err(|(what, help)| Failure::Usage(format!("{what}\n  help: {help}")))?;
     }
     let (relay, lan) = (RelayConfig::default(), LanConfig::default());
-    let config = NetConfig { network, peer, relay, lan, allow: None, guard: false };
+    let config = NetConfig { network, peer, relay, lan, allow: None, guard: false, dns: true };
     files::write_new(&args.file, &config::to_toml(&config))?;
     warn_of_subnet(subnet, &routes);
     output::answer(&next_steps(&args.file.display().to_string(), &config))

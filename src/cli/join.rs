@@ -19,7 +19,7 @@ pub(super) fn run(args: &Join) -> Result<(), Failure> {
     let link = find_link(&text).ok_or_else(|| no_link(args, &text))?;
     let network = from_link(link).map_err(|error| Failure::Usage(error.to_string()))?;
     let (peer, relay, lan) = (PeerConfig::default(), RelayConfig::default(), LanConfig::default());
-    let config = NetConfig { network, peer, relay, lan, allow: None, guard: false };
+    let config = NetConfig { network, peer, relay, lan, allow: None, guard: false, dns: true };
     files::write_new(&args.file, &config::to_toml(&config))?;
     init::warn_of_subnet(config.network.overlay().v4, &init::routes());
     let file = args.file.display().to_string();

@@ -12,7 +12,7 @@ use super::output::{FAINT, GOOD, NOTABLE, bold, harmless, styled};
 use super::ping::{describe_path, milliseconds};
 use super::{Failure, block_on, output};
 use crate::io::signal;
-use crate::node::status::{Carries, Nat, Peer, PeerState, Rendezvous, RendezvousState, Status};
+use crate::node::status::{Carries, Dns, DnsBy, Nat, Peer, PeerState, Rendezvous, RendezvousState, Status};
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ fn for_people(status: &Status) -> String {
         let line = trouble.map(|warning| start.clone() + &styled(NOTABLE, &harmless(&warning.text[start.len()..])));
         let _ = writeln!(text, "{}", line.unwrap_or_else(|| rendezvous(server)));
     }
+    text.extend(status.network.dns.as_ref().and_then(|dns| names(&status.me.name, dns)));
     text.extend(nat(&status.me.nat));
     text.extend(status.me.nat.port_mapping.as_deref().map(port_mapping));
     text.extend(carries(status.me.carries));
@@ -120,6 +121,20 @@ fn rendezvous(server: &Rendezvous) -> String {
         RendezvousState::Refused => styled(NOTABLE, "not registered"),
     };
     format!("rendezvous {}: {state}", server.address)
+}
+
+/// What programs here call this machine, and how they come to know that.
+fn names(me: &str, dns: &Dns) -> Option<String> {
+    let me = bold(&format!("{me}.{}", dns.domain));
+    Some(match dns.by? {
+        DnsBy::SystemdResolved => format!("names: {me} by systemd-resolved\n"),
+        DnsBy::Hosts => format!("names: {me} by /etc/hosts\n"),
+        DnsBy::Nothing => {
+            let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+            format!("names: {me} for those who ask {}\n", servers.join(" or "))
+        }
+        DnsBy::Off => styled(FAINT, "names: off") + "\n",
+    })
 }
 
 /// What the NAT does, as far as it is known. `punchlan netcheck` says what that means.
@@ -258,6 +273,7 @@ pub(super) mod tests {
                 subnet: "10.77.0.0/24".parse().expect("prefix"),
                 mtu: 1400,
                 denied: 0,
+                dns: None,
             },
             me: Me {
                 name: "alice".into(),
@@ -311,6 +327,22 @@ dave                    10.77.0.2    offline                                    
 warning: Something is odd.
 ";
         assert_eq!(plain(&status), expected, "\n{}", plain(&status));
+    }
+
+    #[test]
+    fn what_this_machine_is_called_and_how_that_is_known_has_a_line() {
+        let mut status = status();
+        let servers = vec!["10.77.0.1:1053".parse().expect("address")];
+        for (by, line) in [
+            (DnsBy::SystemdResolved, "names: alice.friday.internal by systemd-resolved"),
+            (DnsBy::Hosts, "names: alice.friday.internal by /etc/hosts"),
+            (DnsBy::Nothing, "names: alice.friday.internal for those who ask 10.77.0.1:1053"),
+            (DnsBy::Off, "names: off"),
+        ] {
+            let domain = "friday.internal".to_owned();
+            status.network.dns = Some(Dns { domain, by: Some(by), servers: servers.clone() });
+            assert!(plain(&status).contains(&format!("\n{line}\n\n")), "{}", plain(&status));
+        }
     }
 
     #[test]

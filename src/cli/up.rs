@@ -44,7 +44,7 @@ impl daemon::Source for File {
 
 /// What the program runs on.
 fn options(config: NetConfig) -> daemon::Options {
-    let NetConfig { network, peer, relay, lan, allow, guard } = config;
+    let NetConfig { network, peer, relay, lan, allow, guard, dns } = config;
     daemon::Options {
         network_name: network.name,
         key: network.key,
@@ -60,6 +60,7 @@ fn options(config: NetConfig) -> daemon::Options {
         allow,
         guard,
         lan,
+        dns,
         log: peer.log,
     }
 }

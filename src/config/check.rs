@@ -58,8 +58,9 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     let allow = typed.lan.allow.as_deref().map(|list| allow::ports(&mut problems, list));
     let guard = typed.lan.guard.unwrap_or_default();
     let lan = lan(&typed.lan);
+    let dns = typed.dns.enabled.unwrap_or(true);
     match network {
-        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay, lan, allow, guard }),
+        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay, lan, allow, guard, dns }),
         _ => Err(problems.0),
     }
 }

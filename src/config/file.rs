@@ -26,6 +26,8 @@ pub(super) struct NetToml {
     pub(super) relay: Relay,
     #[serde(default)]
     pub(super) lan: Lan,
+    #[serde(default)]
+    pub(super) dns: Dns,
 }
 
 /// `[network]` as typed.
@@ -65,6 +67,12 @@ pub(super) struct Lan {
     pub(super) guard: Option<bool>,
     pub(super) broadcast: Option<bool>,
     pub(super) multicast: Option<bool>,
+}
+
+/// `[dns]` as typed.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Dns {
+    pub(super) enabled: Option<bool>,
 }
 
 /// The text of a key: not in `Debug`, and wiped when dropped.

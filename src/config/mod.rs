@@ -61,6 +61,8 @@ pub struct NetConfig {
     pub guard: bool,
     /// Which of what is for many there is in it.
     pub lan: LanConfig,
+    /// Whether programs of this machine are told the members' names.
+    pub dns: bool,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

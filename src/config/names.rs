@@ -25,8 +25,9 @@ pub(super) const NET_TOML: Names<'static> = Names {
         ("peer", &["name", "address", "listen", "port_mapping", "lan_discovery", "log"]),
         ("relay", &["offer", "mbit"]),
         ("lan", &["broadcast", "multicast", "allow", "guard"]),
+        ("dns", &["enabled"]),
     ],
-    later: &["dns", "socks", "forward", "expose"],
+    later: &["socks", "forward", "expose"],
 };
 
 /// Parses `text` and holds its names against those that there are.

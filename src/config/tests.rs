@@ -90,6 +90,7 @@ fn what_is_written_is_read_back() {
     ports.open(Protocol::Udp, 27_015..=27_020);
     (config.allow, config.guard) = (Some(ports), true);
     config.lan = LanConfig { broadcast: false, multicast: true };
+    config.dns = false;
     assert_eq!(parse("a", &to_toml(&config)), Ok(config.clone()));
     assert_eq!(from_link(&to_link(&config.network)), Ok(config.network));
 }
@@ -111,7 +112,7 @@ fn an_unknown_name_is_answered_with_the_nearest_known_one() {
 
 #[test]
 fn sections_of_later_versions_are_errors() {
-    for section in ["[dns]", "[socks]", "[[forward]]", "[[expose]]"] {
+    for section in ["[socks]", "[[forward]]", "[[expose]]"] {
         complains(&format!("{NETWORK}{section}\na = 1"), &["net.toml:4", "not in this version"]);
     }
 }
@@ -165,6 +166,8 @@ fn every_value_that_means_nothing_is_shown_with_its_remedy() {
     complains(&format!("{NETWORK}[relay]\nmbit = 0"), &["net.toml:5:8", "from 1 to 10000", "offer = false"]);
     complains(&format!("{NETWORK}[relay]\nmbit = \"10 Mbit/s\""), &["net.toml:5:8", "a whole number"]);
     complains(&format!("{NETWORK}[relay]\nofer = true"), &["net.toml:5:1", "did you mean `offer`"]);
+    complains(&format!("{NETWORK}[dns]\nenable = true"), &["net.toml:5:1", "did you mean `enabled`"]);
+    complains(&format!("{NETWORK}[dns]\nenabled = \"off\""), &["net.toml:5:11", "true or false"]);
     complains(&peer("listen = 70000"), &["70000 is no UDP port"]);
     complains(&peer("listen = -1"), &["-1 is no UDP port"]);
     complains(&network("subnet = \"10.77.0.0/30\""), &["net.toml:3:10", "too small", "room for 2 machines", "/29"]);

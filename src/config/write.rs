@@ -41,6 +41,9 @@ pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
     write_peer(&mut text, config);
     write_relay(&mut text, config);
     write_lan(&mut text, config);
+    if !config.dns {
+        text.push_str("\n[dns]\nenabled = false\n");
+    }
     text
 }
 

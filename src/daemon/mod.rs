@@ -18,6 +18,7 @@ mod gate;
 mod handover;
 #[cfg(target_os = "linux")]
 mod inward;
+mod names;
 mod notify;
 mod outward;
 mod packets;
@@ -69,6 +70,7 @@ use crate::wire::session::feature;
 use deaf::Ears;
 #[cfg(target_os = "linux")]
 use ears::Ears;
+use names::Names;
 use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
@@ -109,6 +111,8 @@ pub struct Options {
     pub guard: bool,
     /// Which of what is for many there is.
     pub lan: LanConfig,
+    /// Whether programs here are told the members' names.
+    pub dns: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -207,7 +211,12 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     // The loop may have ended.
     let port_mapper = PortMapper::start(move |done| drop(router_said.send(Effect::Done(done))));
     let (heard, beacons) = mpsc::channel(BEACONS_WAITING);
-    let (v4_on_tun, requests) = (node.me().v4, Requests::default());
+    let (me, requests) = (node.me(), Requests::default());
+    let names = Names::new(
+        me.ula,
+        #[cfg(target_os = "linux")]
+        (names::Place { network: id, index: tun.index(), ula: me.ula }, effects.clone()),
+    );
     let sockets = Arc::new(sockets);
     let streams = Streams::new(sockets.clone(), effects.clone());
     let mut peer = Peer {
@@ -217,13 +226,14 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         nat_check: None,
         lan: Lan::new(heard),
         ears: Ears::new(),
+        names,
         net,
         tun,
         sockets,
         streams,
         overlay,
-        v4_on_tun,
-        v4_wanted: v4_on_tun,
+        v4_on_tun: me.v4,
+        v4_wanted: me.v4,
         requests,
         effects,
         options,

@@ -103,6 +103,7 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
         ("[relay] offer", [old, new].map(|options| options.relay.offer)),
         ("[lan] broadcast", [old, new].map(|options| options.lan.broadcast)),
         ("[lan] multicast", [old, new].map(|options| options.lan.multicast)),
+        ("[dns] enabled", [old, new].map(|options| options.dns)),
     ];
     list.extend(
         switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
@@ -180,6 +181,7 @@ mod tests {
             allow: None,
             guard: false,
             lan: LanConfig::default(),
+            dns: true,
             log: None,
         }
     }
@@ -202,6 +204,7 @@ mod tests {
             allow: Some(Ports::default()),
             guard: true,
             lan: LanConfig { broadcast: false, multicast: false },
+            dns: false,
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -210,7 +213,7 @@ mod tests {
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
              [relay] offer: false from now on\n[lan] broadcast: false from now on\n\
-             [lan] multicast: false from now on\n[relay] mbit: 25 from now on\n\
+             [lan] multicast: false from now on\n[dns] enabled: false from now on\n[relay] mbit: 25 from now on\n\
              [lan] allow: [] from now on\n[lan] guard: true; this takes effect at the next start\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\

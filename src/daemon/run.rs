@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::deaf::Ears;
 #[cfg(target_os = "linux")]
 use super::ears::Ears;
+use super::names::Names;
 use super::notify::{Notice, notify};
 use super::reload::Source;
 use super::requests::{Next, Requests};
@@ -36,6 +37,8 @@ use crate::io::tun::Tun;
 use crate::io::udp::{Fault, Way, fault};
 use crate::io::{interfaces, netcheck, resolve};
 use crate::nat::Traits;
+#[cfg(target_os = "linux")]
+use crate::node::status::DnsBy;
 use crate::node::{Command, Node};
 use crate::sans::{Action, Done, Transmit};
 
@@ -53,6 +56,7 @@ pub(super) struct Peer<S> {
     pub(super) nat_check: Option<JoinHandle<()>>,
     pub(super) lan: Lan,
     pub(super) ears: Ears,
+    pub(super) names: Names,
     pub(super) net: Network,
     pub(super) tun: Arc<Tun>,
     pub(super) sockets: Arc<Sockets>,
@@ -90,6 +94,7 @@ impl<S: Source> Peer<S> {
             path.publish(&mut self.node);
             self.drain(&path).await;
             path.publish(&mut self.node);
+            self.tell_names().await;
             let wakeup = self.node.poll_timeout().map(|wakeup| wakeup.at);
             // It begins anywhere, and takes the first in this order that is ready: where packets always are, the alarm has
             // its share, for it stands before them.
@@ -122,7 +127,7 @@ impl<S: Source> Peer<S> {
                     drop(self.reload());
                     self.overhear().await;
                 }
-                request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
+                request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), self.names.report(), request) {
                     Next::GoOn => {}
                     Next::Reload(reply) => {
                         drop(reply.send(self.reload()));
@@ -136,9 +141,11 @@ impl<S: Source> Peer<S> {
             }
         }
         notify(Notice::Stopping);
+        self.names.end();
         let router_end = clock::now() + ROUTER_FAREWELL;
         self.say_goodbye(&mut alarm, &mut path).await;
         drop(path);
+        self.names.finish().await;
         self.port_mapper.finish(router_end - clock::now()).await;
         Ok(self.writer.finish().await)
     }
@@ -147,6 +154,14 @@ impl<S: Source> Peer<S> {
         match effect {
             Effect::Done(done) => self.node.handle_done(clock::now(), done),
             Effect::Failed(text) => self.node.warn(clock::now(), "state", String::new(), text),
+            #[cfg(target_os = "linux")]
+            Effect::Names(by, trouble) => {
+                self.names.told(by);
+                match trouble {
+                    Some(text) => self.node.warn(clock::now(), "names", String::new(), text),
+                    None => self.node.clear_warning("names", ""),
+                }
+            }
         }
     }
 
@@ -168,6 +183,12 @@ impl<S: Source> Peer<S> {
                 self.node.warn(clock::now(), "deaf", String::new(), text);
             }
         }
+    }
+
+    /// Whoever is told names is told when they change.
+    async fn tell_names(&mut self) {
+        let zone = self.node.poll_names(clock::now());
+        self.names.update(self.options.dns, self.v4_on_tun, zone).await;
     }
 
     /// Performs everything that the node wants.
@@ -320,6 +341,9 @@ pub(super) enum Effect {
     Done(Done),
     /// The state folder could not be written, and why.
     Failed(String),
+    /// How programs come to know the members' names now, and what is wrong with that.
+    #[cfg(target_os = "linux")]
+    Names(DnsBy, Option<String>),
 }
 
 /// Tells of changes of this machine's network. In a task of its own: what it hears it must not forget when

@@ -22,6 +22,8 @@
 //! | waiting for many in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
 //! | names | [`resolve`] |
+//! | questions for the members' names | [`dns`] |
+//! | the system's own ways to names | `hosts`, `resolved` |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
 //! | what is missing before the interface can be made | [`permission`] |
@@ -32,9 +34,12 @@
 //! over from the `tun` crate), `multicast/tap.rs` (the address of an interface) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
+pub mod dns;
 pub mod entropy;
 #[cfg(target_os = "linux")]
 pub mod guard;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod interfaces;
 pub mod lan;
 pub mod limits;
@@ -49,6 +54,8 @@ pub mod portmap;
 #[cfg(target_os = "linux")]
 pub mod ready;
 pub mod resolve;
+#[cfg(target_os = "linux")]
+pub mod resolved;
 pub mod signal;
 pub mod store;
 pub mod stream;

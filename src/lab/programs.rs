@@ -253,6 +253,8 @@ pub const NAME: &str = "laboratory-lan";
 
 fn set_folders(command: &mut Command, folder: &Path) {
     command.env("PUNCHLAN_STATE", folder.join("state")).env("PUNCHLAN_RUN", folder.join("run"));
+    // The machine's own is everybody's.
+    command.env("PUNCHLAN_HOSTS", folder.join("hosts"));
 }
 
 /// A daemon on a host.

@@ -421,6 +421,6 @@ impl Node {
             server.client.close_channel(now, *id);
         }
         self.pass_on(now, &peer.name);
-        self.cache_changed = true;
+        (self.cache_changed, self.names_changed) = (true, true);
     }
 }

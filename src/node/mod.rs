@@ -40,6 +40,7 @@ mod inbound;
 mod lan;
 mod matchmaking;
 mod membership;
+mod names;
 mod naming;
 mod nat;
 mod outbound;
@@ -121,6 +122,8 @@ pub struct Node {
     other_versions: BTreeMap<Option<PeerId>, Instant>,
 
     naming: Naming,
+    /// Somebody may be called otherwise, or be elsewhere, than when the names were asked for.
+    names_changed: bool,
     router: Arc<Router>,
     /// What all this comes to for packets; whether it was asked for since it changed; the registrations it was made with.
     table: Arc<Table>,

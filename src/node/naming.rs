@@ -127,7 +127,7 @@ impl Naming {
     }
 
     /// A machine's addresses: the IPv6 ones follow from its id.
-    fn derived(&self, id: &PeerId, v4: Option<Ipv4Addr>) -> Owned {
+    pub(super) fn derived(&self, id: &PeerId, v4: Option<Ipv4Addr>) -> Owned {
         let network = &self.identity.network;
         Owned { v4, ula: network.ula(id), link_local: network.link_local(id) }
     }

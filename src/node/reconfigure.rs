@@ -41,6 +41,7 @@ impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
         let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay, lan, allow } =
             wanted;
+        self.names_changed |= self.network_name != network_name;
         self.network_name = network_name;
         self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
@@ -56,7 +57,7 @@ impl Node {
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {
-            self.cache_changed = true;
+            (self.cache_changed, self.names_changed) = (true, true);
             self.renamed(now, &before);
             self.announce(now);
         }

@@ -24,6 +24,7 @@ impl Node {
         let peer = self.peers.get_mut(id).filter(|peer| peer.name != name)?;
         tracing::info!(peer = %peer.name, "shown as {name} from now on");
         let freed = std::mem::replace(&mut peer.name, name.clone());
+        self.names_changed = true;
         let namesakes: Vec<PeerId> =
             self.peers.values().filter(|peer| peer.name == name && peer.id() != *id).map(Peer::id).collect();
         for id in namesakes {
@@ -37,6 +38,7 @@ impl Node {
         let name = self.free_name(id, &own);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.name = name;
+            self.names_changed = true;
         }
     }
 

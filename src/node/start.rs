@@ -79,6 +79,7 @@ impl Node {
             wall: (now, config.wall_ms),
             other_versions: BTreeMap::new(),
             naming,
+            names_changed: true,
             table,
             table_told: false,
             relay_stamps: Vec::new(),

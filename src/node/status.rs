@@ -49,6 +49,34 @@ pub struct Network {
     /// Devices that are refused here.
     #[serde(default)]
     pub denied: usize,
+    /// Its names outside of punchlan.
+    #[serde(default)]
+    pub dns: Option<Dns>,
+}
+
+/// Names outside of punchlan: a member is called `NAME.DOMAIN`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    /// The domain.
+    pub domain: String,
+    /// How the programs of this machine come to know them; `None`: not known yet.
+    pub by: Option<DnsBy>,
+    /// Where the network's name server answers programs of this machine.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// How programs come to know names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DnsBy {
+    /// systemd-resolved asks the network's name server.
+    SystemdResolved,
+    /// They are in the hosts file.
+    Hosts,
+    /// Not at all, but by asking the network's name server themselves.
+    Nothing,
+    /// Not at all: net.toml says so.
+    Off,
 }
 
 /// This machine.

@@ -42,6 +42,7 @@ impl Here {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_remove("PUNCHLAN_LOG");
         command.env("PUNCHLAN_STATE", self.path("state")).env("PUNCHLAN_RUN", self.path("run"));
+        command.env("PUNCHLAN_HOSTS", self.path("hosts"));
         command
     }
 

@@ -41,6 +41,7 @@ impl Node {
         let owned = self.naming.derived(id, v4);
         if !self.router.says(id, &owned) {
             Arc::make_mut(&mut self.router).insert(*id, owned);
+            self.names_changed = true;
         }
     }
 
@@ -127,7 +128,7 @@ impl Node {
         self.naming.addresses.release_all_but(id, None);
         self.naming.names.release_all_but(id, None);
         self.clear_confusions(id);
-        self.cache_changed = true;
+        (self.cache_changed, self.names_changed) = (true, true);
         self.rebind_freed(now, id);
     }
 

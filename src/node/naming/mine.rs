@@ -87,6 +87,7 @@ impl Node {
     /// Our IPv4 address is another one, or none.
     fn address_changed(&mut self, now: Instant) {
         Arc::make_mut(&mut self.router).set_my_v4(self.naming.v4);
+        self.names_changed = true;
         self.actions.push_back(Action::SetOverlayV4(self.naming.v4));
         self.announce(now);
     }

@@ -129,6 +129,7 @@ fn punchlan(place: &Place, binary: &str, relayed: bool) -> Result<Running> {
         let mut command = namespace.command(binary);
         command.args(args).env("PUNCHLAN_STATE", folder(&format!("{name}-state")));
         command.env("PUNCHLAN_RUN", folder(&format!("{name}-run")));
+        command.env("PUNCHLAN_HOSTS", folder(&format!("{name}-hosts")));
         Program::start(command, place.folder().join(format!("{name}.log")))
     };
     let rendezvous = up(&place.rv, "rv", &["rendezvous", "--config", &limits])?;
