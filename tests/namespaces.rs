@@ -21,6 +21,8 @@ mod command;
 mod events;
 #[path = "namespaces/everybody.rs"]
 mod everybody;
+#[path = "namespaces/games.rs"]
+mod games;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
 #[path = "namespaces/interface.rs"]

@@ -295,7 +295,7 @@ impl Host {
         let v4 = plan.site.gateway.has_ipv4().then(|| plan.lan(place));
         if let Some(address) = v4 {
             netns.ip(&format!(
-                "addr add {address}/{} dev eth0
+                "addr add {address}/{} brd + dev eth0
                  route add default via {}",
                 plan.lan_prefix(),
                 plan.lan(1)
