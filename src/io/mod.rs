@@ -15,6 +15,7 @@
 //! | the interface's addresses; routes; whether the overlay's subnet is free here | [`net`] |
 //! | this machine's addresses | [`interfaces`] |
 //! | what is said to everybody on its LANs | [`lan`] |
+//! | what programs say to everybody there, and hear | `multicast` |
 //! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting for many in a thread of its own | `ready` |
@@ -25,9 +26,9 @@
 //! | what is missing before a TUN can be made | [`permission`] |
 //! | when to stop | [`signal`] |
 //!
-//! `unsafe` stands in four files alone, each block with its reason: `udp/options.rs` (a socket option that
+//! `unsafe` stands in five files alone, each block with its reason: `udp/options.rs` (a socket option that
 //! no crate offers), `udp/train.rs` (a system call that nix makes with allocations), `tun/linux.rs` (taking a descriptor
-//! over from the `tun` crate) and `watched.rs` (handing a descriptor to the event loop).
+//! over from the `tun` crate), `multicast/tap.rs` (the address of an interface) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
 pub mod entropy;
@@ -35,6 +36,8 @@ pub mod interfaces;
 pub mod lan;
 pub mod limits;
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod multicast;
 pub mod net;
 pub mod netcheck;
 pub mod permission;

@@ -144,13 +144,29 @@ impl Network {
     /// [`NetError::List`].
     pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetError> {
         let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ON_THE_INTERNET, 32).build();
-        let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
-        let route = match answer.try_next().await.map_err(to_io) {
-            Ok(route) => route,
-            Err(error) if is_unreachable(&error) => None,
-            Err(error) => return Err(NetError::List(error)),
+        Ok(self.ask(query).await?.as_ref().and_then(next_hop))
+    }
+
+    /// The interface by which a socket that is bound to nothing sends to `ip`; `None`: it cannot.
+    ///
+    /// # Errors
+    /// [`NetError::List`].
+    pub async fn leads_by(&self, ip: IpAddr) -> Result<Option<u32>, NetError> {
+        let query = match ip {
+            IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build(),
+            IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build(),
         };
-        Ok(route.as_ref().and_then(next_hop))
+        Ok(self.ask(query).await?.as_ref().and_then(device_of))
+    }
+
+    /// The route that the kernel would take; `None`: none.
+    async fn ask(&self, query: RouteMessage) -> Result<Option<RouteMessage>, NetError> {
+        let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
+        match answer.try_next().await.map_err(to_io) {
+            Ok(route) => Ok(route),
+            Err(error) if is_unreachable(&error) => Ok(None),
+            Err(error) => Err(NetError::List(error)),
+        }
     }
 
     /// Deletes what crashed runs left: TUN devices named `{prefix}N` that no process holds any more. Their
@@ -235,6 +251,14 @@ const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
 fn next_hop(message: &RouteMessage) -> Option<Ipv4Addr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
+}
+
+/// The index of the interface that a route leads to.
+fn device_of(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     })
 }

@@ -1,0 +1,85 @@
+//! What the kernel shows of an interface's packets: what this machine sends to everybody, and nothing else. Whatever the
+//! program below does not accept costs nobody a wake-up.
+
+use std::net::Ipv4Addr;
+
+use nix::libc;
+use socket2::SockFilter;
+
+/// Subnets of one interface that are looked at; jumps are short.
+const MOST_SUBNETS: usize = 32;
+/// The kernel's own fields of a packet stand there (linux/filter.h).
+const KERNEL: u32 = 0xffff_f000;
+const PROTOCOL: u32 = KERNEL;
+const PACKET_TYPE: u32 = KERNEL + 4;
+/// Where the fields of the IP headers are (RFC 791 §3.1, RFC 8200 §3).
+const V4_PROTOCOL: u32 = 9;
+const V4_DESTINATION: u32 = 16;
+const V6_NEXT_HEADER: u32 = 6;
+const V6_DESTINATION: u32 = 24;
+const UDP: u32 = 17;
+const FRAGMENT: u32 = 44;
+/// The first multicast address; above them stands 255.255.255.255, and nothing that anybody can send to.
+const MULTICAST: u32 = 0xe000_0000;
+
+const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const IS_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+/// Where it goes on.
+#[derive(Clone, Copy)]
+enum To {
+    Next,
+    V6,
+    Accept,
+    Drop,
+}
+
+/// Outgoing UDP to multicast groups, to 255.255.255.255 and to these subnet broadcast addresses, from the IP header on.
+pub(super) fn to_everybody(broadcasts: &[Ipv4Addr]) -> Vec<SockFilter> {
+    use To::{Accept, Drop, Next, V6};
+
+    let mut lines = vec![
+        (LOAD_HALF, PACKET_TYPE, Next, Next),
+        (IS, u32::from(libc::PACKET_OUTGOING), Next, Drop),
+        (LOAD_HALF, PROTOCOL, Next, Next),
+        (IS, ethertype(libc::ETH_P_IP), Next, V6),
+        (LOAD_BYTE, V4_PROTOCOL, Next, Next),
+        (IS, UDP, Next, Drop),
+        (LOAD_WORD, V4_DESTINATION, Next, Next),
+    ];
+    lines.extend(broadcasts.iter().take(MOST_SUBNETS).map(|broadcast| (IS, (*broadcast).into(), Accept, Next)));
+    lines.push((IS_AT_LEAST, MULTICAST, Accept, Drop));
+    let v6 = lines.len();
+    lines.extend([
+        (IS, ethertype(libc::ETH_P_IPV6), Next, Drop),
+        (LOAD_BYTE, V6_DESTINATION, Next, Next),
+        (IS, 0xff, Next, Drop),
+        (LOAD_BYTE, V6_NEXT_HEADER, Next, Next),
+        (IS, UDP, Accept, Next),
+        (IS, FRAGMENT, Accept, Drop),
+    ]);
+    let (accept, drop) = (lines.len(), lines.len() + 1);
+    lines.extend([(RETURN, u32::MAX, Next, Next), (RETURN, 0, Next, Next)]);
+    let jump = |line: usize, to: To| {
+        let target = match to {
+            Next => line + 1,
+            V6 => v6,
+            Accept => accept,
+            Drop => drop,
+        };
+        u8::try_from(target - line - 1).expect("the program is short")
+    };
+    let assembled = lines.iter().enumerate().map(|(line, (code, operand, yes, no))| {
+        let code = u16::try_from(*code).expect("operations are small numbers");
+        SockFilter::new(code, jump(line, *yes), jump(line, *no), *operand)
+    });
+    assembled.collect()
+}
+
+fn ethertype(protocol: libc::c_int) -> u32 {
+    u32::try_from(protocol).expect("ethertypes are positive")
+}

@@ -1,0 +1,85 @@
+//! What this machine's programs send to everybody on a LAN, overheard where it leaves: no route, rule or firewall is
+//! touched, the LAN gets what it always got, and nothing is left behind, however we end (packet(7)).
+//!
+//! A socket hears nothing before it knows what it is to hear ([`filter`]), and on that interface alone. Packets begin at
+//! their IP header, whatever kind of link it is. Checksums of UDP are mostly not there yet.
+#![allow(unsafe_code, reason = "no crate makes the address of a link")]
+
+use std::io::{self, IoSliceMut};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+
+use super::filter;
+use crate::io::watched::{self, Watched};
+
+/// Room for some dozens of packets: a game's discovery needs a few, and a storm is to be lost here.
+const BUFFER: usize = 64 << 10;
+
+/// An ear on one interface.
+#[derive(Debug)]
+pub struct Tap(Watched);
+
+/// What was overheard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overheard {
+    /// The packet's length; longer than the room for it: it was cut.
+    pub len: usize,
+    /// So many were lost since the socket was opened, for want of somebody who reads.
+    pub lost: u32,
+}
+
+impl Tap {
+    /// Overhears UDP to groups, to 255.255.255.255 and to `broadcasts` that leaves by the interface of this index. Must be
+    /// called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without CAP_NET_RAW; there is no such interface.
+    pub fn listen(interface: u32, broadcasts: &[Ipv4Addr]) -> io::Result<Self> {
+        // Of no protocol yet: it hears nothing.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_recv_buffer_size(BUFFER)?;
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        socket.attach_filter(&filter::to_everybody(broadcasts))?;
+        socket.bind(&everything_on(interface)?)?;
+        watched::readable(OwnedFd::from(socket)).map(Self)
+    }
+
+    /// Waits for a packet, and puts it into `room`. May be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// `NetworkDown` once when the interface goes down: what is sent when it is up again is heard again.
+    pub async fn recv(&self, room: &mut [u8]) -> io::Result<Overheard> {
+        self.0.read(|fd| read(fd, room)).await
+    }
+}
+
+fn read(fd: &OwnedFd, room: &mut [u8]) -> io::Result<Overheard> {
+    let mut control = nix::cmsg_space!(u32);
+    let mut pieces = [IoSliceMut::new(room)];
+    let message = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut pieces, Some(&mut control), MsgFlags::MSG_TRUNC)?;
+    let lost = message.cmsgs()?.find_map(|said| match said {
+        ControlMessageOwned::RxqOvfl(lost) => Some(lost),
+        _ => None,
+    });
+    Ok(Overheard { len: message.bytes, lost: lost.unwrap_or(0) })
+}
+
+/// All protocols, without which outgoing packets are not heard, on one interface.
+fn everything_on(interface: u32) -> io::Result<SockAddr> {
+    let number = |value: libc::c_int| u16::try_from(value).map_err(io::Error::other);
+    let (family, protocol) = (number(libc::AF_PACKET)?, number(libc::ETH_P_ALL)?.to_be());
+    let index = interface.try_into().map_err(io::Error::other)?;
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: `sockaddr_ll` is one of the structures that a `sockaddr_storage` has room for, and of plain numbers, for
+    // which zeroes will do.
+    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    (link.sll_family, link.sll_protocol, link.sll_ifindex) = (family, protocol, index);
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+    // SAFETY: the storage holds an address of the family that it names, of this length.
+    Ok(unsafe { SockAddr::new(storage, len) })
+}
