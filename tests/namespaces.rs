@@ -17,6 +17,8 @@ mod blocked;
 mod carriers;
 #[path = "namespaces/command.rs"]
 mod command;
+#[path = "namespaces/everybody.rs"]
+mod everybody;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/gateways.rs"]

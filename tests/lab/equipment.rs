@@ -3,6 +3,7 @@
 //! - [`cable`]: a link that does nothing for the kernel.
 //! - [`mapper`]: routers that nobody should have.
 //! - [`programs`]: the program under test.
+//! - [`party`]: programs that look for each other.
 //! - [`pulse`]: pings ten a second, and the silences between their answers.
 
 #![allow(
@@ -18,6 +19,7 @@ pub mod cable;
 pub mod mapper;
 #[path = "under_test.rs"]
 pub mod programs;
+pub mod party;
 pub mod pulse;
 
 pub use punchlan::lab::*;

@@ -19,8 +19,10 @@ const V6_NEXT_HEADER: u32 = 6;
 const V6_DESTINATION: u32 = 24;
 const UDP: u32 = 17;
 const FRAGMENT: u32 = 44;
-/// The first multicast address; above them stands 255.255.255.255, and nothing that anybody can send to.
+/// The first multicast address, and the first above them.
 const MULTICAST: u32 = 0xe000_0000;
+const RESERVED: u32 = 0xf000_0000;
+const BROADCAST: u32 = u32::MAX;
 
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
@@ -38,10 +40,20 @@ enum To {
     Drop,
 }
 
-/// Outgoing UDP to multicast groups, to 255.255.255.255 and to these subnet broadcast addresses, from the IP header on.
-pub(super) fn to_everybody(broadcasts: &[Ipv4Addr]) -> Vec<SockFilter> {
+/// What of it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// What is sent to groups.
+    pub multicast: bool,
+    /// What is sent to 255.255.255.255 and to these addresses of whole subnets; `None`: none of it.
+    pub broadcast: Option<&'a [Ipv4Addr]>,
+}
+
+/// Outgoing UDP, from the IP header on, to whoever is wanted.
+pub(super) fn to_everybody(wanted: Wanted<'_>) -> Vec<SockFilter> {
     use To::{Accept, Drop, Next, V6};
 
+    let groups = if wanted.multicast { Accept } else { Drop };
     let mut lines = vec![
         (LOAD_HALF, PACKET_TYPE, Next, Next),
         (IS, u32::from(libc::PACKET_OUTGOING), Next, Drop),
@@ -51,16 +63,19 @@ pub(super) fn to_everybody(broadcasts: &[Ipv4Addr]) -> Vec<SockFilter> {
         (IS, UDP, Next, Drop),
         (LOAD_WORD, V4_DESTINATION, Next, Next),
     ];
-    lines.extend(broadcasts.iter().take(MOST_SUBNETS).map(|broadcast| (IS, (*broadcast).into(), Accept, Next)));
-    lines.push((IS_AT_LEAST, MULTICAST, Accept, Drop));
+    if let Some(subnets) = wanted.broadcast {
+        let subnets = subnets.iter().take(MOST_SUBNETS).map(|broadcast| u32::from(*broadcast));
+        lines.extend(subnets.chain([BROADCAST]).map(|everybody| (IS, everybody, Accept, Next)));
+    }
+    lines.extend([(IS_AT_LEAST, RESERVED, Drop, Next), (IS_AT_LEAST, MULTICAST, groups, Drop)]);
     let v6 = lines.len();
     lines.extend([
         (IS, ethertype(libc::ETH_P_IPV6), Next, Drop),
         (LOAD_BYTE, V6_DESTINATION, Next, Next),
         (IS, 0xff, Next, Drop),
         (LOAD_BYTE, V6_NEXT_HEADER, Next, Next),
-        (IS, UDP, Accept, Next),
-        (IS, FRAGMENT, Accept, Drop),
+        (IS, UDP, groups, Next),
+        (IS, FRAGMENT, groups, Drop),
     ]);
     let (accept, drop) = (lines.len(), lines.len() + 1);
     lines.extend([(RETURN, u32::MAX, Next, Next), (RETURN, 0, Next, Next)]);

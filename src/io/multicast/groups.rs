@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use rtnetlink::sys::{Socket, constants::NETLINK_ROUTE};
 
+use crate::io::interfaces::is_ours;
 use crate::io::watched::{self, Watched};
 use crate::wire::beacon::{GROUP_V4, GROUP_V6};
 
@@ -43,16 +44,18 @@ pub struct Membership {
 /// The groups, from the moment this was made.
 #[derive(Debug)]
 pub struct Groups {
+    ours: u32,
     changes: Option<Watched>,
     /// The lists as they were read last.
     lists: Option<(String, String)>,
 }
 
 impl Groups {
-    /// Nothing was read yet. Must be called inside a tokio runtime.
-    pub fn watch() -> Self {
+    /// Nothing was read yet. `ours`: the index of this overlay's interface; those of others are not looked at, nor the
+    /// loopback one. Must be called inside a tokio runtime.
+    pub fn watch(ours: u32) -> Self {
         let changes = changes().inspect_err(|error| tracing::debug!(%error, "groups are read once a second"));
-        Self { changes: changes.ok(), lists: None }
+        Self { ours, changes: changes.ok(), lists: None }
     }
 
     /// Waits until they are others than the last time; the first time does not wait. May be dropped and called again at
@@ -70,10 +73,22 @@ impl Groups {
             if self.lists.as_ref() == Some(&lists) {
                 continue;
             }
-            let joined = v4(&lists.0).chain(v6(&lists.1)).filter(|joined| counts(joined.group)).collect();
+            let joined = v4(&lists.0).chain(v6(&lists.1)).filter(|(name, joined)| self.counts(name, joined));
+            let joined = joined.map(|(_, joined)| joined).collect();
             self.lists = Some(lists);
             return Ok(joined);
         }
+    }
+
+    /// Whether it is a program's, and of account: not where this machine says that it is here, and not what the kernel
+    /// joins for each address.
+    fn counts(&self, interface: &str, joined: &Membership) -> bool {
+        let is_elsewhere = interface == "lo" || is_ours(interface);
+        let is_own = match joined.group {
+            IpAddr::V4(group) => group == GROUP_V4,
+            IpAddr::V6(group) => group == GROUP_V6 || u128::from(group) >> 24 == SOLICITED_NODE,
+        };
+        !is_own && (joined.interface == self.ours || !is_elsewhere)
     }
 
     /// Waits until they may be others.
@@ -109,41 +124,33 @@ fn changes() -> io::Result<Watched> {
     watched::readable(std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned()?)
 }
 
-/// Whether a group is a program's: not the one in which this machine says that it is here, and none that the kernel joins
-/// for each address.
-fn counts(group: IpAddr) -> bool {
-    match group {
-        IpAddr::V4(group) => group != GROUP_V4,
-        IpAddr::V6(group) => group != GROUP_V6 && u128::from(group) >> 24 != SOLICITED_NODE,
-    }
-}
-
 /// The first 104 bits of ff02::1:ff00:0 (RFC 4291 §2.7.1).
 const SOLICITED_NODE: u128 = 0xff02_0000_0000_0000_0000_0001_ff;
 
-/// Reads the list of IPv4: a line for each interface, and below it one for each of its groups.
-fn v4(list: &str) -> impl Iterator<Item = Membership> {
+/// Reads the list of IPv4: a line for each interface, and below it one for each of its groups. With the interfaces' names.
+fn v4(list: &str) -> impl Iterator<Item = (&str, Membership)> {
     let mut on = None;
     list.lines().skip(1).filter_map(move |line| {
         let mut words = line.split_ascii_whitespace();
-        if !line.starts_with('\t') && !line.starts_with(' ') {
-            on = words.next()?.parse().ok();
+        if line.starts_with(|first: char| first.is_ascii_digit()) {
+            on = words.next()?.parse().ok().zip(words.next().map(|name| name.trim_end_matches(':')));
             return None;
         }
         // As it stands in memory.
         let group = u32::from_str_radix(words.next()?, 16).ok()?;
         let group = Ipv4Addr::from(group.to_ne_bytes()).into();
-        Some(Membership { group, interface: on?, users: words.next()?.parse().ok()? })
+        let (interface, name) = on?;
+        Some((name, Membership { group, interface, users: words.next()?.parse().ok()? }))
     })
 }
 
 /// Reads the list of IPv6: a line for each group on each interface.
-fn v6(list: &str) -> impl Iterator<Item = Membership> {
+fn v6(list: &str) -> impl Iterator<Item = (&str, Membership)> {
     list.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
-        let (interface, _name) = (words.next()?.parse().ok()?, words.next()?);
+        let (interface, name) = (words.next()?.parse().ok()?, words.next()?);
         let group = u128::from_str_radix(words.next()?, 16).ok()?;
-        Some(Membership { group: Ipv6Addr::from(group).into(), interface, users: words.next()?.parse().ok()? })
+        Some((name, Membership { group: Ipv6Addr::from(group).into(), interface, users: words.next()?.parse().ok()? }))
     })
 }
 
@@ -153,32 +160,43 @@ mod tests {
 
     use super::*;
 
+    fn joined(group: &str, interface: u32, users: u32) -> Membership {
+        Membership { group: group.parse().unwrap(), interface, users }
+    }
+
     #[test]
     fn the_kernels_lists_are_read() {
         let (one, two) = (u32::from_ne_bytes([224, 0, 0, 1]), u32::from_ne_bytes([239, 255, 255, 250]));
         let list = format!(
             "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\
-             \t\t\t\t{one:08X}     1 0:00000000\t\t0\n12\teth0      :     2      V3\n\
+             \t\t\t\t{one:08X}     1 0:00000000\t\t0\n12\tenp0s31f6:     2      V3\n\
              \t\t\t\t{two:08X}     3 0:00000000\t\t1\n\t\t\t\t{one:08X}     1 0:00000000\t\t0\n"
         );
-        let joined = |group: &str, interface, users| Membership { group: group.parse().unwrap(), interface, users };
-        let expected = [joined("224.0.0.1", 1, 1), joined("239.255.255.250", 12, 3), joined("224.0.0.1", 12, 1)];
+        let expected = [
+            ("lo", joined("224.0.0.1", 1, 1)),
+            ("enp0s31f6", joined("239.255.255.250", 12, 3)),
+            ("enp0s31f6", joined("224.0.0.1", 12, 1)),
+        ];
         assert_eq!(v4(&list).collect::<Vec<_>>(), expected);
         let list = "1    lo              ff020000000000000000000000000001     1 0000000C 0\n\
                     12   eth0            ff150000000000000000000000001234     2 00000004 0\nnonsense\n";
-        assert_eq!(v6(list).collect::<Vec<_>>(), [joined("ff02::1", 1, 1), joined("ff15::1234", 12, 2)]);
+        let expected = [("lo", joined("ff02::1", 1, 1)), ("eth0", joined("ff15::1234", 12, 2))];
+        assert_eq!(v6(list).collect::<Vec<_>>(), expected);
         for nonsense in ["", "\n\n", "a\n\tb", "head\n1 lo\n\tZZ 1\n\t01020304"] {
             assert_eq!(v4(nonsense).chain(v6(nonsense)).count(), 0, "{nonsense:?}");
         }
     }
 
     #[test]
-    fn what_the_kernel_and_our_own_beacons_join_does_not_count() {
+    fn what_the_kernel_and_our_own_beacons_join_does_not_count_nor_what_is_joined_on_another_overlay() {
+        let groups = Groups { ours: 7, changes: None, lists: None };
         for group in ["ff02::1:ff12:3456", &GROUP_V4.to_string(), &GROUP_V6.to_string()] {
-            assert!(!counts(group.parse().unwrap()), "{group}");
+            assert!(!groups.counts("eth0", &joined(group, 2, 1)), "{group}");
         }
         for group in ["224.0.0.1", "224.0.2.60", "ff02::1", "ff02::1:3", "ff15::1234"] {
-            assert!(counts(group.parse().unwrap()), "{group}");
+            assert!(groups.counts("eth0", &joined(group, 2, 1)), "{group}");
+            assert!(groups.counts("punch0", &joined(group, 7, 1)), "{group}");
+            assert!(!groups.counts("punch1", &joined(group, 8, 1)) && !groups.counts("lo", &joined(group, 1, 1)));
         }
     }
 
@@ -186,7 +204,7 @@ mod tests {
     async fn a_program_that_joins_and_leaves_is_told_of() {
         let group = Ipv4Addr::new(239, 77, 1, 1);
         let has = |joined: &BTreeSet<Membership>| joined.iter().any(|joined| joined.group == IpAddr::from(group));
-        let mut groups = Groups::watch();
+        let mut groups = Groups::watch(nix::net::if_::if_nametoindex("lo").unwrap());
         assert!(!has(&groups.next().await.unwrap()));
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();

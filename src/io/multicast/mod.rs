@@ -19,8 +19,9 @@ mod senders;
 mod tap;
 mod uplinks;
 
+pub use filter::Wanted;
 pub use groups::{Groups, Membership};
 pub use loopback::Loopback;
-pub use senders::{Family, Senders};
+pub use senders::Senders;
 pub use tap::{Overheard, Tap};
 pub use uplinks::{Uplink, uplinks};

@@ -25,17 +25,23 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
 const HEADER: usize = 16;
 const REQUEST: usize = HEADER + 56;
+/// IPv6 (RFC 8200 §3, §4.5).
+const V6_HEADER: usize = 40;
+const FRAGMENT: u8 = 44;
+const FRAGMENT_HEADER: usize = 8;
 
 /// Who sends from which port.
 #[derive(Debug)]
 pub struct Senders {
     kernel: Socket,
     known: BTreeMap<(Family, u16), (Instant, bool)>,
+    /// The answer for the packet before: later pieces of a datagram say no port.
+    last: bool,
 }
 
 /// What a packet is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
+enum Family {
     /// IPv4; sockets of IPv6 send it too.
     V4,
     /// IPv6.
@@ -53,12 +59,21 @@ impl Senders {
         kernel.connect(&SocketAddr::new(0, 0))?;
         // It answers at once, or not at all.
         kernel.set_non_blocking(true)?;
-        Ok(Self { kernel, known: BTreeMap::new() })
+        Ok(Self { kernel, known: BTreeMap::new(), last: false })
     }
 
-    /// Whether what was sent from this UDP port is for everybody. Nobody has the port: then it is for nobody who would not
-    /// hear it anyway.
-    pub fn means_everybody(&mut self, now: Instant, family: Family, port: u16) -> bool {
+    /// Whether a packet of UDP that this machine sent is for everybody. Where nobody has its port any more, nobody waits for
+    /// answers: it is not.
+    pub fn mean_everybody(&mut self, now: Instant, packet: &[u8]) -> bool {
+        match source(packet) {
+            Some((family, Some(port))) => self.last = self.means_everybody(now, family, port),
+            Some((_, None)) => {}
+            None => return false,
+        }
+        self.last
+    }
+
+    fn means_everybody(&mut self, now: Instant, family: Family, port: u16) -> bool {
         if let Some((asked, everybody)) = self.known.get(&(family, port))
             && now - *asked < BELIEVED
         {
@@ -102,6 +117,23 @@ impl Senders {
             rest = next;
         }
         Ok(false)
+    }
+}
+
+/// Where a packet of UDP is from; a later piece of a datagram says no port.
+fn source(packet: &[u8]) -> Option<(Family, Option<u16>)> {
+    let port = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
+    match packet.first()? >> 4 {
+        4 => {
+            let (header, piece) = (usize::from(packet[0] & 0xf) * 4, port(6)? & 0x1fff);
+            Some((Family::V4, if piece == 0 { Some(port(header)?) } else { None }))
+        }
+        6 if *packet.get(6)? == FRAGMENT => {
+            let piece = port(V6_HEADER + 2)? & 0xfff8;
+            Some((Family::V6, if piece == 0 { Some(port(V6_HEADER + FRAGMENT_HEADER)?) } else { None }))
+        }
+        6 => Some((Family::V6, Some(port(V6_HEADER)?))),
+        _ => None,
     }
 }
 
@@ -177,6 +209,23 @@ mod tests {
         }
         senders.means_everybody(now, Family::V4, 1);
         assert!(senders.known.len() <= MOST);
+    }
+
+    #[test]
+    fn pieces_of_a_datagram_are_its_senders() {
+        let mut senders = Senders::open().unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let mut packet = [[0x45; 20], [0; 20]].concat();
+        packet[20..22].copy_from_slice(&socket.local_addr().unwrap().port().to_be_bytes());
+        let mut hears = |senders: &mut Senders, piece: [u8; 2]| {
+            packet[6..8].copy_from_slice(&piece);
+            senders.mean_everybody(clock::now(), &packet)
+        };
+        assert!(!hears(&mut senders, [0, 185]), "the first was not heard");
+        assert!(hears(&mut senders, [0x20, 0]) && hears(&mut senders, [0x20, 185]) && hears(&mut senders, [1, 114]));
+        for nonsense in [&[][..], &[0x45], &[0x4f; 20], &[0x60; 41], &[0x10; 60]] {
+            assert!(!senders.mean_everybody(clock::now(), nonsense), "{nonsense:?}");
+        }
     }
 
     #[test]

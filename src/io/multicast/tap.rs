@@ -6,14 +6,13 @@
 #![allow(unsafe_code, reason = "no crate makes the address of a link")]
 
 use std::io::{self, IoSliceMut};
-use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
-use super::filter;
+use super::filter::{self, Wanted};
 use crate::io::watched::{self, Watched};
 
 /// Room for some dozens of packets: a game's discovery needs a few, and a storm is to be lost here.
@@ -33,18 +32,17 @@ pub struct Overheard {
 }
 
 impl Tap {
-    /// Overhears UDP to groups, to 255.255.255.255 and to `broadcasts` that leaves by the interface of this index. Must be
-    /// called inside a tokio runtime.
+    /// Overhears what leaves by the interface of this index. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_RAW; there is no such interface.
-    pub fn listen(interface: u32, broadcasts: &[Ipv4Addr]) -> io::Result<Self> {
+    pub fn listen(interface: u32, wanted: Wanted<'_>) -> io::Result<Self> {
         // Of no protocol yet: it hears nothing.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(BUFFER)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-        socket.attach_filter(&filter::to_everybody(broadcasts))?;
+        socket.attach_filter(&filter::to_everybody(wanted))?;
         socket.bind(&everything_on(interface)?)?;
         watched::readable(OwnedFd::from(socket)).map(Self)
     }

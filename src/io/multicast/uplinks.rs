@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use if_addrs::IfAddr;
+use ipnet::IpNet;
 
 use crate::io::interfaces::{self, is_ours};
 use crate::io::net::{NetError, Network};
@@ -21,18 +22,10 @@ const PROBES: [IpAddr; 3] = [
 pub struct Uplink {
     /// Its name.
     pub name: String,
-    /// Its addresses, with their prefixes.
-    pub v4: Vec<Ipv4Net>,
-    /// Its addresses.
-    pub v6: Vec<Ipv6Addr>,
-}
-
-impl Uplink {
     /// What everybody in its subnets is addressed by.
-    pub fn broadcasts(&self) -> Vec<Ipv4Addr> {
-        let has_broadcast = |net: &&Ipv4Net| net.prefix_len() < 31;
-        self.v4.iter().filter(has_broadcast).map(Ipv4Net::broadcast).collect()
-    }
+    pub broadcasts: Vec<Ipv4Addr>,
+    /// All addresses of this machine, on whichever interface.
+    pub hosts: Vec<IpAddr>,
 }
 
 /// The interfaces by index, none of any overlay of ours.
@@ -40,22 +33,25 @@ impl Uplink {
 /// # Errors
 /// The system does not list them.
 pub async fn uplinks(net: &Network) -> Result<BTreeMap<u32, Uplink>, NetError> {
-    let mut uplinks = BTreeMap::new();
     let listed = if_addrs::get_if_addrs().map_err(NetError::List)?;
+    let hosts: Vec<IpAddr> = listed.iter().map(if_addrs::Interface::ip).collect();
+    let mut uplinks = BTreeMap::new();
     for probe in PROBES {
         let Some(index) = net.leads_by(probe).await? else { continue };
         let here = listed.iter().filter(|found| found.index == Some(index));
-        let mut usable = here.filter(|found| !found.is_loopback() && !is_ours(&found.name)).peekable();
-        let Some(name) = usable.peek().map(|found| found.name.clone()) else { continue };
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for found in usable {
-            match interfaces::net(&found.addr) {
-                Some(ipnet::IpNet::V4(net)) => v4.push(net),
-                Some(ipnet::IpNet::V6(net)) => v6.push(net.addr()),
-                None => {}
-            }
+        let usable: Vec<_> = here.filter(|found| !found.is_loopback() && !is_ours(&found.name)).collect();
+        if let Some(first) = usable.first() {
+            let broadcasts = usable.iter().filter_map(|found| broadcast(&found.addr)).collect();
+            uplinks.insert(index, Uplink { name: first.name.clone(), broadcasts, hosts: hosts.clone() });
         }
-        uplinks.insert(index, Uplink { name, v4, v6 });
     }
     Ok(uplinks)
+}
+
+/// A subnet of two addresses has none (RFC 3021).
+fn broadcast(addr: &IfAddr) -> Option<Ipv4Addr> {
+    match interfaces::net(addr)? {
+        IpNet::V4(net) => (net.prefix_len() < 31).then(|| net.broadcast()),
+        IpNet::V6(_) => None,
+    }
 }

@@ -1,0 +1,180 @@
+//! What programs here say to everybody on their LANs, bound to no address, is overheard and shown to the node, which says
+//! it to the peers too; and which groups programs here are in is told to it.
+//!
+//! Each interface by which such packets leave has a task of its own:
+//!
+//! 1. It reads at a pace: of a storm the kernel loses what is above it, before it costs anything.
+//! 2. It drops what its sender means for that LAN alone ([`Senders`]), and our own beacons.
+//! 3. It hands over the rest, unless too much waits already.
+//!
+//! Interfaces are looked for anew whenever this machine's network changes. While `[lan]` switches broadcast and multicast
+//! off, nobody listens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::io::clock;
+use crate::io::multicast::{Groups, Membership, Senders, Tap, Uplink, Wanted, uplinks};
+use crate::io::net::Network;
+use crate::node::LanConfig;
+use crate::sans::RateLimit;
+
+/// Packets a second that are read of one interface, and at once: enough for the node to see that it is a storm.
+const PACE: u32 = 1_000;
+const AT_ONCE: u32 = 64;
+/// Then nothing is read for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Packets and news that wait for the loop.
+const WAITING: usize = 64;
+/// The longest packet of an interface with the usual MTU.
+const LONGEST: usize = 1_500;
+/// An interface that went down, or does not tell, is listened to again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Something for the loop.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A packet to everybody left by this interface.
+    Packet(Arc<Uplink>, Vec<u8>),
+    /// The programs of this machine are in these groups.
+    Groups(BTreeSet<Membership>),
+}
+
+/// The ears.
+#[derive(Debug)]
+pub(super) struct Ears {
+    tell: mpsc::Sender<Heard>,
+    heard: mpsc::Receiver<Heard>,
+    /// Lost for want of room, here and in the kernel.
+    lost: Arc<AtomicU64>,
+    lan: LanConfig,
+    taps: BTreeMap<u32, Ear>,
+    groups: Option<Task>,
+}
+
+/// The ear on one interface.
+#[derive(Debug)]
+struct Ear {
+    uplink: Arc<Uplink>,
+    _task: Task,
+}
+
+/// A task that ends with its value.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Ears {
+    /// Listens to nothing yet.
+    pub(super) fn new() -> Self {
+        let (tell, heard) = mpsc::channel(WAITING);
+        let lan = LanConfig { broadcast: false, multicast: false };
+        Self { tell, heard, lost: Arc::default(), lan, taps: BTreeMap::new(), groups: None }
+    }
+
+    /// Listens where packets to everybody leave now, to what `lan` has. `ours`: the index of this overlay's interface.
+    ///
+    /// # Errors
+    /// This process may not; the system does not list its interfaces.
+    pub(super) async fn listen(&mut self, net: &Network, ours: u32, lan: LanConfig) -> io::Result<()> {
+        if lan != self.lan {
+            self.taps.clear();
+            self.groups = lan.multicast.then(|| self.watch_groups(ours));
+            self.lan = lan;
+        }
+        if !lan.broadcast && !lan.multicast {
+            return Ok(());
+        }
+        let uplinks = uplinks(net).await.map_err(io::Error::other)?;
+        self.taps.retain(|index, ear| uplinks.get(index) == Some(&*ear.uplink));
+        for (index, uplink) in uplinks {
+            if !self.taps.contains_key(&index) {
+                let ear = self.listen_on(index, Arc::new(uplink))?;
+                self.taps.insert(index, ear);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next. May be dropped and called again at any time.
+    pub(super) async fn next(&mut self) -> Heard {
+        // We have a sender ourselves.
+        self.heard.recv().await.expect("the channel stays open")
+    }
+
+    /// How many packets were lost since this was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    fn listen_on(&self, index: u32, uplink: Arc<Uplink>) -> io::Result<Ear> {
+        let broadcast = self.lan.broadcast.then_some(&uplink.broadcasts[..]);
+        let tap = Tap::listen(index, Wanted { multicast: self.lan.multicast, broadcast })?;
+        let senders = Senders::open()?;
+        tracing::debug!(interface = uplink.name, "what programs say to everybody there is overheard");
+        let listening = overhear(tap, senders, uplink.clone(), self.tell.clone(), self.lost.clone());
+        Ok(Ear { uplink, _task: Task(tokio::spawn(listening)) })
+    }
+
+    fn watch_groups(&self, ours: u32) -> Task {
+        let tell = self.tell.clone();
+        Task(tokio::spawn(async move {
+            let mut groups = Groups::watch(ours);
+            loop {
+                match groups.next().await {
+                    Ok(joined) if tell.send(Heard::Groups(joined)).await.is_ok() => {}
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, "groups are not known");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        }))
+    }
+}
+
+/// Hands over what is overheard by a tap.
+async fn overhear(
+    tap: Tap,
+    mut senders: Senders,
+    uplink: Arc<Uplink>,
+    tell: mpsc::Sender<Heard>,
+    lost: Arc<AtomicU64>,
+) {
+    let (mut pace, mut lost_before) = (RateLimit::new(PACE, AT_ONCE), 0);
+    let mut room = [0; LONGEST];
+    loop {
+        let overheard = match tap.recv(&mut room).await {
+            Ok(overheard) => overheard,
+            Err(error) => {
+                tracing::debug!(%error, interface = uplink.name, "nothing is overheard for a moment");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        lost.fetch_add(u64::from(overheard.lost.wrapping_sub(lost_before)), Ordering::Relaxed);
+        lost_before = overheard.lost;
+        let now = clock::now();
+        if let Some(packet) = room.get(..overheard.len)
+            && senders.mean_everybody(now, packet)
+            && tell.try_send(Heard::Packet(uplink.clone(), packet.to_vec())).is_err()
+        {
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if !pace.allow(now) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
