@@ -11,7 +11,7 @@ use crate::daemon::{self, OTHER_SUBNET};
 use crate::id::{Epoch, NetworkKey};
 use crate::io::entropy;
 use crate::io::net::{Clash, Network, Route};
-use crate::node::{AddressChoice, RelayConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig};
 use crate::sans::Rng;
 
 /// Fresh keys to try until one derives a subnet that is free here. On a machine with few routes the first does.
@@ -43,7 +43,7 @@ pub(super) fn run(args: Init) -> Result<(), Failure> {
         config::address_in(&network.overlay(), address)
             .map_err(|(what, help)| Failure::Usage(format!("{what}\n  help: {help}")))?;
     }
-    let config = NetConfig { network, peer, relay: RelayConfig::default() };
+    let config = NetConfig { network, peer, relay: RelayConfig::default(), lan: LanConfig::default() };
     files::write_new(&args.file, &config::to_toml(&config))?;
     warn_of_subnet(subnet, &routes);
     output::answer(&next_steps(&args.file.display().to_string(), &config))

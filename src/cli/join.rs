@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::args::Join;
 use super::{Failure, files, init, output};
 use crate::config::{self, LinkError, NetConfig, PeerConfig, find_link, from_link, mask_keys};
-use crate::node::RelayConfig;
+use crate::node::{LanConfig, RelayConfig};
 
 /// No message with an invite in it is longer.
 const MAX_BYTES: u64 = 1 << 16;
@@ -18,7 +18,8 @@ pub(super) fn run(args: &Join) -> Result<(), Failure> {
     let text = text_with_link(args)?;
     let link = find_link(&text).ok_or_else(|| no_link(args, &text))?;
     let network = from_link(link).map_err(|error| Failure::Usage(error.to_string()))?;
-    let config = NetConfig { network, peer: PeerConfig::default(), relay: RelayConfig::default() };
+    let config =
+        NetConfig { network, peer: PeerConfig::default(), relay: RelayConfig::default(), lan: LanConfig::default() };
     files::write_new(&args.file, &config::to_toml(&config))?;
     init::warn_of_subnet(config.network.overlay().v4, &init::routes());
     let file = args.file.display().to_string();

@@ -44,7 +44,7 @@ impl daemon::Source for File {
 
 /// What the program runs on.
 fn options(config: NetConfig) -> daemon::Options {
-    let NetConfig { network, peer, relay } = config;
+    let NetConfig { network, peer, relay, lan } = config;
     daemon::Options {
         network_name: network.name,
         key: network.key,
@@ -57,6 +57,7 @@ fn options(config: NetConfig) -> daemon::Options {
         port_mapping: peer.port_mapping,
         lan_discovery: peer.lan_discovery,
         relay,
+        lan,
         log: peer.log,
     }
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 
-use super::file::{NetToml, Network, Peer, Relay};
+use super::file::{Lan, NetToml, Network, Peer, Relay};
 use super::report::Problem;
 use super::{DEFAULT_NETWORK, DEFAULT_PORT, NetConfig, NetworkConfig, PeerConfig};
 use crate::addr::OverlayNet;
 use crate::id::{NetworkKey, PeerId, ServerKey};
 use crate::node::config::{StreamWay, WEB_PORT};
-use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig, RendezvousConfig};
 use crate::sans::Carrier;
 
 /// Longest name of a network or peer.
@@ -54,8 +54,9 @@ pub(super) fn check(typed: NetToml) -> Result<NetConfig, Vec<Problem>> {
     let network = network(&mut problems, typed.network);
     let peer = peer(&mut problems, &typed.peer, network.as_ref());
     let relay = relay(&mut problems, &typed.relay);
+    let lan = lan(&typed.lan);
     match network {
-        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay }),
+        Some(network) if problems.0.is_empty() => Ok(NetConfig { network, peer, relay, lan }),
         _ => Err(problems.0),
     }
 }
@@ -125,6 +126,14 @@ fn relay(problems: &mut Problems, typed: &Relay) -> RelayConfig {
         })
     });
     RelayConfig { offer: typed.offer.unwrap_or(default.offer), mbit: mbit.unwrap_or(default.mbit) }
+}
+
+fn lan(typed: &Lan) -> LanConfig {
+    let default = LanConfig::default();
+    LanConfig {
+        broadcast: typed.broadcast.unwrap_or(default.broadcast),
+        multicast: typed.multicast.unwrap_or(default.multicast),
+    }
 }
 
 /// What to log, in the language of `PUNCHLAN_LOG`.

@@ -24,6 +24,8 @@ pub(super) struct NetToml {
     pub(super) peer: Peer,
     #[serde(default)]
     pub(super) relay: Relay,
+    #[serde(default)]
+    pub(super) lan: Lan,
 }
 
 /// `[network]` as typed.
@@ -54,6 +56,13 @@ pub(super) struct Peer {
 pub(super) struct Relay {
     pub(super) offer: Option<bool>,
     pub(super) mbit: Option<Spanned<i64>>,
+}
+
+/// `[lan]` as typed.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Lan {
+    pub(super) broadcast: Option<bool>,
+    pub(super) multicast: Option<bool>,
 }
 
 /// The text of a key: not in `Debug`, and wiped when dropped.

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::addr::OverlayNet;
 use crate::crypto::NetworkSecrets;
 use crate::id::{Epoch, NetworkKey, PeerId};
-use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig, RendezvousConfig};
 
 pub use check::{Wrong, address_in, is_name, name_from, parse_rendezvous, parse_subnet};
 pub use link::{LinkError, find_link, from_link, to_link};
@@ -53,6 +53,8 @@ pub struct NetConfig {
     pub peer: PeerConfig,
     /// What it carries for others.
     pub relay: RelayConfig,
+    /// Which of what is for many there is in it.
+    pub lan: LanConfig,
 }
 
 /// The `[network]` section: what all members share, and what an invite carries.

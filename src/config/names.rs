@@ -24,8 +24,9 @@ pub(super) const NET_TOML: Names<'static> = Names {
         ("network", &["name", "key", "subnet", "rendezvous", "deny"]),
         ("peer", &["name", "address", "listen", "port_mapping", "lan_discovery", "log"]),
         ("relay", &["offer", "mbit"]),
+        ("lan", &["broadcast", "multicast"]),
     ],
-    later: &["lan", "dns", "socks", "forward", "expose"],
+    later: &["dns", "socks", "forward", "expose"],
 };
 
 /// Parses `text` and holds its names against those that there are.

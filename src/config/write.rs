@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
 use super::NetConfig;
-use crate::node::{AddressChoice, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, RelayConfig, RendezvousConfig};
 
 /// A rendezvous as a person writes it: `host:port`, with its pin behind a `#`.
 pub(super) fn rendezvous(server: &RendezvousConfig) -> String {
@@ -40,6 +40,7 @@ pub fn to_toml(config: &NetConfig) -> Zeroizing<String> {
     }
     write_peer(&mut text, config);
     write_relay(&mut text, config);
+    write_lan(&mut text, config);
     text
 }
 
@@ -72,5 +73,12 @@ fn write_relay(text: &mut String, config: &NetConfig) {
     let RelayConfig { offer, mbit } = config.relay;
     if config.relay != RelayConfig::default() {
         let _ = writeln!(text, "\n[relay]\noffer = {offer}\nmbit  = {mbit}");
+    }
+}
+
+fn write_lan(text: &mut String, config: &NetConfig) {
+    let LanConfig { broadcast, multicast } = config.lan;
+    if config.lan != LanConfig::default() {
+        let _ = writeln!(text, "\n[lan]\nbroadcast = {broadcast}\nmulticast = {multicast}");
     }
 }

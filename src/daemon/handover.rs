@@ -21,6 +21,8 @@ const THREADS: usize = 2;
 pub(super) enum Input {
     /// From the TUN, with room around it.
     Packet(Vec<u8>),
+    /// From the TUN, for many, with room around it.
+    Shared(Vec<u8>),
     Datagram(Arrived),
     /// Traffic began.
     Bell,
@@ -39,7 +41,7 @@ pub(super) struct Arrived {
 /// The threads' end.
 #[derive(Debug)]
 pub(super) struct Desk {
-    packets: mpsc::Sender<Vec<u8>>,
+    packets: mpsc::Sender<Input>,
     datagrams: mpsc::Sender<Arrived>,
     ended: mpsc::Sender<Failure>,
     bell: Notify,
@@ -48,7 +50,7 @@ pub(super) struct Desk {
 /// The loop's end.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    packets: mpsc::Receiver<Vec<u8>>,
+    packets: mpsc::Receiver<Input>,
     datagrams: mpsc::Receiver<Arrived>,
     ended: mpsc::Receiver<Failure>,
     /// Whose turn it is.
@@ -66,10 +68,11 @@ pub(super) fn handover() -> (Desk, Inbox) {
 }
 
 impl Desk {
-    pub(super) fn packet(&self, drops: &Drops, framed: &[u8]) {
+    /// `input`: which of the two it is.
+    pub(super) fn packet(&self, drops: &Drops, framed: &[u8], input: fn(Vec<u8>) -> Input) {
         // First the place, then the copy: a flood costs no more than it must.
         match self.packets.try_reserve() {
-            Ok(place) => place.send(framed.to_vec()),
+            Ok(place) => place.send(input(framed.to_vec())),
             Err(_) => drops.count("node-busy"),
         }
     }
@@ -111,7 +114,7 @@ impl Inbox {
             () = desk.bell.notified() => Ok(Input::Bell),
             Some(failure) = self.ended.recv() => Err(failure),
             Some(arrived) = self.datagrams.recv() => Ok(Input::Datagram(arrived)),
-            Some(framed) = self.packets.recv() => Ok(Input::Packet(framed)),
+            Some(packet) = self.packets.recv() => Ok(packet),
         }
     }
 
@@ -119,7 +122,7 @@ impl Inbox {
     pub(super) fn try_next(&mut self) -> Option<Input> {
         self.packets_first = !self.packets_first;
         let packets = &mut self.packets;
-        let mut packet = || packets.try_recv().ok().map(Input::Packet);
+        let mut packet = || packets.try_recv().ok();
         let first = if self.packets_first { packet() } else { None };
         first.or_else(|| self.datagrams.try_recv().ok().map(Input::Datagram)).or_else(packet)
     }
@@ -141,7 +144,7 @@ mod tests {
         let (desk, mut inbox) = handover();
         let drops = Drops::default();
         for n in 0..=WAITING {
-            desk.packet(&drops, &n.to_le_bytes());
+            desk.packet(&drops, &n.to_le_bytes(), Input::Packet);
         }
         assert_eq!(drops.all(), [("node-busy", 1)]);
         desk.datagram(&drops, || arrived(b"hello"));
@@ -152,7 +155,7 @@ mod tests {
 
         (0..WAITING + 5).for_each(|_| desk.datagram(&drops, || arrived(b"junk")));
         assert_eq!(drops.all(), [("node-busy", 6)]);
-        desk.packet(&drops, b"ping");
+        desk.packet(&drops, b"ping", Input::Packet);
         let in_turns = std::iter::from_fn(|| inbox.try_next()).take(3).collect::<Vec<_>>();
         assert!(in_turns.iter().any(|input| matches!(input, Input::Packet(_))), "{in_turns:?}");
         assert!(inbox.next(&desk).await.is_ok());
@@ -166,7 +169,7 @@ mod tests {
         ] {
             let (desk, mut inbox) = handover();
             // However much waits.
-            (0..WAITING).for_each(|_| desk.packet(&Drops::default(), b"ping"));
+            (0..WAITING).for_each(|_| desk.packet(&Drops::default(), b"ping", Input::Packet));
             desk.watch("interface game0", run);
             desk.watch("a thread that was told to", || Ok(()));
             let failure = loop {

@@ -53,7 +53,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::bind_pair;
 use crate::io::{clock, entropy, limits, permission};
-use crate::node::{AddressChoice, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
+use crate::node::{AddressChoice, LanConfig, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
@@ -91,6 +91,8 @@ pub struct Options {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// Which of what is for many there is.
+    pub lan: LanConfig,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
 }
@@ -113,7 +115,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let folders = Folders::from_env();
     let state = StateDir::open(&folders.state, &id).map_err(|error| failure::of_state(error, &options.network_name))?;
     let device = DeviceSecrets::from_seed(&*state.device_seed(entropy::bytes)?);
-    let features = feature::SEGMENTS | feature::CARRYING;
+    let features = feature::SEGMENTS | feature::CARRYING | feature::GROUPS;
     let identity = Arc::new(Identity { network, device, suites: Suites::native(), features });
 
     let net = Network::open()?;
@@ -138,6 +140,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         port_mapping: options.port_mapping,
         lan_discovery: options.lan_discovery,
         relay: options.relay,
+        lan: options.lan,
         sockets: local_sockets(&sockets.open()),
         stored_ceiling: ceiling.value.unwrap_or(0),
         cache: cache.value,

@@ -266,6 +266,7 @@ pub(super) mod tests {
             port_mapping: false,
             lan_discovery: false,
             relay: crate::node::RelayConfig::default(),
+            lan: crate::node::LanConfig::default(),
             sockets: Vec::new(),
             stored_ceiling: 0,
             cache: None,

@@ -63,14 +63,14 @@ pub(super) fn receive<'a>(
     let mut join: Option<Join<'a>> = None;
     for Received { from, local, ecn, payload } in batch {
         let inbound = open(Datagram { socket, local, from, payload: &mut *payload }, ecn);
-        if let Inbound::Deliver(range) | Inbound::Segment { range, .. } = &inbound
-            && !decapsulate(ecn, &mut payload[range.clone()])
+        if let Some(range) = inbound.packet()
+            && !decapsulate(ecn, &mut payload[range])
         {
             congested += 1;
             continue;
         }
         match inbound {
-            Inbound::Deliver(range) => {
+            Inbound::Deliver(range) | Inbound::Shared(range) => {
                 let packet = &payload[range];
                 if join.as_mut().is_some_and(|join| join.push_alone(packet)) {
                     continue;

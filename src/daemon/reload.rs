@@ -72,6 +72,7 @@ impl<S: Source> Peer<S> {
             port_mapping: wanted.port_mapping,
             lan_discovery: wanted.lan_discovery,
             relay: wanted.relay,
+            lan: wanted.lan,
         };
         self.node.handle_command(clock::now(), Command::Reconfigure(changeable));
         // What waits for the next start is named again until then.
@@ -104,6 +105,8 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
         ("port_mapping", [old, new].map(|options| options.port_mapping)),
         ("lan_discovery", [old, new].map(|options| options.lan_discovery)),
         ("[relay] offer", [old, new].map(|options| options.relay.offer)),
+        ("[lan] broadcast", [old, new].map(|options| options.lan.broadcast)),
+        ("[lan] multicast", [old, new].map(|options| options.lan.multicast)),
     ];
     list.extend(
         switches.into_iter().filter(|(_, [old, new])| old != new).map(|(key, [_, new])| changed(key, &new.to_string())),
@@ -155,7 +158,7 @@ fn address(choice: AddressChoice) -> String {
 mod tests {
     use super::*;
     use crate::id::{NetworkKey, PeerId};
-    use crate::node::{RelayConfig, RendezvousConfig};
+    use crate::node::{LanConfig, RelayConfig, RendezvousConfig};
 
     fn options() -> Options {
         Options {
@@ -170,6 +173,7 @@ mod tests {
             port_mapping: true,
             lan_discovery: true,
             relay: RelayConfig::default(),
+            lan: LanConfig::default(),
             log: None,
         }
     }
@@ -189,6 +193,7 @@ mod tests {
             port_mapping: false,
             lan_discovery: false,
             relay: RelayConfig { offer: false, mbit: 25 },
+            lan: LanConfig { broadcast: false, multicast: false },
             log: None,
         };
         let text = changes(&options(), &other).join("\n");
@@ -196,7 +201,8 @@ mod tests {
             "rendezvous other.example.org:4000: added\nrendezvous play.example.org:3478: removed\ndeny {}: added\n\
              the network's name: saturday from now on\nthis machine's name: bob from now on\n\
              port_mapping: false from now on\nlan_discovery: false from now on\n\
-             [relay] offer: false from now on\n[relay] mbit: 25 from now on\n\
+             [relay] offer: false from now on\n[lan] broadcast: false from now on\n\
+             [lan] multicast: false from now on\n[relay] mbit: 25 from now on\n\
              key: it is another; this takes effect at the next start\n\
              subnet: 10.9.0.0/24 instead of the default; this takes effect at the next start\n\
              address: 10.9.0.7 instead of auto; this takes effect at the next start\n\

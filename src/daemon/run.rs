@@ -1,7 +1,7 @@
 //! The loop: inputs to the node, the node's outputs to the world, sleep until the next input or wake-up.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ use super::writer::Writer;
 use super::{Failure, Options, in_subnet, prefixes};
 use crate::addr::OverlayNet;
 use crate::control;
-use crate::id::SocketId;
 use crate::io::clock::{self, Alarm};
 use crate::io::lan::{Heard, Lan};
 use crate::io::net::{Changes, Network};
@@ -30,11 +29,11 @@ use crate::io::portmap::PortMapper;
 use crate::io::signal::Reloads;
 use crate::io::store::StateDir;
 use crate::io::tun::Tun;
-use crate::io::udp::{Fault, fault};
+use crate::io::udp::{Fault, Way, fault};
 use crate::io::{interfaces, netcheck, resolve};
 use crate::nat::Traits;
 use crate::node::{Command, Node};
-use crate::sans::{Action, Done};
+use crate::sans::{Action, Done, Transmit};
 
 /// Goodbyes get this long to leave the sockets.
 const FAREWELL: Duration = Duration::from_millis(600);
@@ -142,7 +141,7 @@ impl<S: Source> Peer<S> {
         self.node.count_drops("stream-full", self.sockets.take_full());
         loop {
             while let Some(t) = self.node.poll_transmit() {
-                self.send(t.socket, t.to, t.src, t.ttl, &t.payload);
+                self.send(&t);
             }
             while let Some(event) = self.node.poll_event() {
                 self.requests.event(event);
@@ -241,9 +240,10 @@ impl<S: Source> Peer<S> {
         }
     }
 
-    fn send(&mut self, socket: SocketId, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) {
+    fn send(&mut self, transmit: &Transmit) {
+        let Transmit { socket, src, to, ttl, tos, ref payload } = *transmit;
         let open = self.sockets.open();
-        match open.get(socket).map(|socket| socket.send(to, src, ttl, payload)) {
+        match open.get(socket).map(|socket| socket.send_by(Way { to, src, tos }, ttl, payload)) {
             None => self.node.count_drops("no-socket", u64::from(!open.push(socket, payload))),
             Some(Err(error)) if fault(&error) == Fault::Broken => tracing::debug!(%error, %to, "not sent"),
             Some(_) => {}

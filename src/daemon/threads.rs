@@ -21,7 +21,7 @@ use super::inward::{self, Inward};
 use super::outward::{Outward, Seal};
 use super::packets;
 use super::sockets::Sockets;
-use crate::forward::{HEADROOM, Table, Train, Unsealed};
+use crate::forward::{HEADROOM, TAILROOM, Table, Train, Unsealed};
 use crate::id::SocketId;
 use crate::io::clock;
 use crate::io::ready::{Ready, Told};
@@ -153,6 +153,7 @@ impl Shared {
                     node.count_drops("no-socket", no_socket);
                 }
             }
+            Input::Shared(framed) => node.handle_shared(now, &framed[HEADROOM..framed.len() - TAILROOM]),
             Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
                 let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut payload });
                 if let Inbound::Forward { socket, to } = inbound {
@@ -181,7 +182,11 @@ impl Seal for Sealer<'_> {
         match self.table.seal(now, buf) {
             Ok(train) => train.into(),
             Err(Unsealed::Node) => {
-                self.shared.desk.packet(self.table.drops(), buf);
+                self.shared.desk.packet(self.table.drops(), buf, Input::Packet);
+                Outbound::Taken
+            }
+            Err(Unsealed::Shared) => {
+                self.shared.desk.packet(self.table.drops(), buf, Input::Shared);
                 Outbound::Taken
             }
             Err(Unsealed::Dropped) => Outbound::Dropped,

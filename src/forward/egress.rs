@@ -77,6 +77,23 @@ impl Egress {
         Ok(Train { socket: self.leg.socket, to: self.leg.remote, size: range.len(), range })
     }
 
+    /// Seals a copy of a packet: a datagram of its own.
+    ///
+    /// # Errors
+    /// The key's.
+    pub fn seal_copy(&self, now: Instant, packet: &[u8]) -> Result<Vec<u8>, SealError> {
+        let lead = self.leg.lead();
+        let mut datagram = Vec::with_capacity(lead + HEADER + 1 + packet.len() + TAG);
+        datagram.resize(lead + HEADER, 0);
+        datagram.push(data::PACKET);
+        datagram.extend_from_slice(packet);
+        datagram.resize(datagram.len() + TAG, 0);
+        self.key.seal(now, &mut datagram[lead..])?;
+        self.leg.frame(&mut datagram);
+        self.traffic.on_sent(now, packet.len());
+        Ok(datagram)
+    }
+
     /// Seals segments of a super-packet, from `next` on, one behind the other into `arena`: as many as one train takes,
     /// and `next` moves on. `None`: the next one has to go otherwise.
     pub fn seal_train(&self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {

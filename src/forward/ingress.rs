@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::leg::is_frame;
-use super::{Leg, Table, Traffic};
+use super::{Gate, Leg, Sharing, Table, Traffic};
 use crate::id::{PeerId, SocketId};
 use crate::offload::{self, Place};
 use crate::router::Router;
@@ -22,6 +22,8 @@ const LONGEST: usize = 2_048;
 pub enum Inbound {
     /// These bytes of it are an inner packet for the TUN.
     Deliver(Range<usize>),
+    /// These bytes of it are an inner packet for many: [`Table::delivery`] says where those who listen are.
+    Shared(Range<usize>),
     /// These bytes are an inner packet with a partial checksum, which a super-packet may be made of again.
     Segment {
         /// Which bytes.
@@ -55,6 +57,8 @@ pub struct Ingress {
     pub leg: Leg,
     /// Here it is counted.
     pub traffic: Arc<Traffic>,
+    /// What is for many comes through this.
+    pub gate: Arc<Gate>,
 }
 
 impl Ingress {
@@ -62,6 +66,7 @@ impl Ingress {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.opener, &other.opener)
             && Arc::ptr_eq(&self.traffic, &other.traffic)
+            && Arc::ptr_eq(&self.gate, &other.gate)
             && (&self.leg, self.peer) == (&other.leg, other.peer)
     }
 }
@@ -121,7 +126,9 @@ impl<'a> Openings<'a> {
         let made = match run.opening.open(now, &header, bytes) {
             Ok(body) => {
                 run.last = Some(now);
-                make_out(&run.ingress.peer, header, bytes, body, &self.table.router)
+                let Ingress { peer, gate, .. } = run.ingress;
+                let guard = Guard { router: &self.table.router, sharing: &self.table.sharing, peer, gate };
+                make_out(now, header, bytes, body, &guard)
             }
             Err(error) => Err(refusal_word(error)),
         };
@@ -152,16 +159,29 @@ impl<'a> Openings<'a> {
     }
 }
 
+/// What an opened datagram is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard<'a> {
+    /// Who has which address.
+    pub router: &'a Router,
+    /// What is for many.
+    pub sharing: &'a Sharing,
+    /// Who sent it.
+    pub peer: &'a PeerId,
+    /// What is for many comes from that peer through this.
+    pub gate: &'a Gate,
+}
+
 /// What an opened datagram holds, or why it is dropped: a word of `counters.drop`.
 ///
 /// # Errors
 /// It is not of this format, or its sender may not send it.
 pub fn make_out(
-    from: &PeerId,
+    now: Instant,
     header: Header,
     bytes: &[u8],
     body: Range<usize>,
-    router: &Router,
+    guard: &Guard<'_>,
 ) -> Result<Inbound, &'static str> {
     let inner = body.start + 1..body.end;
     let (segment, packet) = match bytes.get(body.start) {
@@ -177,9 +197,15 @@ pub fn make_out(
     {
         return Err("segment");
     }
-    router.guard(from, &bytes[packet.clone()]).map_err(|reason| reason.word())?;
+    let many = guard.router.guard(guard.peer, &bytes[packet.clone()]).map_err(|reason| reason.word())?;
+    if let Some(destination) = many {
+        guard.sharing.lets_in(now, guard.gate, destination)?;
+    }
     Ok(match segment {
+        None if many.is_some() => Inbound::Shared(packet),
         None => Inbound::Deliver(packet),
+        // What is for many is never cut.
+        Some(_) if many.is_some() => return Err("segment"),
         Some(segment) => {
             let place = Place { keys: header.index, counter: header.counter, index: segment.index };
             Inbound::Segment { range: packet, segment, place }
@@ -202,7 +228,7 @@ impl Inbound {
     /// Where the inner packet is, if there is one.
     pub fn packet(&self) -> Option<Range<usize>> {
         match self {
-            Self::Deliver(range) | Self::Segment { range, .. } => Some(range.clone()),
+            Self::Deliver(range) | Self::Shared(range) | Self::Segment { range, .. } => Some(range.clone()),
             Self::Forward { .. } | Self::Taken | Self::Dropped => None,
         }
     }
@@ -212,6 +238,7 @@ impl Inbound {
     pub fn shifted(self, base: usize) -> Self {
         match self {
             Self::Deliver(range) => Self::Deliver(range.start + base..range.end + base),
+            Self::Shared(range) => Self::Shared(range.start + base..range.end + base),
             Self::Segment { range, segment, place } => {
                 Self::Segment { range: range.start + base..range.end + base, segment, place }
             }

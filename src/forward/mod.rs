@@ -21,24 +21,36 @@
 mod carriage;
 mod drops;
 mod egress;
+mod gate;
 mod ingress;
+mod joins;
 mod leg;
+mod overheard;
+mod pieces;
+mod sharing;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use carriage::{Carriage, Way};
 pub use drops::Drops;
 pub use egress::{Egress, SUPER_PACKET, Train};
-pub use ingress::{Inbound, Ingress, Openings, make_out, refusal_word};
+pub use gate::{Gate, SHARED_RATE};
+pub use ingress::{Guard, Inbound, Ingress, Openings, make_out, refusal_word};
+pub use joins::{Delivery, Interface, Join, Joins};
 pub use leg::{Leg, RelayChannel};
+pub use overheard::{Overheard, RealLan};
+pub use pieces::pieces;
+pub use sharing::{LanConfig, Sharing};
 pub use traffic::{Bell, Traffic};
 
 use crate::id::PeerId;
 use crate::offload::Cut;
 use crate::router::{Route, Router};
 use crate::sans::{Datagram, Instant};
+use crate::wire::ip;
 
 /// Free bytes before an inner packet: relay header 12, data header 8, inner kind 1, and room to spare.
 pub const HEADROOM: usize = 32;
@@ -52,6 +64,8 @@ pub const MTU: u16 = 1400;
 pub enum Unsealed {
     /// The node has to see to it.
     Node,
+    /// It is for many, and may go to them: the node has to see to it ([`crate::node::Node::handle_shared`]).
+    Shared,
     /// Nobody is to have it; it was counted.
     Dropped,
 }
@@ -62,6 +76,7 @@ pub struct Table {
     router: Arc<Router>,
     egress: BTreeMap<PeerId, Egress>,
     ingress: BTreeMap<u32, Ingress>,
+    sharing: Sharing,
     /// Under which indices each peer comes in; none twice, and no other way than all of them.
     indices: BTreeMap<PeerId, Vec<u32>>,
     drops: Arc<Drops>,
@@ -77,6 +92,7 @@ impl Table {
             egress: BTreeMap::new(),
             ingress: BTreeMap::new(),
             indices: BTreeMap::new(),
+            sharing: Sharing::default(),
             drops: Arc::default(),
             bell: Arc::default(),
             carriage: Arc::default(),
@@ -93,6 +109,16 @@ impl Table {
     /// From now on.
     pub fn set_router(&mut self, router: Arc<Router>) {
         self.router = router;
+    }
+
+    /// What is for many.
+    pub const fn sharing(&self) -> &Sharing {
+        &self.sharing
+    }
+
+    /// Such things are, from now on.
+    pub fn set_sharing(&mut self, sharing: Sharing) {
+        self.sharing = sharing;
     }
 
     /// How packets go to a peer.
@@ -181,7 +207,7 @@ impl Table {
         }
         match self.router.route(packet) {
             Route::Peer(id) => self.egress.get(&id).and_then(|egress| egress.seal(now, buf).ok()).ok_or(Unsealed::Node),
-            Route::Everyone => Err(Unsealed::Node),
+            Route::Everyone(destination) => Err(self.let_out(now, destination)),
             Route::Drop(reason) => Err(self.dropped_as(reason.word())),
         }
     }
@@ -190,8 +216,22 @@ impl Table {
     pub fn seal_train(&self, now: Instant, cut: &Cut<'_>, next: &mut usize, arena: &mut [u8]) -> Option<Train> {
         match self.router.route(cut.packet()) {
             Route::Peer(id) => self.egress.get(&id)?.seal_train(now, cut, next, arena),
-            Route::Everyone | Route::Drop(_) => None,
+            Route::Everyone(_) | Route::Drop(_) => None,
         }
+    }
+
+    /// Whether a packet for many may go there: [`Unsealed::Shared`], or it was counted.
+    pub fn let_out(&self, now: Instant, destination: IpAddr) -> Unsealed {
+        match self.sharing.lets_out(now, destination) {
+            Ok(()) => Unsealed::Shared,
+            Err(word) => self.dropped_as(word),
+        }
+    }
+
+    /// Where the packet of an [`Inbound::Shared`] is delivered.
+    pub fn delivery(&self, packet: &[u8]) -> Option<&Delivery> {
+        let destination = ip::addresses(packet).ok()?.destination;
+        self.sharing.joins.delivery(destination)
     }
 
     /// The next segment as a packet of its own, with the room around it that [`Table::seal`] wants, and `next` moves on.

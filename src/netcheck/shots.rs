@@ -155,7 +155,7 @@ impl Volley {
             if !needless {
                 shot.at = now;
                 let (socket, to, payload) = (shot.socket, shot.to, shot.request.encode());
-                out.extend([Transmit { socket, src: None, to, ttl: None, payload }]);
+                out.extend([Transmit { socket, src: None, to, ttl: None, tos: 0, payload }]);
             }
         }
     }

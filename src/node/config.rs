@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::addr::OverlayNet;
 use crate::crypto::Identity;
+pub use crate::forward::LanConfig;
 use crate::id::{PeerId, ServerKey, SocketId};
 use crate::relay;
 pub use crate::rendezvous::client::StreamWay;
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// Which of what is for many there is.
+    pub lan: LanConfig,
     /// The bound UDP sockets.
     pub sockets: Vec<LocalSocket>,
     /// Numbers below may have been used by earlier runs.

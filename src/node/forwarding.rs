@@ -117,7 +117,8 @@ impl Node {
         let mut openers = peer.session.data_openers();
         std::array::from_fn(|_| {
             let (index, opener) = openers.next()?;
-            Some((index, Ingress { opener, peer: *id, leg: leg.clone(), traffic: peer.traffic.clone() }))
+            let (leg, traffic, gate) = (leg.clone(), peer.traffic.clone(), peer.gate.clone());
+            Some((index, Ingress { opener, peer: *id, leg, traffic, gate }))
         })
     }
 
@@ -162,6 +163,7 @@ impl Node {
     /// Takes over at a timeout of the peer's; looks no more if there was nothing.
     pub(super) fn watch(&mut self, now: Instant, id: &PeerId) {
         let news = self.take_over(now, id);
+        self.look_for_storm(now, Some(*id));
         let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.watch.is_some_and(|at| at <= now)) else { return };
         peer.watch = Some(now + WATCH);
         if news {

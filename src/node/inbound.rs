@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::peer::FAREWELL;
 use super::{Inbound, Node};
 use crate::addr::site;
-use crate::forward;
+use crate::forward::{self, Guard};
 use crate::id::{Origin, PeerId};
 use crate::punch::{ProbeIn, Via};
 use crate::sans::{Datagram, Instant};
@@ -122,7 +122,7 @@ impl Node {
             self.drain_peer(now, &id);
         }
         match opened.channel {
-            Channel::Data => self.handle_packet_from(&id, header, bytes, opened.body),
+            Channel::Data => self.handle_packet_from(now, &id, header, bytes, opened.body),
             Channel::Control if !listens => self.dropped_as("control-rate"),
             Channel::Control => {
                 let inner = bytes[opened.body].to_vec();
@@ -135,10 +135,19 @@ impl Node {
     }
 
     /// An inner packet that its sender's session has vouched for.
-    fn handle_packet_from(&mut self, id: &PeerId, header: Header, bytes: &[u8], body: Range<usize>) -> Inbound {
-        match forward::make_out(id, header, bytes, body, &self.router) {
+    fn handle_packet_from(
+        &mut self,
+        now: Instant,
+        id: &PeerId,
+        header: Header,
+        bytes: &[u8],
+        body: Range<usize>,
+    ) -> Inbound {
+        let Some(peer) = self.peers.get(id) else { return self.dropped_as("unknown-index") };
+        let guard = Guard { router: &self.router, sharing: self.table.sharing(), peer: id, gate: &peer.gate };
+        match forward::make_out(now, header, bytes, body, &guard) {
             Ok(inbound) => {
-                if let (Some(peer), Some(packet)) = (self.peers.get(id), inbound.packet()) {
+                if let Some(packet) = inbound.packet() {
                     peer.traffic.add_received(packet.len() as u64);
                 }
                 inbound
@@ -164,6 +173,7 @@ impl Node {
             Ok(Control::Nat(traits)) => self.told_nat(id, traits),
             Ok(Control::Carry { peer, wanted }) => self.told_to_carry(now, id, arrival.via, &peer, wanted),
             Ok(Control::Tcp { primed, places }) => self.told_tcp(now, id, primed, places),
+            Ok(Control::Groups(groups)) => self.told_groups(id, groups),
             Ok(Control::Carried { peer, how }) => self.told_carried(now, id, &peer, how),
             Err(_) => self.drops.count("malformed"),
         }

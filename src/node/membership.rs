@@ -263,6 +263,8 @@ impl Node {
             controls: RateLimit::new(CONTROLS.0, CONTROLS.1),
             tellings: RateLimit::new(TELLINGS.0, TELLINGS.1),
             traffic: Arc::new(Traffic::new(self.table.bell().clone())),
+            gate: Arc::default(),
+            groups: super::groups::Talk::default(),
             taken_over: Default::default(),
             watch: None,
             arrives: None,

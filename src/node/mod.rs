@@ -33,7 +33,9 @@ pub mod why;
 mod cache;
 mod carriage;
 mod carriers;
+mod fan_out;
 mod forwarding;
+mod groups;
 mod inbound;
 mod lan;
 mod matchmaking;
@@ -51,6 +53,7 @@ mod reservation;
 mod servers;
 mod shown;
 mod start;
+mod storms;
 mod tcp;
 mod versions;
 mod waiting;
@@ -65,11 +68,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use config::{AddressChoice, LocalSocket, NodeConfig, RelayConfig, RendezvousConfig};
+pub use config::{AddressChoice, LanConfig, LocalSocket, NodeConfig, RelayConfig, RendezvousConfig};
 pub use reconfigure::Changeable;
 pub use words::{Command, Event, Outbound};
 
-pub use crate::forward::{HEADROOM, Inbound, MTU, TAILROOM, Train};
+pub use crate::forward::{HEADROOM, Inbound, Interface, Join, Joins, MTU, RealLan, TAILROOM, Train};
 
 use crate::crypto::{CookieJar, Identity, Signed};
 use crate::forward::{Drops, Table};
@@ -90,6 +93,7 @@ use peer::Peer;
 use peers::Peers;
 use ports::PortSearch;
 use servers::Server;
+use storms::Storms;
 use tcp::TcpSearch;
 use warnings::Warnings;
 
@@ -152,7 +156,9 @@ pub struct Node {
     reserving: Option<(u64, Instant, Duration)>,
     /// Proofs of address, while too many initiations come.
     cookies: CookieJar,
-    fan_out: RateLimit,
+    storms: Storms,
+    /// Packets that were cut into pieces so far: the number by which the last one's are known.
+    cuts: u16,
 
     /// Our own changes on their way to the others.
     announcements: RateLimit,
@@ -253,6 +259,7 @@ impl Node {
         self.beacons_timeout(now);
         self.look_for_carriers(now);
         self.expire_carrying(now);
+        self.storms_timeout(now);
         if now >= self.next_interfaces {
             self.next_interfaces = now + INTERFACES_EVERY;
             self.actions.push_back(Action::ListInterfaces);
@@ -268,6 +275,7 @@ impl Node {
         self.attend(now);
         for id in self.peers.due(now) {
             self.watch(now, &id);
+            self.tell_groups(now, &id);
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             peer.session.handle_timeout(now, &mut self.shared.env());
             peer.punch.handle_timeout(now);
@@ -315,7 +323,7 @@ impl Node {
         let leases = [self.lease.poll_timeout(), self.tcp_lease.poll_timeout()];
         let router = leases.into_iter().chain([self.nat.poll_timeout()]).chain(punching);
         let members = [self.carriers.poll_timeout(), self.carrying.poll_timeout(), self.beacons.poll_timeout()];
-        let others = router.chain(members).flatten();
+        let others = router.chain(members).chain([self.storms.poll_timeout()]).flatten();
         own.into_iter().chain(announce).chain(reserve).chain(others).chain(peers).chain(servers.flatten()).min()
     }
 

@@ -21,10 +21,6 @@ use crate::wire::kind;
 use crate::wire::probe::Probe;
 use crate::wire::session::{Control, HEADER, TAG};
 
-/// Broadcast and multicast packets a second that this machine sends into the overlay. A game's discovery needs
-/// a few; a storm must not become one for every member.
-pub(super) const FAN_OUT_RATE: u32 = 500;
-
 /// Pings that wait for their pong, per peer.
 const MAX_PINGS: usize = 64;
 
@@ -43,16 +39,21 @@ impl Node {
                 return train.into();
             }
             Err(Unsealed::Dropped) => return Outbound::Dropped,
+            Err(Unsealed::Shared) => {
+                self.handle_shared(now, &buf[HEADROOM..buf.len() - TAILROOM]);
+                return Outbound::Taken;
+            }
             Err(Unsealed::Node) => self.drain_many(now),
         }
         match self.router.route(&buf[HEADROOM..buf.len() - TAILROOM]) {
             Route::Peer(id) => self.send_packet(now, &id, buf),
-            Route::Everyone => self.fan_out(now, buf),
+            // The table knows them as this node does.
+            Route::Everyone(_) => self.not_sent("no-such-address"),
             Route::Drop(reason) => self.not_sent(reason.word()),
         }
     }
 
-    fn send_packet(&mut self, now: Instant, id: &PeerId, buf: &mut [u8]) -> Outbound {
+    pub(super) fn send_packet(&mut self, now: Instant, id: &PeerId, buf: &mut [u8]) -> Outbound {
         let Some(peer) = self.peers.get_mut(id) else { return self.not_sent("no-such-address") };
         let Some(choice) = peer.punch.choice().copied().filter(|_| peer.session.is_established(now)) else {
             if peer.waiting.push(now, buf.to_vec()) {
@@ -87,24 +88,6 @@ impl Node {
         // For many, for nobody, for a peer without a session, or that takes no segments, or that has two ways at the moment.
         let framed = self.table.cut_alone(cut, next, arena)?;
         self.handle_packet(now, framed).train()
-    }
-
-    /// One sealing per live peer.
-    fn fan_out(&mut self, now: Instant, buf: &[u8]) -> Outbound {
-        if !self.fan_out.allow(now) {
-            return self.not_sent("fan-out-rate");
-        }
-        let live: Vec<PeerId> =
-            self.peers.iter().filter(|(_, p)| p.session.is_established(now)).map(|(id, _)| *id).collect();
-        for id in live {
-            let mut copy = buf.to_vec();
-            if let Outbound::Send { socket, to, range } = self.send_packet(now, &id, &mut copy) {
-                copy.truncate(range.end);
-                copy.drain(..range.start);
-                self.transmit(socket, to, copy, None);
-            }
-        }
-        Outbound::Taken
     }
 
     /// Lets a peer's machines say what they have to say.
@@ -158,6 +141,7 @@ impl Node {
         if self.nat.found() != Traits::default() {
             self.tell_nat(now, id);
         }
+        self.groups_are_news(now, id);
         self.introduce_strangers(now, Some(id));
         self.flush_waiting(now, id);
     }
@@ -339,7 +323,7 @@ impl Node {
     }
 
     pub(super) fn transmit(&mut self, socket: SocketId, to: SocketAddr, payload: Vec<u8>, ttl: Option<u8>) {
-        self.transmits.push_back(Transmit { socket, src: None, to, ttl, payload });
+        self.transmits.push_back(Transmit { socket, src: None, to, ttl, tos: 0, payload });
     }
 
     fn not_sent(&mut self, word: &'static str) -> Outbound {

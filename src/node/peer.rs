@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::carriers::Carrier;
+use super::groups::Talk;
 use super::matchmaking::Hearsay;
 use super::peers::Note;
 use super::ports::Searched;
@@ -14,7 +15,7 @@ use super::waiting::Waiting;
 use crate::crypto::ReplayWindow;
 use crate::crypto::Signed;
 use crate::crypto::probe::ProbeKeys;
-use crate::forward::Traffic;
+use crate::forward::{Gate, Traffic};
 use crate::id::{PeerId, ServerId};
 use crate::nat::Traits;
 use crate::punch::{Punch, Via};
@@ -103,6 +104,10 @@ pub(super) struct Peer {
     pub(super) taken_over: (Instant, Instant),
     /// When to take over again, while there is traffic.
     pub(super) watch: Option<Instant>,
+    /// What it sends to many comes through this.
+    pub(super) gate: Arc<Gate>,
+    /// Which groups it wants, and when it is told which are wanted here.
+    pub(super) groups: Talk,
     /// The way by which its packets come.
     pub(super) arrives: Option<Via>,
     /// What it says of its NAT.
@@ -124,7 +129,8 @@ impl Peer {
     pub(super) fn poll_timeout(&self) -> Option<Wakeup> {
         let waiting = self.waiting.due().map(|at| Wakeup::new(at, "packets wait"));
         let watch = self.watch.map(|at| Wakeup::new(at, "traffic"));
-        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch].into_iter().flatten().min()
+        let groups = self.groups.due.map(|at| Wakeup::new(at, "groups"));
+        [self.session.poll_timeout(), self.punch.poll_timeout(), waiting, watch, groups].into_iter().flatten().min()
     }
 
     /// Its id.

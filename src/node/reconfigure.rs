@@ -1,5 +1,6 @@
 //! What may change while the node runs: the rendezvous, who is refused, the names of machine and network, whether the
-//! router is asked for a port mapping, whether we say on our LANs that we are here, and what is carried for others.
+//! router is asked for a port mapping, whether we say on our LANs that we are here, what is carried for others, and whether
+//! there is broadcast and multicast.
 //!
 //! A rendezvous that stays keeps its registration, its channels and its [`ServerId`]; one that goes is told so, and
 //! kept until it knows; one that comes registers at once, under an id that no other has.
@@ -7,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::servers::Server;
-use super::{Node, RelayConfig, RendezvousConfig};
+use super::{LanConfig, Node, RelayConfig, RendezvousConfig};
 use crate::id::{PeerId, ServerId};
 use crate::sans::Instant;
 
@@ -28,11 +29,13 @@ pub struct Changeable {
     pub lan_discovery: bool,
     /// What is carried for others.
     pub relay: RelayConfig,
+    /// Which of what is for many there is.
+    pub lan: LanConfig,
 }
 
 impl Node {
     pub(super) fn reconfigure(&mut self, now: Instant, wanted: Changeable) {
-        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay } = wanted;
+        let Changeable { network_name, name, rendezvous, deny, port_mapping, lan_discovery, relay, lan } = wanted;
         self.network_name = network_name;
         self.set_rendezvous(now, &RendezvousConfig::merge(&rendezvous));
         self.set_deny(now, deny.into_iter().collect());
@@ -43,6 +46,7 @@ impl Node {
         }
         self.set_lan_discovery(now, lan_discovery);
         self.set_carrying(now, relay);
+        self.set_lan(now, lan);
         let wall_ms = self.wall_ms(now);
         let before = self.naming.my_name.clone();
         if self.naming.rename_me(now, wall_ms, name) {

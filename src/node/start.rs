@@ -18,9 +18,10 @@ use super::nat::NatWatch;
 use super::peers::Peers;
 use super::ports::PortSearch;
 use super::servers::Server;
+use super::storms::Storms;
 use super::tcp::TcpSearch;
 use super::warnings::Warnings;
-use super::{FORGET_AFTER, Node, NodeConfig, RendezvousConfig, SAVE_EVERY, Shared, membership, outbound};
+use super::{FORGET_AFTER, Node, NodeConfig, RendezvousConfig, SAVE_EVERY, Shared, membership};
 use crate::crypto::{CookieJar, announcement};
 use crate::forward::Table;
 use crate::gather::Gather;
@@ -105,7 +106,8 @@ impl Node {
             leaving: false,
             cache_rejected,
             reserving: None,
-            fan_out: RateLimit::new(outbound::FAN_OUT_RATE, outbound::FAN_OUT_RATE),
+            storms: Storms::default(),
+            cuts: 0,
             announcements: RateLimit::new(1, membership::ANNOUNCE_BURST),
             announce_due: Some(now),
             next_interfaces: now,
@@ -119,6 +121,7 @@ impl Node {
             warnings: Warnings::default(),
         };
         node.set_carrying(now, config.relay);
+        node.set_lan(now, config.lan);
         node.start(now, cache);
         node
     }

@@ -20,7 +20,7 @@ mod cut;
 mod ecn;
 mod join;
 mod layout;
-mod sum;
+pub(crate) mod sum;
 mod vnet;
 
 #[cfg(test)]

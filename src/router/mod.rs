@@ -37,8 +37,8 @@ impl Owned {
 pub enum Route {
     /// One peer.
     Peer(PeerId),
-    /// All of them: broadcast or multicast.
-    Everyone,
+    /// All of them who want it: broadcast or multicast, to this address.
+    Everyone(IpAddr),
     /// Nobody, and why.
     Drop(Reason),
 }
@@ -87,6 +87,11 @@ impl Router {
     /// A router that knows this machine alone.
     pub const fn new(overlay: OverlayNet, me: Owned) -> Self {
         Self { overlay, me, peers: BTreeMap::new(), by_address: BTreeMap::new() }
+    }
+
+    /// The subnet's broadcast address.
+    pub fn broadcast(&self) -> Ipv4Addr {
+        self.overlay.v4.broadcast()
     }
 
     /// This machine's addresses.
@@ -142,13 +147,13 @@ impl Router {
         }
         match self.owner(destination) {
             Some(peer) => Route::Peer(peer),
-            None if ip::is_fan_out(destination, self.overlay.v4.broadcast()) => Route::Everyone,
+            None if ip::is_fan_out(destination, self.broadcast()) => Route::Everyone(destination),
             None => Route::Drop(Reason::NoSuchAddress),
         }
     }
 
-    /// Whether `peer` may send us this packet.
-    pub fn guard(&self, peer: &PeerId, packet: &[u8]) -> Result<(), Reason> {
+    /// Whether `peer` may send us this packet, and then where it goes if that is not to us alone.
+    pub fn guard(&self, peer: &PeerId, packet: &[u8]) -> Result<Option<IpAddr>, Reason> {
         let Addresses { source, destination } = ip::addresses(packet).map_err(|_| Reason::NotIp)?;
         let owns_source = self.peers.get(peer).is_some_and(|owned| owned.iter().any(|a| a == source));
         let is_report = source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet);
@@ -156,13 +161,13 @@ impl Router {
             return Err(Reason::SourceNotOwned);
         }
         let ours = self.me.iter().any(|a| a == destination);
-        if !ours && !ip::is_fan_out(destination, self.overlay.v4.broadcast()) {
+        if !ours && !ip::is_fan_out(destination, self.broadcast()) {
             return Err(Reason::DestinationNotOurs);
         }
         if ip::is_router_message(packet) {
             return Err(Reason::RouterMessage);
         }
-        Ok(())
+        Ok((!ours).then_some(destination))
     }
 }
 
@@ -200,15 +205,17 @@ mod tests {
         assert_eq!(r.route(&udp("192.168.1.1", "10.77.0.1")), Route::Drop(Reason::SourceNotOurs));
         assert_eq!(r.route(&[]), Route::Drop(Reason::NotIp));
         for everyone in ["10.77.0.255", "255.255.255.255", "224.0.0.251"] {
-            assert_eq!(r.route(&udp("10.77.0.9", everyone)), Route::Everyone, "{everyone}");
+            let to = everyone.parse().expect("an address");
+            assert_eq!(r.route(&udp("10.77.0.9", everyone)), Route::Everyone(to));
         }
-        assert_eq!(r.route(&udp("fe80::9", "ff02::fb")), Route::Everyone);
+        let group = "ff02::fb".parse().expect("an address");
+        assert_eq!(r.route(&udp("fe80::9", "ff02::fb")), Route::Everyone(group));
     }
 
     #[test]
     fn a_peer_sends_only_from_its_own_addresses() {
         let r = router();
-        assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", "10.77.0.9")), Ok(()));
+        assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", "10.77.0.9")), Ok(None));
         assert_eq!(r.guard(&ALICE, &udp("10.77.0.2", "10.77.0.9")), Err(Reason::SourceNotOwned));
         assert_eq!(r.guard(&ALICE, &udp("10.77.0.9", "10.77.0.9")), Err(Reason::SourceNotOwned));
         assert_eq!(r.guard(&ALICE, &udp("fe80::2", "fe80::9")), Err(Reason::SourceNotOwned));
@@ -219,8 +226,9 @@ mod tests {
     #[test]
     fn a_peer_sends_only_to_us_or_to_everyone() {
         let r = router();
-        for good in ["10.77.0.9", "10.77.0.255", "255.255.255.255", "239.1.2.3"] {
-            assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", good)), Ok(()), "{good}");
+        for many in ["10.77.0.255", "255.255.255.255", "239.1.2.3"] {
+            let to = many.parse().expect("an address");
+            assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", many)), Ok(Some(to)));
         }
         for bad in ["10.77.0.2", "192.168.1.1", "127.0.0.1", "8.8.8.8"] {
             assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", bad)), Err(Reason::DestinationNotOurs), "{bad}");

@@ -258,6 +258,8 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// Hop limit of this datagram alone; `None`: the system's.
     pub ttl: Option<u8>,
+    /// TOS or traffic class of this datagram: that of the packet in it, if it is one's.
+    pub tos: u8,
     /// Its bytes.
     pub payload: Vec<u8>,
 }

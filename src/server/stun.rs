@@ -79,7 +79,7 @@ impl Stun {
         if payload.len() > question.len() && !BindingRequest::is_stock(question) {
             return Err(Silence::Odd);
         }
-        Ok(Transmit { socket: from.socket, src: from.local, to, ttl: None, payload })
+        Ok(Transmit { socket: from.socket, src: from.local, to, ttl: None, tos: 0, payload })
     }
 
     /// From where and to where the answer goes, or the attribute that cannot be served.

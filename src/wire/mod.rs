@@ -21,6 +21,7 @@
 
 pub mod announcement;
 pub mod beacon;
+pub mod groups;
 pub mod ip;
 pub mod probe;
 pub mod relay;

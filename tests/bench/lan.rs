@@ -101,6 +101,7 @@ fn node(n: usize, met: &[Vec<u8>], relayed: bool) -> Node {
         port_mapping: false,
         lan_discovery: false,
         relay: punchlan::node::RelayConfig::default(),
+        lan: punchlan::node::LanConfig::default(),
         sockets: vec![LocalSocket { id: SocketId(0), addr: (Ipv4Addr::UNSPECIFIED, PORT).into() }],
         stored_ceiling: 0,
         cache: Some(format!(r#"{{"addresses":[],"names":[],"peers":[{peers}]}}"#).into_bytes()),

@@ -17,7 +17,8 @@ use punchlan::id::{Epoch, NetworkKey, PeerId, SocketId};
 use punchlan::nat::Traits;
 use punchlan::node::status::{self, Status};
 use punchlan::node::{
-    AddressChoice, Changeable, Command, Inbound, LocalSocket, Node, NodeConfig, RelayConfig, RendezvousConfig,
+    AddressChoice, Changeable, Command, Inbound, LanConfig, LocalSocket, Node, NodeConfig, RelayConfig,
+    RendezvousConfig,
 };
 use punchlan::rendezvous::client::StreamWay;
 use punchlan::sans::{Carrier, Datagram, Done, Instant, Seed, Transmit, Wakeup};
@@ -46,6 +47,7 @@ pub struct Profile {
     pub deny: Vec<PeerId>,
     pub lan_discovery: bool,
     pub relay: RelayConfig,
+    pub lan: LanConfig,
 }
 
 /// What survives a kill.
@@ -176,6 +178,7 @@ impl Peer {
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
             relay: self.profile.relay,
+            lan: self.profile.lan,
             sockets: vec![socket(0, IpAddr::from([0; 4])), socket(1, IpAddr::from([0; 16]))],
             stored_ceiling: self.disk.ceiling,
             cache: self.disk.cache.clone(),
@@ -196,6 +199,7 @@ impl Peer {
             port_mapping: false,
             lan_discovery: self.profile.lan_discovery,
             relay: self.profile.relay,
+            lan: self.profile.lan,
         }
     }
 
@@ -245,9 +249,11 @@ impl Machine for Peer {
         let Some(node) = &mut self.node else { return };
         let Datagram { socket, local, from, payload } = datagram;
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
-            Inbound::Deliver(range) | Inbound::Segment { range, .. } => self.read_tunnel(now, &payload[range]),
+            Inbound::Deliver(range) | Inbound::Shared(range) | Inbound::Segment { range, .. } => {
+                self.read_tunnel(now, &payload[range])
+            }
             Inbound::Forward { socket, to } => {
-                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload: payload.to_vec() });
+                self.out.push_back(Transmit { socket, src: None, to, ttl: None, tos: 0, payload: payload.to_vec() });
             }
             Inbound::Taken => {}
             Inbound::Dropped => self.dropped += 1,

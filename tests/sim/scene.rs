@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use punchlan::id::PeerId;
 use punchlan::node::status::{self, PeerState, Status};
-use punchlan::node::{AddressChoice, Command, RelayConfig};
+use punchlan::node::{AddressChoice, Command, LanConfig, RelayConfig};
 use punchlan::sans::Instant;
 
 use super::ledger::{self, Entry};
@@ -130,6 +130,7 @@ impl Scene {
             deny: Vec::new(),
             lan_discovery: true,
             relay: RelayConfig::default(),
+            lan: LanConfig::default(),
         };
         let peer = Peer::new(id, profile, interfaces, self.ledger.clone(), self.names.clone());
         assert_eq!(self.world.host(name, gateway, &addresses, peer), id);

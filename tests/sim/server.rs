@@ -54,7 +54,7 @@ impl Machine for Server {
         let Datagram { socket, local, from, payload } = datagram;
         let verdict = core.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload });
         if let Verdict::Forward { socket, src, to, range } = verdict {
-            self.out.push_back(Transmit { socket, src, to, ttl: None, payload: payload[range].to_vec() });
+            self.out.push_back(Transmit { socket, src, to, ttl: None, tos: 0, payload: payload[range].to_vec() });
         }
     }
 

@@ -58,7 +58,7 @@ impl Searcher {
     }
 
     fn send(&mut self, socket: SocketId, to: SocketAddr) {
-        self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload: b"hello".to_vec() });
+        self.out.push_back(Transmit { socket, src: None, to, ttl: None, tos: 0, payload: b"hello".to_vec() });
     }
 }
 

@@ -20,7 +20,7 @@ struct Mirror(VecDeque<Transmit>);
 impl Machine for Mirror {
     fn handle_datagram(&mut self, _: Instant, d: Datagram<'_>) {
         let payload = d.from.to_string().into_bytes();
-        self.0.push_back(Transmit { socket: d.socket, src: d.local, to: d.from, ttl: None, payload });
+        self.0.push_back(Transmit { socket: d.socket, src: d.local, to: d.from, ttl: None, tos: 0, payload });
     }
     fn handle_timeout(&mut self, _: Instant) {}
     fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -50,7 +50,7 @@ impl Puncher {
 
     fn say(&mut self, to: SocketAddr, text: &str) {
         let (socket, payload) = (SocketId(u16::from(to.is_ipv6())), text.as_bytes().to_vec());
-        self.out.push_back(Transmit { socket, src: None, to, ttl: self.ttl, payload });
+        self.out.push_back(Transmit { socket, src: None, to, ttl: self.ttl, tos: 0, payload });
     }
 }
 

@@ -187,10 +187,14 @@ impl Socket {
     /// The system's: [`fault()`] says whether only this datagram is concerned. `WouldBlock` was counted in
     /// [`Socket::dropped`]. `Unsupported`: this system has no hop limit per datagram.
     pub fn send(&self, to: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
-        self.send_one(Way { to, src, tos: 0 }, ttl, payload)
+        self.send_by(Way { to, src, tos: 0 }, ttl, payload)
     }
 
-    fn send_one(&self, way: Way, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
+    /// The same, with the TOS or traffic class too.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub fn send_by(&self, way: Way, ttl: Option<u8>, payload: &[u8]) -> io::Result<()> {
         // What can only be refused is refused here: once the kernel has, quinn-udp takes it for an old one.
         let (Way { to, src, tos }, v4) = (way, self.local.is_ipv4());
         if to.is_ipv4() != v4 || src.is_some_and(|src| src.is_ipv4() != v4) || to.port() == 0 {
@@ -228,7 +232,7 @@ impl Socket {
     /// As [`Socket::send`]; of several errors one.
     pub fn send_train(&self, way: Way, size: usize, pieces: &[IoSlice<'_>]) -> io::Result<()> {
         let datagrams = || pieces.iter().flat_map(|piece| piece.chunks(size.max(1)));
-        let one_by_one = || datagrams().map(|datagram| self.send_one(way, None, datagram)).fold(Ok(()), Result::and);
+        let one_by_one = || datagrams().map(|datagram| self.send_by(way, None, datagram)).fold(Ok(()), Result::and);
         #[cfg(target_os = "linux")]
         if datagrams().nth(1).is_some()
             && self.trains.load(Ordering::Relaxed)

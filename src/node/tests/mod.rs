@@ -126,6 +126,7 @@ impl Setup {
             port_mapping: false,
             lan_discovery: false,
             relay: RelayConfig::default(),
+            lan: LanConfig::default(),
             sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("address") }],
             stored_ceiling,
             cache: Some(cache),
@@ -261,7 +262,7 @@ impl Lan {
         let now = self.now;
         let Some((_, node, tun)) = self.hosts.iter_mut().find(|h| h.0 == to) else { return };
         let datagram = Datagram { socket: SocketId(0), local: None, from, payload: &mut payload };
-        if let Inbound::Deliver(range) = node.handle_datagram(now, datagram) {
+        if let Some(range) = node.handle_datagram(now, datagram).packet() {
             tun.push(payload[range].to_vec());
         }
     }
@@ -317,6 +318,7 @@ fn changeable() -> Changeable {
         port_mapping: false,
         lan_discovery: false,
         relay: RelayConfig::default(),
+        lan: LanConfig::default(),
     }
 }
 

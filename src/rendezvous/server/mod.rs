@@ -318,7 +318,7 @@ impl Server {
     fn send(&mut self, route: Route, payload: Vec<u8>) {
         debug_assert!(payload.len() <= wire::MAX_DATAGRAM, "frames are filled up to the limit only");
         let Route { socket, local, remote } = route;
-        self.transmits.push_back(Transmit { socket, src: local, to: remote, ttl: None, payload });
+        self.transmits.push_back(Transmit { socket, src: local, to: remote, ttl: None, tos: 0, payload });
     }
 
     fn send_items(&mut self, slot: Slot, items: &[u8]) {

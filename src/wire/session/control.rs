@@ -5,7 +5,7 @@ use super::{put_announcement, take_announcement};
 use crate::id::PeerId;
 use crate::nat::{NextPorts, PORTS, Traits};
 use crate::wire::relay::MAX_CHANNEL;
-use crate::wire::{Malformed, Reader, Writer};
+use crate::wire::{Malformed, Reader, Writer, groups};
 
 /// A message on the control channel: the sealed inner kind and body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub enum Control<'a> {
         /// As [`encode_candidates`](crate::wire::announcement::encode_candidates) writes them.
         places: &'a [u8],
     },
+    /// Which multicast groups the sender wants, as [`Groups`](crate::wire::groups::Groups) writes them.
+    Groups(&'a [u8]),
 }
 
 /// How a member stands to carrying between two others.
@@ -106,7 +108,7 @@ impl<'a> Control<'a> {
     /// Inner kind and body.
     ///
     /// # Panics
-    /// If an announcement is longer than a signed one can be, or the places are longer than a datagram.
+    /// If an announcement is longer than a signed one can be, or places or groups are longer than a datagram.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();
         match *self {
@@ -137,6 +139,10 @@ impl<'a> Control<'a> {
             Self::Tcp { primed, places } => {
                 let len = u16::try_from(places.len()).expect("sixteen candidates are short");
                 w.u8(13).u8(u8::from(primed)).u16(len).bytes(places)
+            }
+            Self::Groups(groups) => {
+                let len = u16::try_from(groups.len()).expect("a list of groups is short");
+                w.u8(14).u16(len).bytes(groups)
             }
         };
         w.finish()
@@ -173,6 +179,10 @@ impl<'a> Control<'a> {
                 let (primed, len) = (r.u8()? != 0, r.u16()?);
                 Self::Tcp { primed, places: r.bytes(usize::from(len))? }
             }
+            14 => match r.u16()?.into() {
+                len @ 0..=groups::MAX => Self::Groups(r.bytes(len)?),
+                _ => return Err(Malformed::Bad("groups")),
+            },
             other => return Err(Malformed::UnknownKind(other)),
         })
     }
@@ -262,6 +272,7 @@ mod tests {
             (Control::LookForMe { ports: counted, open: 0x0102 }, &[8, 1, 5, 6, 0xff, 0xfe, 1, 2]),
             (Control::Looked, &[9]),
             (Control::Tcp { primed: true, places: b"ab" }, &[13, 1, 0, 2, b'a', b'b']),
+            (Control::Groups(b"ab"), &[14, 0, 2, b'a', b'b']),
             (Control::Nat(Traits::default()), &[10, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             (Control::Nat(traits), &[10, 2, 2, 0, 0, 3, 5, 6, 7, 8]),
         ];
@@ -272,7 +283,10 @@ mod tests {
             assert_eq!(Control::decode(&[bytes, &[0xff]].concat()), Ok(message), "trailing bytes are ignored");
             assert!(Control::decode(&bytes[..bytes.len() - 1]).is_err());
         }
-        assert_eq!(Control::decode(&[14]), Err(Malformed::UnknownKind(14)));
+        assert_eq!(Control::decode(&[15]), Err(Malformed::UnknownKind(15)));
+        let long = u16::try_from(groups::MAX + 1).expect("short").to_be_bytes();
+        let long = [&[14][..], &long, &[0; groups::MAX + 1]].concat();
+        assert_eq!(Control::decode(&long), Err(Malformed::Bad("groups")));
         for (how, number) in [(4, 0), (6, 1)] {
             let message = [&[12][..], &[7; 32], &[how, 0, 0, number]].concat();
             assert_eq!(Control::decode(&message), Err(Malformed::Bad("how it is carried")));

@@ -19,7 +19,7 @@
 //! That makes [`INITIATION_LEN`] and [`RESPONSE_LEN`] bytes, always. Payloads are padded with zeros:
 //!
 //! ```text
-//! initiation  number u64 | features u32 (bit 0: takes segments, bit 1: knows of carrying) | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
+//! initiation  number u64 | features u32 (bit 0: takes segments, bit 1: knows of carrying, bit 3: says its groups) | suites u8 (bit 0 AES-256-GCM, bit 1 ChaCha20-Poly1305) | len u16 | signed announcement
 //! response    features u32 | suite u8 (the chosen bit) | len u16 | signed announcement
 //! ```
 //!
@@ -54,6 +54,8 @@
 //!         10 NAT            translates u8 | mapping u8 | filtering u8 | hairpin u8 | allocation u8, two numbers u16
 //!         11 carry          peer 32 | 1, or 0: no longer
 //!         12 carried        peer 32 | 0 not, 1 not offered, 2 full, 3 asked, 4 open, 5 throttled | channel u24
+//!         13 TCP            primed u8 | len u16 | where the sender listens by TCP
+//!         14 groups         len u16 | the multicast groups that the sender wants
 //! ports    0 the same for all, 0 u32 | 1 counted: next u16, step i16 | 2 within: first u16, last u16
 //! ```
 

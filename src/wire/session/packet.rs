@@ -61,6 +61,8 @@ pub mod feature {
     pub const SEGMENTS: u32 = 1;
     /// It knows what to do with [`super::super::Control::Carry`] and the answers to it.
     pub const CARRYING: u32 = 2;
+    /// It says which multicast groups it wants ([`super::super::Control::Groups`]), and understands those who do.
+    pub const GROUPS: u32 = 8;
 }
 
 /// Inner kinds of the data channel.

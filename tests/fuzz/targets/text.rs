@@ -92,6 +92,7 @@ fn cache(bytes: &[u8]) {
         port_mapping: false,
         lan_discovery: false,
         relay: punchlan::node::RelayConfig::default(),
+        lan: punchlan::node::LanConfig::default(),
         sockets: vec![LocalSocket { id: SocketId(0), addr: "0.0.0.0:4000".parse().expect("an address") }],
         stored_ceiling: 0,
         cache: Some(bytes.to_vec()),

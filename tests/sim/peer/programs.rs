@@ -54,7 +54,7 @@ impl Peer {
         match self.node.as_mut().expect("the peer runs").handle_packet(now, &mut buf) {
             Outbound::Send { socket, to, range } => {
                 let payload = buf[range].to_vec();
-                self.out.push_back(Transmit { socket, src: None, to, ttl: None, payload });
+                self.out.push_back(Transmit { socket, src: None, to, ttl: None, tos: 0, payload });
             }
             Outbound::Taken => {}
             Outbound::Dropped => self.refused += 1,

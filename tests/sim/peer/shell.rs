@@ -91,7 +91,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use punchlan::id::SocketId;
-    use punchlan::node::{AddressChoice, RelayConfig};
+    use punchlan::node::{AddressChoice, LanConfig, RelayConfig};
 
     use super::*;
     use crate::sim::ledger;
@@ -110,6 +110,7 @@ mod tests {
             deny: Vec::new(),
             lan_discovery: true,
             relay: RelayConfig::default(),
+            lan: LanConfig::default(),
         };
         let now = Instant::from_nanos(1);
         let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());
