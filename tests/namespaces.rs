@@ -17,10 +17,10 @@ mod blocked;
 mod carriers;
 #[path = "namespaces/command.rs"]
 mod command;
-#[path = "namespaces/everybody.rs"]
-mod everybody;
 #[path = "namespaces/events.rs"]
 mod events;
+#[path = "namespaces/everybody.rs"]
+mod everybody;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
 #[path = "namespaces/life.rs"]

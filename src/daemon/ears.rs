@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::io::clock;
-use crate::io::multicast::{Groups, Membership, Senders, Tap, Uplink, Wanted, uplinks};
+use crate::io::multicast::{Groups, Membership, Overheard, Senders, Tap, Uplink, Wanted, uplinks};
 use crate::io::net::Network;
-use crate::node::LanConfig;
+use crate::node::{Interface, Join, Joins, LanConfig, Node, RealLan};
 use crate::sans::RateLimit;
 
 /// Packets a second that are read of one interface, and at once: enough for the node to see that it is a storm.
@@ -40,10 +40,29 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Something for the loop.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// A packet to everybody left by this interface.
-    Packet(Arc<Uplink>, Vec<u8>),
+    /// A packet to everybody left by the interface of this index.
+    Packet(u32, Arc<Uplink>, Vec<u8>),
     /// The programs of this machine are in these groups.
     Groups(BTreeSet<Membership>),
+}
+
+impl Heard {
+    /// Shows it to the node. `ours`: the index of this overlay's interface.
+    pub(super) fn show(self, node: &mut Node, ours: u32) {
+        match self {
+            Self::Packet(interface, uplink, mut packet) => {
+                let lan = RealLan { interface, broadcasts: &uplink.broadcasts, hosts: &uplink.hosts };
+                node.handle_overheard(clock::now(), &lan, &mut packet);
+            }
+            Self::Groups(memberships) => {
+                let joins = memberships.into_iter().map(|Membership { group, interface, users }| {
+                    let interface = if interface == ours { Interface::Ours } else { Interface::Other(interface) };
+                    Join { group, interface, users }
+                });
+                node.set_groups(clock::now(), Joins::new(joins));
+            }
+        }
+    }
 }
 
 /// The ears.
@@ -123,7 +142,8 @@ impl Ears {
         let tap = Tap::listen(index, Wanted { multicast: self.lan.multicast, broadcast })?;
         let senders = Senders::open()?;
         tracing::debug!(interface = uplink.name, "what programs say to everybody there is overheard");
-        let listening = overhear(tap, senders, uplink.clone(), self.tell.clone(), self.lost.clone());
+        let tell = Tell { interface: index, uplink: uplink.clone(), to: self.tell.clone(), lost: self.lost.clone() };
+        let listening = overhear(tap, senders, tell);
         Ok(Ear { uplink, _task: Task(tokio::spawn(listening)) })
     }
 
@@ -133,8 +153,11 @@ impl Ears {
             let mut groups = Groups::watch(ours);
             loop {
                 match groups.next().await {
-                    Ok(joined) if tell.send(Heard::Groups(joined)).await.is_ok() => {}
-                    Ok(_) => return,
+                    Ok(joined) => {
+                        if tell.send(Heard::Groups(joined)).await.is_err() {
+                            return;
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "groups are not known");
                         tokio::time::sleep(AGAIN).await;
@@ -145,33 +168,49 @@ impl Ears {
     }
 }
 
-/// Hands over what is overheard by a tap.
-async fn overhear(
-    tap: Tap,
-    mut senders: Senders,
+/// What the task of an interface tells, and to whom.
+#[derive(Debug)]
+struct Tell {
+    interface: u32,
     uplink: Arc<Uplink>,
-    tell: mpsc::Sender<Heard>,
+    to: mpsc::Sender<Heard>,
     lost: Arc<AtomicU64>,
-) {
+}
+
+impl Tell {
+    fn packet(&self, packet: &[u8]) {
+        // First the place, then the copy.
+        match self.to.try_reserve() {
+            Ok(place) => place.send(Heard::Packet(self.interface, self.uplink.clone(), packet.to_vec())),
+            Err(_) => self.lost(1),
+        }
+    }
+
+    fn lost(&self, packets: u32) {
+        self.lost.fetch_add(packets.into(), Ordering::Relaxed);
+    }
+}
+
+/// Hands over what is overheard by a tap.
+async fn overhear(tap: Tap, mut senders: Senders, tell: Tell) {
     let (mut pace, mut lost_before) = (RateLimit::new(PACE, AT_ONCE), 0);
     let mut room = [0; LONGEST];
     loop {
-        let overheard = match tap.recv(&mut room).await {
+        let Overheard { len, lost } = match tap.recv(&mut room).await {
             Ok(overheard) => overheard,
             Err(error) => {
-                tracing::debug!(%error, interface = uplink.name, "nothing is overheard for a moment");
+                tracing::debug!(%error, interface = tell.uplink.name, "nothing is overheard for a moment");
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
         };
-        lost.fetch_add(u64::from(overheard.lost.wrapping_sub(lost_before)), Ordering::Relaxed);
-        lost_before = overheard.lost;
+        tell.lost(lost.wrapping_sub(lost_before));
+        lost_before = lost;
         let now = clock::now();
-        if let Some(packet) = room.get(..overheard.len)
-            && senders.mean_everybody(now, packet)
-            && tell.try_send(Heard::Packet(uplink.clone(), packet.to_vec())).is_err()
-        {
-            lost.fetch_add(1, Ordering::Relaxed);
+        match room.get(..len) {
+            Some(packet) if senders.mean_everybody(now, packet) => tell.packet(packet),
+            Some(_) => {}
+            None => tell.lost(1),
         }
         if !pace.allow(now) {
             tokio::time::sleep(PAUSE).await;

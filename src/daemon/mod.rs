@@ -8,6 +8,10 @@
 //!
 //! Whatever was made is gone when `up` returns, whichever way it does.
 
+#[cfg(not(target_os = "linux"))]
+mod deaf;
+#[cfg(target_os = "linux")]
+mod ears;
 mod failure;
 mod gate;
 #[cfg(target_os = "linux")]
@@ -57,6 +61,10 @@ use crate::node::{AddressChoice, LanConfig, LocalSocket, MTU, Node, NodeConfig, 
 use crate::offload::Offload;
 use crate::router::Owned;
 use crate::wire::session::feature;
+#[cfg(not(target_os = "linux"))]
+use deaf::Ears;
+#[cfg(target_os = "linux")]
+use ears::Ears;
 use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
@@ -191,6 +199,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         port_mapper,
         nat_check: None,
         lan: Lan::new(heard),
+        ears: Ears::new(),
         net,
         tun: Arc::new(tun),
         sockets,

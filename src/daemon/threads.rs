@@ -12,7 +12,7 @@
 //! ```
 
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::Failure;
@@ -21,9 +21,10 @@ use super::inward::{self, Inward};
 use super::outward::{Outward, Seal};
 use super::packets;
 use super::sockets::Sockets;
-use crate::forward::{HEADROOM, TAILROOM, Table, Train, Unsealed};
+use crate::forward::{Delivery, HEADROOM, TAILROOM, Table, Train, Unsealed};
 use crate::id::SocketId;
 use crate::io::clock;
+use crate::io::multicast::Loopback;
 use crate::io::ready::{Ready, Told};
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Socket, Way};
@@ -48,6 +49,8 @@ struct Shared {
     table: Mutex<Arc<Table>>,
     tun: Arc<Tun>,
     sockets: Arc<Sockets>,
+    /// From the first packet on that somebody listens to on another interface.
+    loopback: OnceLock<Option<Loopback>>,
     desk: Desk,
     /// What each thread waits for.
     from_tun: Ready,
@@ -64,7 +67,15 @@ impl PacketPath {
         let interface = format!("interface {}", tun.name());
         let (from_tun, inward) = (Ready::new()?, Inward::new(sockets.clone())?);
         from_tun.add(&*tun, 0)?;
-        let shared = Arc::new(Shared { table: Mutex::new(node.table()), tun, sockets, desk, from_tun, inward });
+        let shared = Arc::new(Shared {
+            table: Mutex::new(node.table()),
+            tun,
+            sockets,
+            loopback: OnceLock::new(),
+            desk,
+            from_tun,
+            inward,
+        });
         let mut path = Self { shared, inbox, running: Vec::new() };
         path.spawn("outward", interface, send)?;
         path.spawn("inward", "the UDP sockets".to_owned(), receive)?;
@@ -93,6 +104,11 @@ impl PacketPath {
     /// Closes these of them.
     pub(super) fn close_sockets(&self, sockets: &[SocketId]) {
         self.shared.inward.close(sockets);
+    }
+
+    /// Gives a packet for many to the programs here that are to have it.
+    pub(super) fn share(&self, table: &Table, packet: &mut [u8]) {
+        self.shared.share(table, packet);
     }
 
     /// Waits for something that the node has to see to. May be dropped and called again at any time.
@@ -134,10 +150,25 @@ impl Shared {
         let (now, table) = (clock::now(), self.table());
         let mut openings = table.openings();
         let open = |datagram: Datagram<'_>, ecn| inward::open(now, &table, &mut openings, &self.desk, datagram, ecn);
-        let congested = packets::receive(open, &self.tun, &self.sockets, socket, batch.datagrams());
+        let share = |packet: &mut [u8]| self.share(&table, packet);
+        let congested = packets::receive(open, share, &self.tun, &self.sockets, socket, batch.datagrams());
         drop(openings);
         table.drops().add("congested", congested);
         self.desk.ring(&table);
+    }
+
+    /// Gives a packet for many to the interface, and to programs that listen on others.
+    fn share(&self, table: &Table, packet: &mut [u8]) {
+        let Some(Delivery { ours, others }) = table.delivery(packet) else { return };
+        if *ours {
+            packets::refused(self.tun.send(packet));
+        }
+        for interface in others {
+            // Without the right to there is none, and a warning says so.
+            if let Some(loopback) = self.loopback.get_or_init(|| Loopback::open().ok()) {
+                packets::refused(loopback.deliver(packet, *interface));
+            }
+        }
     }
 
     /// Shows the node one.
@@ -162,7 +193,8 @@ impl Shared {
                         self.sockets.open().send_train(socket, way, payload.len(), &[IoSlice::new(&payload)]);
                     node.count_drops("no-socket", no_socket);
                 }
-                if !packets::give(&self.tun, ecn, &inbound, &mut payload) {
+                let table = node.table();
+                if !packets::give(|packet| self.share(&table, packet), &self.tun, ecn, &inbound, &mut payload) {
                     node.count_drops("congested", 1);
                 }
             }

@@ -16,9 +16,9 @@ use crate::io::store::StateDir;
 use crate::node::status::{PeerState, RendezvousState, Status};
 use crate::node::why::Why;
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ipnet::Ipv4Net;
 use tempfile::TempDir;
 
 use super::interrupt;

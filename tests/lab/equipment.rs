@@ -17,9 +17,9 @@
 pub mod cable;
 #[path = "odd_mapper.rs"]
 pub mod mapper;
+pub mod party;
 #[path = "under_test.rs"]
 pub mod programs;
-pub mod party;
 pub mod pulse;
 
 pub use punchlan::lab::*;

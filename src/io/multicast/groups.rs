@@ -110,7 +110,16 @@ fn told(fd: &OwnedFd) -> io::Result<usize> {
 
 /// Takes all that was told until now.
 async fn told_all(changes: &Watched) -> io::Result<()> {
-    tokio::time::timeout(Duration::ZERO, changes.read(|fd| loop { told(fd)?; })).await.unwrap_or(Ok(()))
+    tokio::time::timeout(
+        Duration::ZERO,
+        changes.read(|fd| {
+            loop {
+                told(fd)?;
+            }
+        }),
+    )
+    .await
+    .unwrap_or(Ok(()))
 }
 
 /// Where changes are told.

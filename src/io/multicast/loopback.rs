@@ -12,6 +12,8 @@ use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::wire::ip;
+
 /// Where TTL and hop limit stand (RFC 791 §3.1, RFC 8200 §3).
 const TTL: usize = 8;
 const HOP_LIMIT: usize = 7;
@@ -38,11 +40,10 @@ impl Loopback {
     ///
     /// # Errors
     /// The kernel refused it.
-    pub fn deliver(&self, packet: &mut [u8], group: IpAddr, interface: u32) -> io::Result<()> {
-        match (group, &self.v6) {
-            (IpAddr::V4(group), _) => {
-                let Some(ttl) = packet.get_mut(TTL) else { return Err(io::ErrorKind::InvalidInput.into()) };
-                *ttl = 0;
+    pub fn deliver(&self, packet: &mut [u8], interface: u32) -> io::Result<()> {
+        match (group(packet), &self.v6) {
+            (Some(IpAddr::V4(group)), _) => {
+                packet[TTL] = 0;
                 let index = interface.try_into().map_err(io::Error::other)?;
                 let nowhere = libc::in_addr { s_addr: 0 };
                 let by = libc::in_pktinfo { ipi_ifindex: index, ipi_spec_dst: nowhere, ipi_addr: nowhere };
@@ -51,15 +52,21 @@ impl Loopback {
                 sendmsg(self.v4.as_raw_fd(), &pieces, &how, MsgFlags::MSG_DONTWAIT, Some(&to))?;
                 Ok(())
             }
-            (IpAddr::V6(group), Some(v6)) => {
-                let Some(limit) = packet.get_mut(HOP_LIMIT) else { return Err(io::ErrorKind::InvalidInput.into()) };
-                *limit = 0;
+            (Some(IpAddr::V6(group)), Some(v6)) => {
+                packet[HOP_LIMIT] = 0;
                 v6.set_multicast_if_v6(interface)?;
                 v6.send_to(packet, &SocketAddrV6::new(group, 0, 0, interface).into()).map(drop)
             }
-            (IpAddr::V6(_), None) => Err(io::ErrorKind::Unsupported.into()),
+            (Some(IpAddr::V6(_)), None) => Err(io::ErrorKind::Unsupported.into()),
+            (None, _) => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
+}
+
+/// The group that a packet is for; `None`: it is for none.
+fn group(packet: &[u8]) -> Option<IpAddr> {
+    let group = ip::addresses(packet).ok()?.destination;
+    group.is_multicast().then_some(group)
 }
 
 fn raw(domain: Domain) -> io::Result<Socket> {
