@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::socket::{MsgFlags, recv};
 use rtnetlink::sys::{Socket, constants::NETLINK_ROUTE};
 
+use super::held::Held;
 use crate::io::interfaces::is_ours;
 use crate::io::watched::{self, Watched};
 use crate::wire::beacon::{GROUP_V4, GROUP_V6};
@@ -45,6 +46,7 @@ pub struct Membership {
 #[derive(Debug)]
 pub struct Groups {
     ours: u32,
+    held: Held,
     changes: Option<Watched>,
     /// The lists as they were read last.
     lists: Option<(String, String)>,
@@ -55,7 +57,7 @@ impl Groups {
     /// loopback one. Must be called inside a tokio runtime.
     pub fn watch(ours: u32) -> Self {
         let changes = changes().inspect_err(|error| tracing::debug!(%error, "groups are read once a second"));
-        Self { ours, changes: changes.ok(), lists: None }
+        Self { ours, held: Held::new(ours), changes: changes.ok(), lists: None }
     }
 
     /// Waits until they are others than the last time; the first time does not wait. May be dropped and called again at
@@ -74,9 +76,11 @@ impl Groups {
                 continue;
             }
             let joined = v4(&lists.0).chain(v6(&lists.1)).filter(|(name, joined)| self.counts(name, joined));
-            let joined = joined.map(|(_, joined)| joined).collect();
+            let joined: Vec<Membership> = joined.map(|(_, joined)| joined).collect();
             self.lists = Some(lists);
-            return Ok(joined);
+            let mut wanted = self.held.follow(joined.iter().copied());
+            wanted.extend(joined.into_iter().filter(|joined| joined.group.is_ipv4()));
+            return Ok(wanted);
         }
     }
 
@@ -86,7 +90,10 @@ impl Groups {
         let is_elsewhere = interface == "lo" || is_ours(interface);
         let is_own = match joined.group {
             IpAddr::V4(group) => group == GROUP_V4,
-            IpAddr::V6(group) => group == GROUP_V6 || u128::from(group) >> 24 == SOLICITED_NODE,
+            IpAddr::V6(group) => {
+                let stays_inside = group.octets()[1] & 0xf == INTERFACE_LOCAL;
+                group == GROUP_V6 || stays_inside || u128::from(group) >> 24 == SOLICITED_NODE
+            }
         };
         !is_own && (joined.interface == self.ours || !is_elsewhere)
     }
@@ -133,6 +140,8 @@ fn changes() -> io::Result<Watched> {
     watched::readable(std::os::fd::AsFd::as_fd(&socket).try_clone_to_owned()?)
 }
 
+/// The scope of what leaves no machine (RFC 4291 §2.7).
+const INTERFACE_LOCAL: u8 = 1;
 /// The first 104 bits of ff02::1:ff00:0 (RFC 4291 §2.7.1).
 const SOLICITED_NODE: u128 = 0xff02_0000_0000_0000_0000_0001_ff;
 
@@ -198,8 +207,8 @@ mod tests {
 
     #[test]
     fn what_the_kernel_and_our_own_beacons_join_does_not_count_nor_what_is_joined_on_another_overlay() {
-        let groups = Groups { ours: 7, changes: None, lists: None };
-        for group in ["ff02::1:ff12:3456", &GROUP_V4.to_string(), &GROUP_V6.to_string()] {
+        let groups = Groups { ours: 7, held: Held::new(7), changes: None, lists: None };
+        for group in ["ff02::1:ff12:3456", "ff01::1", &GROUP_V4.to_string(), &GROUP_V6.to_string()] {
             assert!(!groups.counts("eth0", &joined(group, 2, 1)), "{group}");
         }
         for group in ["224.0.0.1", "224.0.2.60", "ff02::1", "ff02::1:3", "ff15::1234"] {
@@ -207,6 +216,22 @@ mod tests {
             assert!(groups.counts("punch0", &joined(group, 7, 1)), "{group}");
             assert!(!groups.counts("punch1", &joined(group, 8, 1)) && !groups.counts("lo", &joined(group, 1, 1)));
         }
+    }
+
+    #[test]
+    fn groups_of_ipv6_are_held_on_the_overlays_interface_for_as_long_as_a_program_is_in_them() {
+        let ours = nix::net::if_::if_nametoindex("lo").unwrap();
+        let mut held = Held::new(ours);
+        let mut follow = |joined: &[Membership]| held.follow(joined.iter().copied()).into_iter().collect::<Vec<_>>();
+        let (elsewhere, here) = (joined("ff15::77:1", ours + 1, 2), joined("ff15::77:1", ours, 1));
+        assert_eq!(follow(&[elsewhere]), [here]);
+        let listed = || v6(&fs::read_to_string(V6).unwrap()).filter(|(_, joined)| *joined == here).count();
+        assert_eq!(listed(), 1);
+        assert_eq!(follow(&[elsewhere, here]), [here]);
+        // A program here joins too, and then both leave.
+        assert_eq!(follow(&[joined("ff15::77:1", ours, 2)]), [here]);
+        assert_eq!((follow(&[here]), listed()), (vec![], 0));
+        assert_eq!(follow(&[here]), [here], "a program's again");
     }
 
     #[tokio::test]

@@ -7,13 +7,14 @@
 //! | what leaves by them to everybody, overheard | [`Tap`], [`filter`] |
 //! | whether it is meant for those there alone | [`Senders`] |
 //! | which groups programs are in, and where | [`Groups`] |
-//! | to those that are in a group on a LAN | [`Loopback`] |
+//! | to those that are in a group on a LAN | [`Loopback`]; by IPv6 [`held`] |
 //!
 //! Nothing here changes anything on this machine: it is sockets alone, gone with the process. What becomes of a packet is
 //! decided elsewhere.
 
 mod filter;
 mod groups;
+mod held;
 mod loopback;
 mod senders;
 mod tap;
