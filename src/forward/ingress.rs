@@ -199,7 +199,7 @@ pub fn make_out(
     }
     let many = guard.router.guard(guard.peer, &bytes[packet.clone()]).map_err(|reason| reason.word())?;
     if let Some(destination) = many {
-        guard.sharing.lets_in(now, guard.gate, destination)?;
+        guard.sharing.lets_in(now, guard.gate, destination, &bytes[packet.clone()])?;
     }
     Ok(match segment {
         None if many.is_some() => Inbound::Shared(packet),

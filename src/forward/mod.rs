@@ -17,6 +17,7 @@
 //! | bytes, and when the last packet went and came | [`Traffic`], which the node takes over |
 //! | what was dropped, by reason | [`Drops`] |
 //! | the channels of those who are carried for | whoever has a frame of theirs holds them ([`Carriage`]) |
+//! | what is for many | whoever has such a packet holds its sender's [`Gate`] and what was sent lately ([`Repeats`]) |
 
 mod carriage;
 mod drops;
@@ -27,8 +28,10 @@ mod joins;
 mod leg;
 mod overheard;
 mod pieces;
+mod repeats;
 mod sharing;
 mod traffic;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,6 +46,7 @@ pub use joins::{Delivery, Interface, Join, Joins};
 pub use leg::{Leg, RelayChannel};
 pub use overheard::{Overheard, RealLan};
 pub use pieces::pieces;
+pub use repeats::{Door, Repeats};
 pub use sharing::{LanConfig, Sharing};
 pub use traffic::{Bell, Traffic};
 

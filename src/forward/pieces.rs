@@ -35,3 +35,50 @@ pub fn pieces(packet: &[u8], mtu: usize, number: u16) -> Option<Vec<Vec<u8>>> {
     }
     Some(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offload::sum;
+
+    fn packet(len: usize, id: u16, flags: u16) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 1, 17, 0, 0, 10, 77, 0, 1, 239, 1, 2, 3];
+        packet.extend((HEADER..len).map(|n| n.to_le_bytes()[0]));
+        packet[2..4].copy_from_slice(&u16::try_from(len).expect("short").to_be_bytes());
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6..8].copy_from_slice(&flags.to_be_bytes());
+        packet
+    }
+
+    #[test]
+    fn pieces_are_packets_that_make_up_the_whole() {
+        // 150 units further on, and more to come.
+        for (len, id, flags, count) in [(1_401, 9, 0, 2), (1_500, 0, DONT_FRAGMENT, 2), (9_000, 9, MORE | 150, 7)] {
+            let whole = packet(len, id, flags);
+            let all = pieces(&whole, 1_400, 77).expect("IPv4");
+            let mut payload = Vec::new();
+            for (n, piece) in all.iter().enumerate() {
+                let word = |at: usize| u16::from_be_bytes([piece[at], piece[at + 1]]);
+                assert_eq!((usize::from(word(2)), sum::sum(&piece[..HEADER], 0)), (piece.len(), 0xffff));
+                assert!(piece.len() <= 1_400);
+                assert_eq!(word(4), if flags == DONT_FRAGMENT { 77 } else { id });
+                let is_last = n + 1 == all.len();
+                assert_eq!(word(6) & MORE, if is_last { flags & MORE } else { MORE });
+                assert_eq!(usize::from(word(6) & OFFSET), usize::from(flags & OFFSET) + payload.len() / UNIT);
+                assert_eq!((piece[8], &piece[12..20]), (1, &whole[12..20]));
+                payload.extend_from_slice(&piece[HEADER..]);
+            }
+            assert_eq!((all.len(), &payload[..]), (count, &whole[HEADER..]));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_not() {
+        let mut options = packet(1_500, 0, 0);
+        options[0] = 0x46;
+        assert_eq!(pieces(&options, 1_400, 7), None);
+        assert_eq!(pieces(&[0x60; 1_500], 1_400, 7), None);
+        assert_eq!(pieces(&[0x45; 7], 1_400, 7), None);
+        assert_eq!(pieces(&packet(1_500, 0, OFFSET), 1_400, 7), None, "it would end beyond any packet");
+    }
+}

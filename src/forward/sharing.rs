@@ -1,15 +1,15 @@
 //! What is for many: which of it goes and comes at all, and where it is delivered. Only packets for many pass here.
 //!
-//! | what | both ways |
+//! | which way | what |
 //! |---|---|
-//! | broadcast, multicast | each only while it is switched on |
-//! | of one sender | not more than its [`Gate`] lets through |
+//! | both | broadcast and multicast each while it is switched on, and of one sender not more than its [`Gate`] lets through |
 //! | in | only what somebody here listens to ([`Joins`]) |
+//! | out | once, and not in circles ([`Repeats`]) |
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Gate, Joins};
+use super::{Gate, Joins, Repeats};
 use crate::sans::Instant;
 
 /// Which kinds there are in the overlay, as far as this machine is concerned.
@@ -44,6 +44,8 @@ pub struct Sharing {
     pub joins: Arc<Joins>,
     /// What our programs may send.
     pub gate: Arc<Gate>,
+    /// What was sent and came lately.
+    pub repeats: Arc<Repeats>,
 }
 
 impl Sharing {
@@ -63,12 +65,21 @@ impl Sharing {
     ///
     /// # Errors
     /// A word of `counters.drop`.
-    pub(super) fn lets_in(&self, now: Instant, gate: &Gate, destination: IpAddr) -> Result<(), &'static str> {
+    pub(super) fn lets_in(
+        &self,
+        now: Instant,
+        gate: &Gate,
+        destination: IpAddr,
+        packet: &[u8],
+    ) -> Result<(), &'static str> {
         match () {
             () if !self.lan.has(destination) => Err("lan-off"),
             () if !gate.allow(now) => Err("fan-in-rate"),
             () if self.joins.delivery(destination).is_none() => Err("not-joined"),
-            () => Ok(()),
+            () => {
+                self.repeats.came(now, packet);
+                Ok(())
+            }
         }
     }
 }

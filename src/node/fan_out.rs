@@ -1,36 +1,51 @@
 //! A packet for many goes out: broadcast, and multicast to those who want the group.
 //!
 //! 1. The table lets it out, or cuts a storm, before it costs anything ([`crate::forward`]).
-//! 2. It is written once for each peer that wants it, and sealed where it stands.
+//! 2. What is sent twice, or goes in circles, does not go on ([`crate::forward::Repeats`]).
+//! 3. It is written once for each peer that wants it, and sealed where it stands.
+//!
+//! Packets that programs sent on a real LAN come in by another door and go the same way ([`crate::forward::Overheard`]).
 
 use super::{HEADROOM, MTU, Node, Outbound, TAILROOM};
-use crate::forward::{Overheard, RealLan, Unsealed, pieces};
+use crate::forward::{Door, Overheard, RealLan, Unsealed, pieces};
 use crate::id::PeerId;
 use crate::offload::tos;
 use crate::sans::{Instant, Transmit};
 use crate::wire::ip;
 
 impl Node {
-    /// A packet for many came from the TUN, and the table has let it out ([`crate::forward::Unsealed::Shared`]).
+    /// A packet for many came from the TUN, and the table has let it out ([`Unsealed::Shared`]).
     pub fn handle_shared(&mut self, now: Instant, packet: &[u8]) {
-        if self.leaving {
-            return;
+        if !self.leaving {
+            self.refresh(now);
+            self.share(now, Door::Overlay, packet, |node| node.fan_out(now, packet));
         }
-        self.refresh(now);
-        self.drain_many(now);
-        self.fan_out(now, packet);
     }
 
-    /// A program here sent a packet on a real LAN, with nothing behind it but what may be padding. If it is for many, it goes
-    /// to the overlay's too, as if it had been sent there.
+    /// A program here sent a packet on a real LAN. If it is for many, it goes to the overlay's too, as if it had been sent
+    /// there.
     pub fn handle_overheard(&mut self, now: Instant, lan: &RealLan<'_>, packet: &mut [u8]) {
         let Some(heard) = Overheard::read(packet, lan).filter(|_| !self.leaving) else { return };
         self.refresh(now);
-        if self.table.let_out(now, heard.destination) != Unsealed::Shared {
-            return;
+        if self.table.let_out(now, heard.destination()) != Unsealed::Shared {
+            return self.look_for_storm(now, None);
         }
         let Some(packet) = heard.adopt(packet, self.router.me(), self.router.broadcast()) else { return };
+        self.share(now, Door::RealLan(lan.interface), packet, |node| node.fan_out_pieces(now, packet));
+    }
+
+    fn share(&mut self, now: Instant, door: Door, packet: &[u8], fan_out: impl FnOnce(&mut Self)) {
         self.drain_many(now);
+        match self.table.sharing().repeats.lets_out(now, door, packet) {
+            Ok(()) => fan_out(self),
+            Err(word) => self.drops.count(word),
+        }
+        self.attend(now);
+        self.look_for_storm(now, None);
+    }
+
+    /// A real LAN's packets may be longer than the overlay's.
+    fn fan_out_pieces(&mut self, now: Instant, packet: &[u8]) {
         if packet.len() <= usize::from(MTU) {
             return self.fan_out(now, packet);
         }
@@ -42,7 +57,7 @@ impl Node {
     }
 
     /// One sealing for each peer that wants it.
-    pub(super) fn fan_out(&mut self, now: Instant, packet: &[u8]) {
+    fn fan_out(&mut self, now: Instant, packet: &[u8]) {
         let Ok(ip::Addresses { destination, .. }) = ip::addresses(packet) else { return };
         let tos = tos(packet);
         let mut otherwise: Vec<PeerId> = Vec::new();
@@ -70,7 +85,5 @@ impl Node {
                 self.transmits.push_back(Transmit { socket, src: None, to, ttl: None, tos, payload });
             }
         }
-        self.attend(now);
-        self.look_for_storm(now, None);
     }
 }
