@@ -23,6 +23,8 @@ mod events;
 mod everybody;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
+#[path = "namespaces/interface.rs"]
+mod interface;
 #[path = "namespaces/life.rs"]
 mod life;
 #[path = "namespaces/mapping.rs"]

@@ -173,8 +173,11 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
 
     let tun = Tun::open(NAME_PREFIX, MTU, offload).map_err(|error| match permission::of_open(&error) {
         Some(missing) => Failure::NotPermitted(missing.to_string()),
-        None => Failure::Failed(format!("no TUN interface could be made: {error}")),
+        None => Failure::Failed(format!("no network interface could be made: {error}")),
     })?;
+    let tun = Arc::new(tun);
+    #[cfg(target_os = "linux")]
+    keep(&tun);
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
 
@@ -201,7 +204,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         lan: Lan::new(heard),
         ears: Ears::new(),
         net,
-        tun: Arc::new(tun),
+        tun,
         sockets,
         streams,
         overlay,
@@ -215,6 +218,17 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let ended = peer.run(control, news, beacons, reloads, stop).await;
     run_dir.remove();
     ended.map(drop)
+}
+
+/// Follows what becomes of the interface, from before it is configured until it is gone.
+#[cfg(target_os = "linux")]
+fn keep(tun: &Arc<Tun>) {
+    let tun = Arc::downgrade(tun);
+    tokio::spawn(async move {
+        if let Err(error) = crate::io::net::keep(tun).await {
+            tracing::debug!(%error, "changes of our own interface are not seen");
+        }
+    });
 }
 
 /// The variable that says how much of the kernel's work we take over.
