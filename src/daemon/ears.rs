@@ -9,9 +9,13 @@
 //!
 //! Interfaces are looked for anew whenever this machine's network changes. While `[lan]` switches broadcast and multicast
 //! off, nobody listens.
+//!
+//! Where no default route leads from this machine the system knows no way for such packets. Then they lead to our own
+//! interface, and what leaves there of who is bound to no address is said on the LANs from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,10 +23,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::forward;
 use crate::io::clock;
 use crate::io::multicast::{Groups, Membership, Overheard, Senders, Tap, Uplink, Wanted, uplinks};
 use crate::io::net::Network;
 use crate::node::{Interface, Join, Joins, LanConfig, Node, RealLan};
+use crate::router::Owned;
 use crate::sans::RateLimit;
 
 /// Packets a second that are read of one interface, and at once: enough for the node to see that it is a storm.
@@ -74,6 +80,8 @@ pub(super) struct Ears {
     lost: Arc<AtomicU64>,
     lan: LanConfig,
     taps: BTreeMap<u32, Ear>,
+    /// Where no default route is: who sends on our interface.
+    offline: Option<Senders>,
     groups: Option<Task>,
 }
 
@@ -81,6 +89,7 @@ pub(super) struct Ears {
 #[derive(Debug)]
 struct Ear {
     uplink: Arc<Uplink>,
+    tap: Arc<Tap>,
     _task: Task,
 }
 
@@ -99,7 +108,7 @@ impl Ears {
     pub(super) fn new() -> Self {
         let (tell, heard) = mpsc::channel(WAITING);
         let lan = LanConfig { broadcast: false, multicast: false };
-        Self { tell, heard, lost: Arc::default(), lan, taps: BTreeMap::new(), groups: None }
+        Self { tell, heard, lost: Arc::default(), lan, taps: BTreeMap::new(), offline: None, groups: None }
     }
 
     /// Listens where packets to everybody leave now, to what `lan` has. `ours`: the index of this overlay's interface.
@@ -112,10 +121,12 @@ impl Ears {
             self.groups = lan.multicast.then(|| self.watch_groups(ours));
             self.lan = lan;
         }
-        if !lan.broadcast && !lan.multicast {
+        let listens = lan.broadcast || lan.multicast;
+        self.lead(net, ours, listens).await?;
+        if !listens {
             return Ok(());
         }
-        let uplinks = uplinks(net).await.map_err(io::Error::other)?;
+        let uplinks = uplinks(net, self.offline.is_some()).await.map_err(io::Error::other)?;
         self.taps.retain(|index, ear| uplinks.get(index) == Some(&*ear.uplink));
         for (index, uplink) in uplinks {
             if !self.taps.contains_key(&index) {
@@ -124,6 +135,42 @@ impl Ears {
             }
         }
         Ok(())
+    }
+
+    /// Has what is for many lead to our interface where nothing else leads anywhere, and only then.
+    async fn lead(&mut self, net: &Network, ours: u32, listens: bool) -> io::Result<()> {
+        let is_offline = listens && !net.has_way_out().await.map_err(io::Error::other)?;
+        if !is_offline && self.offline.is_none() {
+            return Ok(());
+        }
+        if let Err(error) = net.lead_everybody(ours, is_offline).await {
+            tracing::debug!(%error, "what is for many has no way");
+        }
+        self.offline = match self.offline.take() {
+            Some(senders) if is_offline => Some(senders),
+            None if is_offline => Some(Senders::open()?),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// A packet for many left by our interface, where this machine is `me`: if that is the only way, it is said on the LANs
+    /// too, as from there.
+    pub(super) fn say(&mut self, me: &Owned, packet: &[u8]) {
+        let Some(senders) = &mut self.offline else { return };
+        let Some(v4) = me.v4.filter(|_| senders.mean_everybody(clock::now(), packet)) else { return };
+        // The subnet's broadcast address means the overlay alone.
+        let here = RealLan { interface: 0, broadcasts: &[], hosts: &[v4.into()] };
+        let Some(heard) = forward::Overheard::read(packet, &here) else { return };
+        for ear in self.taps.values().filter(|ear| ear.uplink.v4.is_some()) {
+            let mut copy = packet.to_vec();
+            let on_lan = Owned { v4: ear.uplink.v4, ..*me };
+            if let Some(packet) = heard.adopt(&mut copy, &on_lan, Ipv4Addr::BROADCAST)
+                && let Err(error) = ear.tap.send(packet)
+            {
+                tracing::debug!(%error, interface = ear.uplink.name, "not said there");
+            }
+        }
     }
 
     /// Waits for the next. May be dropped and called again at any time.
@@ -139,12 +186,12 @@ impl Ears {
 
     fn listen_on(&self, index: u32, uplink: Arc<Uplink>) -> io::Result<Ear> {
         let broadcast = self.lan.broadcast.then_some(&uplink.broadcasts[..]);
-        let tap = Tap::listen(index, Wanted { multicast: self.lan.multicast, broadcast })?;
+        let tap = Arc::new(Tap::listen(index, Wanted { multicast: self.lan.multicast, broadcast })?);
         let senders = Senders::open()?;
         tracing::debug!(interface = uplink.name, "what programs say to everybody there is overheard");
         let tell = Tell { interface: index, uplink: uplink.clone(), to: self.tell.clone(), lost: self.lost.clone() };
-        let listening = overhear(tap, senders, tell);
-        Ok(Ear { uplink, _task: Task(tokio::spawn(listening)) })
+        let listening = overhear(tap.clone(), senders, tell);
+        Ok(Ear { uplink, tap, _task: Task(tokio::spawn(listening)) })
     }
 
     fn watch_groups(&self, ours: u32) -> Task {
@@ -192,7 +239,7 @@ impl Tell {
 }
 
 /// Hands over what is overheard by a tap.
-async fn overhear(tap: Tap, mut senders: Senders, tell: Tell) {
+async fn overhear(tap: Arc<Tap>, mut senders: Senders, tell: Tell) {
     let (mut pace, mut lost_before) = (RateLimit::new(PACE, AT_ONCE), 0);
     let mut room = [0; LONGEST];
     loop {

@@ -103,7 +103,7 @@ impl<S: Source> Peer<S> {
                     self.node.set_wall_clock(clock::now(), clock::wall_ms());
                     self.node.handle_timeout(clock::now());
                 }
-                input = path.next() => path.take(&mut self.node, input?),
+                input = path.next() => path.take(&mut self.node, &mut self.ears, input?),
                 came = self.streams.next() => {
                     // That the stream stands was said before, on the other channel.
                     (0..news.len()).map_while(|_| news.try_recv().ok()).for_each(|effect| self.take(effect));
@@ -294,7 +294,7 @@ impl<S: Source> Peer<S> {
             let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
             tokio::select! {
                 input = path.next(), if carries => match input {
-                    Ok(input) => path.take(&mut self.node, input),
+                    Ok(input) => path.take(&mut self.node, &mut self.ears, input),
                     Err(failure) => {
                         // Of no account any more; what is left to say is said all the same.
                         tracing::debug!(%failure, "packets are carried no more");

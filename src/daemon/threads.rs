@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::Failure;
+use super::ears::Ears;
 use super::handover::{Arrived, Desk, Inbox, Input, handover};
 use super::inward::{self, Inward};
 use super::outward::{Outward, Seal};
@@ -120,10 +121,10 @@ impl PacketPath {
     }
 
     /// Shows it to the node, and what else waits.
-    pub(super) fn take(&mut self, node: &mut Node, input: Input) {
-        self.shared.take(node, input);
+    pub(super) fn take(&mut self, node: &mut Node, ears: &mut Ears, input: Input) {
+        self.shared.take(node, ears, input);
         for input in std::iter::from_fn(|| self.inbox.try_next()).take(AT_ONCE) {
-            self.shared.take(node, input);
+            self.shared.take(node, ears, input);
         }
     }
 }
@@ -172,7 +173,7 @@ impl Shared {
     }
 
     /// Shows the node one.
-    fn take(&self, node: &mut Node, input: Input) {
+    fn take(&self, node: &mut Node, ears: &mut Ears, input: Input) {
         let now = clock::now();
         match input {
             Input::Packet(mut framed) => {
@@ -184,7 +185,11 @@ impl Shared {
                     node.count_drops("no-socket", no_socket);
                 }
             }
-            Input::Shared(framed) => node.handle_shared(now, &framed[HEADROOM..framed.len() - TAILROOM]),
+            Input::Shared(framed) => {
+                let packet = &framed[HEADROOM..framed.len() - TAILROOM];
+                node.handle_shared(now, packet);
+                ears.say(&node.me(), packet);
+            }
             Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
                 let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut payload });
                 if let Inbound::Forward { socket, to } = inbound {

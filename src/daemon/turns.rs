@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Failure;
+use super::deaf::Ears;
 use super::outward::Outward;
 use super::packets;
 use super::sockets::{Sockets, is_needed};
@@ -90,7 +91,7 @@ impl PacketPath {
     }
 
     /// Shows it to the node.
-    pub(super) fn take(&mut self, node: &mut Node, input: Input) {
+    pub(super) fn take(&mut self, node: &mut Node, _ears: &mut Ears, input: Input) {
         match input {
             Input::Packet(first) => {
                 self.yields = first.is_none();

@@ -154,7 +154,8 @@ mod tests {
     }
 
     fn read(packet: &[u8]) -> Option<Overheard> {
-        let hosts = ["192.0.2.10", "fe80::10", "2001:db8::10", "fe80::77"].map(|text| text.parse().expect("an address"));
+        let hosts =
+            ["192.0.2.10", "fe80::10", "2001:db8::10", "fe80::77"].map(|text| text.parse().expect("an address"));
         let lan = RealLan { interface: 2, broadcasts: &[Ipv4Addr::new(192, 0, 2, 255)], hosts: &hosts };
         Overheard::read(packet, &lan)
     }
@@ -188,7 +189,10 @@ mod tests {
                 let padded = [sent(source, to, (50_000, 4_445), payload), vec![0; 7]].concat();
                 let packet = adopted(padded);
                 let found = crate::wire::ip::addresses(&packet).expect("a packet");
-                assert_eq!((found.source.to_string(), found.destination.to_string()), (new_source.into(), new_to.into()));
+                assert_eq!(
+                    (found.source.to_string(), found.destination.to_string()),
+                    (new_source.into(), new_to.into())
+                );
                 assert_right(&packet);
                 let (hops, head) = if source.contains(':') { (7, 48) } else { (8, 28) };
                 assert_eq!((packet[hops], &packet[head..]), (1, payload), "TTL and payload are as they were");

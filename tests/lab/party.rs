@@ -19,10 +19,13 @@ const QUIET: Duration = Duration::from_millis(700);
 /// How long a socket waits before its thread looks whether it is over.
 const TICK: Duration = Duration::from_millis(20);
 
+/// From whom, and what.
+type Heard = Vec<(SocketAddr, Vec<u8>)>;
+
 /// A program that answers, bound to a port and nothing else. Dropped, it ends.
 #[derive(Debug)]
 pub struct Answering {
-    heard: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    heard: Arc<Mutex<Heard>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }

@@ -230,6 +230,57 @@ fn while_it_is_switched_off_nothing_is_overheard_and_after_a_kill_nothing_is_lef
     assert_eq!(asking.answers(), []);
 }
 
+/// ```text
+///   alice ─┐
+///   bob ───┼── a switch, and nothing else
+///   friend ┘
+/// ```
+#[test]
+fn on_a_lan_without_any_way_out_games_that_the_system_would_not_let_ask_are_heard_by_all() {
+    let _turn = shared_turn();
+    let lab = Lab::new(&[SitePlan::new(Gateway::FullCone).hosts(3)]).unwrap();
+    let mut network = Network::without_rendezvous().unwrap();
+    network.servers = vec!["192.0.2.1:3478".to_owned()];
+    let [alice, bob, friend] = [0, 1, 2].map(|n| &lab.sites[0].hosts[n]);
+    let [a, b, c, _] = alice.v4.unwrap().octets();
+    let router = Ipv4Addr::new(a, b, c, 1);
+    for host in [alice, bob] {
+        host.netns.ip("route del default").unwrap();
+    }
+    let before = state_of(alice);
+    let socket = alice.netns.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    socket.set_broadcast(true).unwrap();
+    assert!(socket.send_to(b"hello", EVERYBODY).is_err(), "there is no way");
+
+    let mut here = network.up(alice, "alice", 1).unwrap();
+    let _there = network.up(bob, "bob", 2).unwrap();
+    here.await_peer("bob", PeerState::Direct, PATIENCE).unwrap();
+    assert!(leads_to_us(alice));
+    let ask = |to: SocketAddr| {
+        let _answering =
+            [("friend", friend), ("bob", bob)].map(|(name, host)| Answering::start(&host.netns, name, to).unwrap());
+        let asking = Asking::unbound(&alice.netns, to).unwrap();
+        let answers = asking.ask_until(to, &["bob", "friend"], PATIENCE).unwrap();
+        assert_eq!(answers["friend"], IpAddr::from(friend.v4.unwrap()));
+    };
+    [EVERYBODY, GROUP].map(SocketAddr::from).into_iter().for_each(ask);
+
+    // The cable to the internet is plugged in.
+    alice.netns.ip(&format!("route add default via {router}")).unwrap();
+    await_true("the LAN to be the way", PATIENCE, || Ok(!leads_to_us(alice))).unwrap();
+    ask(EVERYBODY.into());
+    alice.netns.ip("route del default").unwrap();
+    await_true("the overlay to be the way", PATIENCE, || Ok(leads_to_us(alice))).unwrap();
+    here.program.end(Signal::SIGKILL).unwrap();
+    await_true("what is left to go", PATIENCE, || Ok(state_of(alice) == before)).unwrap();
+}
+
+/// Whether groups are reached by an overlay's interface.
+fn leads_to_us(host: &Host) -> bool {
+    let output = netns::run(host.netns.command("ip").args(["route", "show", "224.0.0.0/4"])).unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("punch")
+}
+
 /// Interfaces, addresses, routes, rules and groups, as text.
 fn state_of(host: &Host) -> String {
     let ask = |args: &[&str]| {

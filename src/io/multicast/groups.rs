@@ -92,7 +92,7 @@ impl Groups {
             IpAddr::V4(group) => group == GROUP_V4,
             IpAddr::V6(group) => {
                 let stays_inside = group.octets()[1] & 0xf == INTERFACE_LOCAL;
-                group == GROUP_V6 || stays_inside || u128::from(group) >> 24 == SOLICITED_NODE
+                group == GROUP_V6 || stays_inside || group.to_bits() >> 24 == SOLICITED_NODE.to_bits() >> 24
             }
         };
         !is_own && (joined.interface == self.ours || !is_elsewhere)
@@ -142,8 +142,8 @@ fn changes() -> io::Result<Watched> {
 
 /// The scope of what leaves no machine (RFC 4291 §2.7).
 const INTERFACE_LOCAL: u8 = 1;
-/// The first 104 bits of ff02::1:ff00:0 (RFC 4291 §2.7.1).
-const SOLICITED_NODE: u128 = 0xff02_0000_0000_0000_0000_0001_ff;
+/// With any last 24 bits (RFC 4291 §2.7.1).
+const SOLICITED_NODE: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0);
 
 /// Reads the list of IPv4: a line for each interface, and below it one for each of its groups. With the interfaces' names.
 fn v4(list: &str) -> impl Iterator<Item = (&str, Membership)> {

@@ -6,21 +6,26 @@
 #![allow(unsafe_code, reason = "no crate makes the address of a link")]
 
 use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
-use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 
 use super::filter::{self, Wanted};
 use crate::io::watched::{self, Watched};
+use crate::wire::ip::{self, Addresses};
 
 /// Room for some dozens of packets: a game's discovery needs a few, and a storm is to be lost here.
 const BUFFER: usize = 64 << 10;
 
 /// An ear on one interface.
 #[derive(Debug)]
-pub struct Tap(Watched);
+pub struct Tap {
+    interface: u32,
+    fd: Watched,
+}
 
 /// What was overheard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +48,23 @@ impl Tap {
         socket.set_recv_buffer_size(BUFFER)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         socket.attach_filter(&filter::to_everybody(wanted))?;
-        socket.bind(&everything_on(interface)?)?;
-        watched::readable(OwnedFd::from(socket)).map(Self)
+        // Of all protocols: of one alone, what leaves is not heard.
+        socket.bind(&link(interface, libc::ETH_P_ALL, [0; 6])?)?;
+        Ok(Self { interface, fd: watched::readable(OwnedFd::from(socket))? })
+    }
+
+    /// Sends a packet of IPv4 for many to whoever is on that link. This tap does not hear it, nor does any program here.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+        let Ok(Addresses { destination: IpAddr::V4(to), .. }) = ip::addresses(packet) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let [_, b, c, d] = to.octets();
+        // RFC 1112 §6.4.
+        let to = if to.is_multicast() { [0x01, 0x00, 0x5e, b & 0x7f, c, d] } else { [0xff; 6] };
+        SockRef::from(self.fd.get()).send_to(packet, &link(self.interface, libc::ETH_P_IP, to)?).map(drop)
     }
 
     /// Waits for a packet, and puts it into `room`. May be dropped and called again at any time.
@@ -52,7 +72,7 @@ impl Tap {
     /// # Errors
     /// `NetworkDown` once when the interface goes down: what is sent when it is up again is heard again.
     pub async fn recv(&self, room: &mut [u8]) -> io::Result<Overheard> {
-        self.0.read(|fd| read(fd, room)).await
+        self.fd.read(|fd| read(fd, room)).await
     }
 }
 
@@ -67,16 +87,17 @@ fn read(fd: &OwnedFd, room: &mut [u8]) -> io::Result<Overheard> {
     Ok(Overheard { len: message.bytes, lost: lost.unwrap_or(0) })
 }
 
-/// All protocols, without which outgoing packets are not heard, on one interface.
-fn everything_on(interface: u32) -> io::Result<SockAddr> {
+/// An address on the link behind an interface, and what is sent there.
+fn link(interface: u32, protocol: libc::c_int, to: [u8; 6]) -> io::Result<SockAddr> {
     let number = |value: libc::c_int| u16::try_from(value).map_err(io::Error::other);
-    let (family, protocol) = (number(libc::AF_PACKET)?, number(libc::ETH_P_ALL)?.to_be());
+    let (family, protocol) = (number(libc::AF_PACKET)?, number(protocol)?.to_be());
     let index = interface.try_into().map_err(io::Error::other)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: `sockaddr_ll` is one of the structures that a `sockaddr_storage` has room for, and of plain numbers, for
     // which zeroes will do.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     (link.sll_family, link.sll_protocol, link.sll_ifindex) = (family, protocol, index);
+    (link.sll_halen, link.sll_addr) = (6, [to[0], to[1], to[2], to[3], to[4], to[5], 0, 0]);
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: the storage holds an address of the family that it names, of this length.
     Ok(unsafe { SockAddr::new(storage, len) })

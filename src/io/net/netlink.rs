@@ -268,7 +268,7 @@ fn shield(name: &str) {
 const QUEUE: u32 = 500;
 
 /// Where nobody has a route of their own to: the anycast address of port mappers, RFC 7723.
-const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
+pub(super) const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
 
 /// The router that a route leads to, if one does.
 fn next_hop(message: &RouteMessage) -> Option<Ipv4Addr> {
