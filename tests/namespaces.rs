@@ -1,4 +1,4 @@
-//! Real kernels: namespaces with real NATs, real daemons with real TUN devices, real programs over them.
+//! Real kernels: namespaces with real NATs, real daemons with real interfaces, real programs over them.
 //!
 //! Every test builds an internet of its own ([`lab`]) and takes its turn, because times are measured. Whether
 //! two peers talk directly is counted on the wire between the routers. Root is needed.

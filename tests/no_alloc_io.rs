@@ -1,4 +1,4 @@
-//! No heap allocation on the path of a packet: sockets and the TUN device, counted.
+//! No heap allocation on the path of a packet: sockets and the interface, counted.
 #![cfg(target_os = "linux")]
 
 #[path = "common/counting.rs"]

@@ -1,9 +1,9 @@
 //! L7: the peer process. `up` makes everything that a peer needs, in the order in which it can fail:
 //!
-//! 1. rights and the TUN driver (exit 3 if missing; nothing was made yet);
+//! 1. rights and /dev/net/tun (exit 3 if missing; nothing was made yet);
 //! 2. the state folder: locked, device key, numbers, cache;
 //! 3. the overlay's prefixes, held against the routes of this machine;
-//! 4. UDP sockets; the TUN with its addresses; the control socket;
+//! 4. UDP sockets; the interface with its addresses; the control socket;
 //! 5. the [`run`] loop, until SIGTERM, Ctrl-C or `punchlan down`; then goodbye to everybody.
 //!
 //! Whatever was made is gone when `up` returns, whichever way it does.

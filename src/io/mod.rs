@@ -1,5 +1,5 @@
 //! L6: effects only, no protocol decisions. Everything that touches the operating system is here: its
-//! clock, entropy, UDP sockets, the TUN device, addresses and routes, name resolution, files, signals.
+//! clock, entropy, UDP sockets, the overlay's interface, addresses and routes, name resolution, files, signals.
 //!
 //! The rest of the program asks for an effect as data ([`crate::sans::Action`]) or is handed what came in
 //! as plain values; so what is below this layer can be driven by a test with a clock of its own.
@@ -23,7 +23,7 @@
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
-//! | what is missing before a TUN can be made | [`permission`] |
+//! | what is missing before the interface can be made | [`permission`] |
 //! | when to stop | [`signal`] |
 //!
 //! `unsafe` stands in five files alone, each block with its reason: `udp/options.rs` (a socket option that

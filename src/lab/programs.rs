@@ -1,4 +1,4 @@
-//! Real programs in the laboratory: the rendezvous, daemons with TUN devices of their own, and pings.
+//! Real programs in the laboratory: the rendezvous, daemons with interfaces of their own, and pings.
 //!
 //! All daemons of a [`Network`] share one file system, as a user's would not: each has its own state and run
 //! folders below one temporary folder, which also keeps what every program said. A test that fails shows it.

@@ -42,7 +42,8 @@ pub struct Tun {
 const CHECKSUM_TCP: u32 = nix::libc::TUN_F_CSUM | nix::libc::TUN_F_TSO4 | nix::libc::TUN_F_TSO6;
 const UDP: u32 = nix::libc::TUN_F_USO4 | nix::libc::TUN_F_USO6;
 /// From where a [`Vnet`]'s places count: the Ethernet header.
-const LINK: u16 = Ethernet::LEN as u16;
+const LINK: u16 = 14;
+const _: () = assert!(LINK as usize == Ethernet::LEN && LEAD == Vnet::LEN + Ethernet::LEN);
 /// Most pieces of a packet that is written at once.
 const PIECES: usize = 80;
 

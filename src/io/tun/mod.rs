@@ -1,6 +1,6 @@
 //! The overlay's network interface: inner packets from and to the kernel. On Linux it is an Ethernet one, and a [`Vnet`]
 //! stands before each packet: the kernel hands over super-packets and takes them, and leaves checksums to us. Elsewhere it
-//! is a TUN device.
+//! is a TUN device; and above here it is called *the TUN* for short, whatever it is.
 //!
 //! [`Tun::open`] takes the first free `punchN`. The device is not persistent: when the value is dropped,
 //! or the process dies in whatever way, it is gone with its addresses and routes. What is configured on it

@@ -1,4 +1,4 @@
-//! What any tunnel pays: packets read from one TUN and written to the other, super-packets and all.
+//! What any tunnel pays: packets read from one interface and written to the other, super-packets and all.
 
 use std::fs::File;
 
