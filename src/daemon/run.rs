@@ -153,6 +153,9 @@ impl<S: Source> Peer<S> {
     async fn overhear(&mut self) {
         match self.ears.listen(&self.net, self.tun.index(), self.options.lan).await {
             Ok(()) => self.node.clear_warning("deaf", ""),
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                tracing::debug!(%error, "not overheard everywhere; tried again soon");
+            }
             Err(error) => {
                 let text = format!(
                     "games that look for others on this machine's LAN do not find them in the network, nor are they found by \

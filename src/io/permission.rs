@@ -26,7 +26,7 @@ pub enum PermissionError {
 
 #[cfg(not(windows))]
 const NOT_ADMIN: &str = "making a network interface is not permitted; type: sudo punchlan up net.toml   \
-    (or once, on Linux: sudo setcap cap_net_admin+ep $(which punchlan))";
+    (or once, on Linux: sudo setcap cap_net_admin,cap_net_raw+ep $(which punchlan))";
 #[cfg(windows)]
 const NOT_ADMIN: &str = "making a network interface is not permitted; start the terminal with \"Run as administrator\"";
 
@@ -117,7 +117,11 @@ mod tests {
     #[test]
     fn every_refusal_says_what_to_type() {
         assert!(PermissionError::NotAdmin.to_string().contains("sudo punchlan up net.toml"));
-        assert!(PermissionError::NotAdmin.to_string().contains("sudo setcap cap_net_admin+ep $(which punchlan)"));
+        assert!(
+            PermissionError::NotAdmin
+                .to_string()
+                .contains("sudo setcap cap_net_admin,cap_net_raw+ep $(which punchlan)")
+        );
         assert!(PermissionError::NoTunDevice.to_string().contains("modprobe tun"));
         assert!(PermissionError::CapabilityTakenAway.to_string().contains("--cap-add NET_ADMIN"));
         assert!(of_open(&io::Error::from_raw_os_error(nix::libc::EPERM)).is_some());

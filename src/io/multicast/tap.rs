@@ -40,10 +40,11 @@ impl Tap {
     /// Overhears what leaves by the interface of this index. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// `PermissionDenied` without CAP_NET_RAW; there is no such interface.
+    /// `PermissionDenied` without CAP_NET_RAW, or where such sockets are forbidden; there is no such interface.
     pub fn listen(interface: u32, wanted: Wanted<'_>) -> io::Result<Self> {
         // Of no protocol yet: it hears nothing.
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+        let may_not = |error| io::Error::new(io::ErrorKind::PermissionDenied, error);
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None).map_err(may_not)?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(BUFFER)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;

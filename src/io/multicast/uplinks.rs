@@ -2,10 +2,13 @@
 //! Mostly it is the one with the default route. Where there is none, all that have a LAN behind them take its place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use if_addrs::{IfAddr, Interface};
 use ipnet::IpNet;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 
 use crate::io::interfaces::{self, is_ours};
 use crate::io::net::{NetError, Network};
@@ -36,7 +39,7 @@ pub struct Uplink {
 /// The system does not list them.
 pub async fn uplinks(net: &Network, all: bool) -> Result<BTreeMap<u32, Uplink>, NetError> {
     let listed = if_addrs::get_if_addrs().map_err(NetError::List)?;
-    let hosts: Vec<IpAddr> = listed.iter().map(Interface::ip).collect();
+    let hosts = hosts().map_err(NetError::List)?;
     let lans: Vec<_> = listed.iter().filter(|found| !found.is_loopback() && !is_ours(&found.name)).collect();
     let has_v4 = |lan: &&&Interface| lan.is_oper_up() && !lan.is_p2p() && lan.ip().is_ipv4();
     let mut indices: BTreeSet<u32> = lans.iter().filter(has_v4).filter_map(|lan| lan.index.filter(|_| all)).collect();
@@ -55,10 +58,42 @@ pub async fn uplinks(net: &Network, all: bool) -> Result<BTreeMap<u32, Uplink>, 
     Ok(indices.into_iter().filter_map(uplink).collect())
 }
 
+/// With those of links, which the other list leaves out.
+fn hosts() -> io::Result<Vec<IpAddr>> {
+    let addresses = getifaddrs()?.filter_map(|found| found.address);
+    let ip = |address: SockaddrStorage| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(v4.ip().into()),
+        (_, Some(v6)) => Some(v6.ip().into()),
+        _ => None,
+    };
+    Ok(addresses.filter_map(ip).collect())
+}
+
 /// A subnet of two addresses has none (RFC 3021).
 fn broadcast(addr: &IfAddr) -> Option<Ipv4Addr> {
     match interfaces::net(addr)? {
         IpNet::V4(net) => (net.prefix_len() < 31).then(|| net.broadcast()),
         IpNet::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machines_addresses_are_known_those_of_the_loopback_interface_too() {
+        let hosts = hosts().unwrap();
+        assert!(hosts.contains(&Ipv4Addr::LOCALHOST.into()), "{hosts:?}");
+    }
+
+    #[test]
+    fn a_subnet_has_a_broadcast_address_unless_it_has_two_addresses() {
+        let subnet = |prefixlen| {
+            let (ip, netmask) = (Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::UNSPECIFIED);
+            broadcast(&IfAddr::V4(if_addrs::Ifv4Addr { ip, netmask, prefixlen, broadcast: None }))
+        };
+        let last = |last| Some(Ipv4Addr::new(192, 0, 2, last));
+        assert_eq!([24, 29, 30, 31, 32].map(subnet), [last(255), last(15), last(11), None, None]);
     }
 }
