@@ -6,11 +6,11 @@
 //!
 //! # The story of a packet
 //!
-//! A program writes to an overlay address; the kernel hands the packet to the TUN device ([`io`]). The
+//! A program writes to an overlay address; the kernel hands the packet to the overlay's interface ([`io`]). The
 //! [`router`] says which peer owns the destination, the peer's [`session`] seals the packet, and the
 //! peer's path-finder ([`punch`]) says where it goes: to the peer directly, or as a relay frame to a
 //! rendezvous ([`relay`]). On the other side the session opens it, the router checks that its source
-//! belongs to its sender, and the TUN delivers it. The [`node`] is the only place where these meet.
+//! belongs to its sender, and the interface delivers it. The [`node`] is the only place where these meet.
 //!
 //! Under load the kernel hands over super-packets of up to 64 KB: [`offload`] cuts them, every segment is sealed by
 //! itself, all leave by one system call, and on the other side they are one again before the kernel sees them. And what
@@ -27,7 +27,7 @@
 //! ```text
 //! L8 config/ cli/ log                     what people write and read
 //! L7 server/ daemon/ control/ lab/        processes · an internet in namespaces to try them in
-//! L6 io/                                  sockets, TUN, clock, threads, unsafe: effects only
+//! L6 io/                                  sockets, interface, clock, threads, unsafe: effects only
 //! L5 node/                                the whole peer without I/O
 //! L4 router/ forward/                     overlay address -> peer; source guard; bindings · packets by a frozen table
 //! L3 punch/ symmetric/ tcp/ gather/ rendezvous/ relay/ netcheck/    seven machines that never import each other

@@ -131,6 +131,12 @@ const AT_A_PEER: &[Limit] = &[
         "src/node/tests/packets.rs: a_storm_of_broadcasts_is_cut_and_counted",
     ),
     limit(
+        "broadcast and multicast packets of this machine that are overheard on a LAN",
+        "1,000 a second, 64 at once",
+        "overheard-lost",
+        "tests/namespaces/everybody.rs: a_storm_of_a_program_here_is_lost_before_it_costs_anything",
+    ),
+    limit(
         "packets that wait for a session",
         "64 a peer, 2 s",
         "no-session",

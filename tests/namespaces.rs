@@ -1,4 +1,4 @@
-//! Real kernels: namespaces with real NATs, real daemons with real TUN devices, real programs over them.
+//! Real kernels: namespaces with real NATs, real daemons with real interfaces, real programs over them.
 //!
 //! Every test builds an internet of its own ([`lab`]) and takes its turn, because times are measured. Whether
 //! two peers talk directly is counted on the wire between the routers. Root is needed.
@@ -19,8 +19,12 @@ mod carriers;
 mod command;
 #[path = "namespaces/events.rs"]
 mod events;
+#[path = "namespaces/everybody.rs"]
+mod everybody;
 #[path = "namespaces/gateways.rs"]
 mod gateways;
+#[path = "namespaces/interface.rs"]
+mod interface;
 #[path = "namespaces/life.rs"]
 mod life;
 #[path = "namespaces/mapping.rs"]

@@ -1,4 +1,4 @@
-//! No heap allocation on the path of a packet: sockets and the TUN device, counted.
+//! No heap allocation on the path of a packet: sockets and the interface, counted.
 #![cfg(target_os = "linux")]
 
 #[path = "common/counting.rs"]
@@ -9,9 +9,9 @@ use std::net::Ipv4Addr;
 
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::ready::{Ready, Told};
-use punchlan::io::tun::Tun;
+use punchlan::io::tun::{LEAD, Tun};
 use punchlan::io::udp::{Batch, Socket, Way};
-use punchlan::offload::{Offload, Vnet};
+use punchlan::offload::Offload;
 
 use counting::allocations;
 
@@ -80,10 +80,10 @@ fn inner_packets_cost_no_allocation() {
                 before = allocations();
             }
             program.send_to(&[7; 1300], (Ipv4Addr::new(10, 77, 0, 2), 7)).expect("sent");
-            let (vnet, len) = tun.recv(&mut buf, Vnet::LEN, &mut []).await.expect("a packet");
-            let packet = Vnet::LEN..Vnet::LEN + len;
+            let (vnet, len) = tun.recv(&mut buf, LEAD, &mut []).await.expect("a packet");
+            let packet = LEAD..LEAD + len;
             vnet.finish(&mut buf[packet.clone()]);
-            while tun.try_recv(&mut rest, Vnet::LEN, &mut []).expect("drained").is_some() {}
+            while tun.try_recv(&mut rest, LEAD, &mut []).expect("drained").is_some() {}
             tun.send(&buf[packet]).expect("sent");
         }
         assert_eq!(allocations() - before, 0, "allocations in {ROUNDS} rounds");

@@ -11,6 +11,8 @@ mod carriers;
 mod chaos;
 #[path = "simulation/events.rs"]
 mod events;
+#[path = "simulation/fan_out.rs"]
+mod fan_out;
 #[path = "simulation/lab.rs"]
 mod lab;
 #[path = "simulation/lan.rs"]

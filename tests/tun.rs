@@ -1,4 +1,4 @@
-//! The TUN device and what is configured on it, against the real kernel: each test stands in a network
+//! The interface and what is configured on it, against the real kernel: each test stands in a network
 //! namespace of its own, made for it and gone with it, and plays the other side of the overlay at the level
 //! of packets.
 //!
@@ -18,6 +18,8 @@
 
 #[path = "tun/device.rs"]
 mod device;
+#[path = "tun/ethernet.rs"]
+mod ethernet;
 #[path = "tun/namespace.rs"]
 mod namespace;
 #[path = "tun/network.rs"]
@@ -25,10 +27,10 @@ mod network;
 #[path = "tun/packets.rs"]
 mod packets;
 
-use punchlan::offload::Vnet;
+use punchlan::io::tun::LEAD;
 
 /// Where packets are read to.
-const AT: usize = Vnet::LEN;
+const AT: usize = LEAD;
 const MTU: u16 = 1400;
 /// The three addresses of the kernel's side, and of ours.
 const KERNEL: [&str; 3] = ["10.77.0.1", "fd77::1", "fe80::1"];

@@ -1,4 +1,4 @@
-//! `punchlan up` and `punchlan down` with a real TUN device, each test in a network namespace of its own: what
+//! `punchlan up` and `punchlan down` with a real interface, each test in a network namespace of its own: what
 //! stands in their way, and that nothing is left of them. Root is needed.
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]

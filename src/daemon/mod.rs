@@ -1,13 +1,17 @@
 //! L7: the peer process. `up` makes everything that a peer needs, in the order in which it can fail:
 //!
-//! 1. rights and the TUN driver (exit 3 if missing; nothing was made yet);
+//! 1. rights and /dev/net/tun (exit 3 if missing; nothing was made yet);
 //! 2. the state folder: locked, device key, numbers, cache;
 //! 3. the overlay's prefixes, held against the routes of this machine;
-//! 4. UDP sockets; the TUN with its addresses; the control socket;
+//! 4. UDP sockets; the interface with its addresses; the control socket;
 //! 5. the [`run`] loop, until SIGTERM, Ctrl-C or `punchlan down`; then goodbye to everybody.
 //!
 //! Whatever was made is gone when `up` returns, whichever way it does.
 
+#[cfg(not(target_os = "linux"))]
+mod deaf;
+#[cfg(target_os = "linux")]
+mod ears;
 mod failure;
 mod gate;
 #[cfg(target_os = "linux")]
@@ -61,6 +65,10 @@ use crate::offload::Offload;
 use crate::router::Owned;
 use crate::router::filter::Ports;
 use crate::wire::session::feature;
+#[cfg(not(target_os = "linux"))]
+use deaf::Ears;
+#[cfg(target_os = "linux")]
+use ears::Ears;
 use requests::Requests;
 use run::{Effect, Peer};
 use sockets::{Open, Sockets};
@@ -171,7 +179,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
 
     let tun = Tun::open(NAME_PREFIX, MTU, offload).map_err(|error| match permission::of_open(&error) {
         Some(missing) => Failure::NotPermitted(missing.to_string()),
-        None => Failure::Failed(format!("no TUN interface could be made: {error}")),
+        None => Failure::Failed(format!("no network interface could be made: {error}")),
     })?;
     #[cfg(target_os = "linux")]
     let _guard = if options.guard { Some(raise_guard(&tun, &overlay).await?) } else { None };
@@ -181,6 +189,9 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
             "[lan] guard is a rule of Linux' nftables, which this system does not have: delete it from net.toml".into(),
         ));
     }
+    let tun = Arc::new(tun);
+    #[cfg(target_os = "linux")]
+    keep(&tun);
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
 
@@ -205,8 +216,9 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         port_mapper,
         nat_check: None,
         lan: Lan::new(heard),
+        ears: Ears::new(),
         net,
-        tun: Arc::new(tun),
+        tun,
         sockets,
         streams,
         overlay,
@@ -221,6 +233,17 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     let ended = peer.run(control, news, beacons, reloads, stop).await;
     run_dir.remove();
     ended.map(drop)
+}
+
+/// Follows what becomes of the interface, from before it is configured until it is gone.
+#[cfg(target_os = "linux")]
+fn keep(tun: &Arc<Tun>) {
+    let tun = Arc::downgrade(tun);
+    tokio::spawn(async move {
+        if let Err(error) = crate::io::net::keep(tun).await {
+            tracing::debug!(%error, "changes of our own interface are not seen");
+        }
+    });
 }
 
 /// The variable that says how much of the kernel's work we take over.

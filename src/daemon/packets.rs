@@ -47,11 +47,12 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// Has the datagrams of a batch opened, each with its ECN bits, and gives the packets that come of them to the TUN:
-/// segments that belong together as one. What two others send each other goes on by the sockets. A datagram that was
+/// Has the datagrams of a batch opened, each with its ECN bits, and gives the packets that come of them to the TUN, segments
+/// that belong together as one, and what is for many to `share`. What two others send each other goes on by the sockets. A datagram that was
 /// marked on its way marks its packet; how many were lost because theirs cannot be marked.
 pub(super) fn receive<'a>(
     mut open: impl FnMut(Datagram<'_>, u8) -> Inbound,
+    share: impl Fn(&mut [u8]),
     tun: &Tun,
     sockets: &Sockets,
     socket: SocketId,
@@ -70,7 +71,8 @@ pub(super) fn receive<'a>(
             continue;
         }
         match inbound {
-            Inbound::Deliver(range) | Inbound::Shared(range) => {
+            Inbound::Shared(range) => share(&mut payload[range]),
+            Inbound::Deliver(range) => {
                 let packet = &payload[range];
                 if join.as_mut().is_some_and(|join| join.push_alone(packet)) {
                     continue;
@@ -114,13 +116,17 @@ pub(super) fn receive<'a>(
     congested
 }
 
-/// Gives the packet of one datagram to the TUN, if there is one. `false`: it was lost, as above.
+/// Gives the packet of one datagram to the TUN, or to `share`, if there is one. `false`: it was lost, as above.
 #[cfg(target_os = "linux")]
-pub(super) fn give(tun: &Tun, ecn: u8, inbound: &Inbound, payload: &mut [u8]) -> bool {
+pub(super) fn give(share: impl Fn(&mut [u8]), tun: &Tun, ecn: u8, inbound: &Inbound, payload: &mut [u8]) -> bool {
     let Some(range) = inbound.packet() else { return true };
     let packet = &mut payload[range];
     if !decapsulate(ecn, packet) {
         return false;
+    }
+    if let Inbound::Shared(_) = inbound {
+        share(packet);
+        return true;
     }
     if let Inbound::Segment { .. } = inbound
         && let Some(layout) = Layout::of(packet)
@@ -138,7 +144,7 @@ fn give_joined(tun: &Tun, join: &mut Option<Join<'_>>) {
     }
 }
 
-fn refused(given: std::io::Result<()>) {
+pub(super) fn refused(given: std::io::Result<()>) {
     if let Err(error) = given {
         tracing::trace!(%error, "the interface refused a packet");
     }

@@ -9,6 +9,10 @@ use ipnet::Ipv4Net;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+#[cfg(not(target_os = "linux"))]
+use super::deaf::Ears;
+#[cfg(target_os = "linux")]
+use super::ears::Ears;
 use super::notify::{Notice, notify};
 use super::reload::Source;
 use super::requests::{Next, Requests};
@@ -48,6 +52,7 @@ pub(super) struct Peer<S> {
     /// The look at the NAT that is or was the last.
     pub(super) nat_check: Option<JoinHandle<()>>,
     pub(super) lan: Lan,
+    pub(super) ears: Ears,
     pub(super) net: Network,
     pub(super) tun: Arc<Tun>,
     pub(super) sockets: Arc<Sockets>,
@@ -98,23 +103,31 @@ impl<S: Source> Peer<S> {
                     self.node.set_wall_clock(clock::now(), clock::wall_ms());
                     self.node.handle_timeout(clock::now());
                 }
-                input = path.next() => path.take(&mut self.node, input?),
+                input = path.next() => path.take(&mut self.node, &mut self.ears, input?),
                 came = self.streams.next() => {
                     // That the stream stands was said before, on the other channel.
                     (0..news.len()).map_while(|_| news.try_recv().ok()).for_each(|effect| self.take(effect));
-                    came.give(&mut self.node, &self.tun, &self.sockets);
+                    came.give(&mut self.node, &path, &self.tun, &self.sockets);
                 }
+                heard = self.ears.next() => heard.show(&mut self.node, self.tun.index()),
                 Some(()) = changes.recv() => {
                     self.list_interfaces();
                     self.look_at_routes().await;
+                    self.overhear().await;
                     self.node.handle_done(clock::now(), Done::RouterChanged);
                 }
                 Some(effect) = news.recv() => self.take(effect),
                 Some((from, beacon)) = beacons.recv() => self.node.handle_beacon(clock::now(), from, &beacon),
-                () = reloads.next() => drop(self.reload()),
+                () = reloads.next() => {
+                    drop(self.reload());
+                    self.overhear().await;
+                }
                 request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), request) {
                     Next::GoOn => {}
-                    Next::Reload(reply) => drop(reply.send(self.reload())),
+                    Next::Reload(reply) => {
+                        drop(reply.send(self.reload()));
+                        self.overhear().await;
+                    }
                     Next::End => {
                         tracing::info!("stopping: punchlan down");
                         break;
@@ -137,9 +150,28 @@ impl<S: Source> Peer<S> {
         }
     }
 
+    /// Has the ears listen where what is for many leaves now.
+    async fn overhear(&mut self) {
+        match self.ears.listen(&self.net, self.tun.index(), self.options.lan).await {
+            Ok(()) => self.node.clear_warning("deaf", ""),
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                tracing::debug!(%error, "not overheard everywhere; tried again soon");
+            }
+            Err(error) => {
+                let text = format!(
+                    "games that look for others on this machine's LAN do not find them in the network, nor are they found by \
+                     some: what is sent there cannot be overheard ({error}). It takes CAP_NET_RAW: give it to the container \
+                     (--cap-add NET_RAW) or the service (CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW)"
+                );
+                self.node.warn(clock::now(), "deaf", String::new(), text);
+            }
+        }
+    }
+
     /// Performs everything that the node wants.
     async fn drain(&mut self, path: &PacketPath) {
         self.node.count_drops("stream-full", self.sockets.take_full());
+        self.node.count_drops("overheard-lost", self.ears.take_lost());
         loop {
             while let Some(t) = self.node.poll_transmit() {
                 self.send(&t);
@@ -164,6 +196,7 @@ impl<S: Source> Peer<S> {
             Action::ListInterfaces => {
                 self.list_interfaces();
                 self.set_overlay_v4().await;
+                self.overhear().await;
             }
             Action::Reserve { ceiling } => self.writer.reserve(ceiling),
             Action::SaveCache(snapshot) => self.writer.save_cache(snapshot),
@@ -265,14 +298,14 @@ impl<S: Source> Peer<S> {
             let wakeup = self.node.poll_timeout().map_or(end, |wakeup| wakeup.at.min(end));
             tokio::select! {
                 input = path.next(), if carries => match input {
-                    Ok(input) => path.take(&mut self.node, input),
+                    Ok(input) => path.take(&mut self.node, &mut self.ears, input),
                     Err(failure) => {
                         // Of no account any more; what is left to say is said all the same.
                         tracing::debug!(%failure, "packets are carried no more");
                         carries = false;
                     }
                 },
-                came = self.streams.next() => came.give(&mut self.node, &self.tun, &self.sockets),
+                came = self.streams.next() => came.give(&mut self.node, path, &self.tun, &self.sockets),
                 _ = alarm.until(Some(wakeup)) => self.node.handle_timeout(clock::now()),
             }
         }

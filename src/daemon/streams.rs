@@ -16,6 +16,10 @@ use super::gate::Gate;
 use super::packets;
 use super::run::Effect;
 use super::sockets::Sockets;
+#[cfg(target_os = "linux")]
+use super::threads::PacketPath;
+#[cfg(not(target_os = "linux"))]
+use super::turns::PacketPath;
 use crate::addr::canonical;
 use crate::id::{ServerId, SocketId};
 use crate::io::clock;
@@ -140,12 +144,13 @@ impl Streams {
 }
 
 impl Came {
-    /// Shows them to the node, and gives the TUN what comes of it.
-    pub(super) fn give(mut self, node: &mut Node, tun: &Tun, sockets: &Sockets) {
-        let (now, from) = (clock::now(), self.from);
+    /// Shows them to the node, and gives the TUN, or programs that listen elsewhere, what comes of it.
+    pub(super) fn give(mut self, node: &mut Node, path: &PacketPath, tun: &Tun, sockets: &Sockets) {
+        let (now, from, table) = (clock::now(), self.from, node.table());
         let received = datagrams(&mut self.bytes).map(|payload| Received { from, local: None, ecn: 0, payload });
         let open = |datagram: Datagram<'_>, _| node.handle_datagram(now, datagram);
-        let congested = packets::receive(open, tun, sockets, self.socket, received);
+        let share = |packet: &mut [u8]| path.share(&table, packet);
+        let congested = packets::receive(open, share, tun, sockets, self.socket, received);
         node.count_drops("congested", congested);
     }
 }

@@ -12,18 +12,20 @@
 //! ```
 
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::Failure;
+use super::ears::Ears;
 use super::handover::{Arrived, Desk, Inbox, Input, handover};
 use super::inward::{self, Inward};
 use super::outward::{Outward, Seal};
 use super::packets;
 use super::sockets::Sockets;
-use crate::forward::{HEADROOM, TAILROOM, Table, Train, Unsealed};
+use crate::forward::{Delivery, HEADROOM, TAILROOM, Table, Train, Unsealed};
 use crate::id::SocketId;
 use crate::io::clock;
+use crate::io::multicast::Loopback;
 use crate::io::ready::{Ready, Told};
 use crate::io::tun::Tun;
 use crate::io::udp::{Batch, Socket, Way};
@@ -48,6 +50,8 @@ struct Shared {
     table: Mutex<Arc<Table>>,
     tun: Arc<Tun>,
     sockets: Arc<Sockets>,
+    /// From the first packet on that somebody listens to on another interface.
+    loopback: OnceLock<Option<Loopback>>,
     desk: Desk,
     /// What each thread waits for.
     from_tun: Ready,
@@ -64,7 +68,15 @@ impl PacketPath {
         let interface = format!("interface {}", tun.name());
         let (from_tun, inward) = (Ready::new()?, Inward::new(sockets.clone())?);
         from_tun.add(&*tun, 0)?;
-        let shared = Arc::new(Shared { table: Mutex::new(node.table()), tun, sockets, desk, from_tun, inward });
+        let shared = Arc::new(Shared {
+            table: Mutex::new(node.table()),
+            tun,
+            sockets,
+            loopback: OnceLock::new(),
+            desk,
+            from_tun,
+            inward,
+        });
         let mut path = Self { shared, inbox, running: Vec::new() };
         path.spawn("outward", interface, send)?;
         path.spawn("inward", "the UDP sockets".to_owned(), receive)?;
@@ -95,6 +107,11 @@ impl PacketPath {
         self.shared.inward.close(sockets);
     }
 
+    /// Gives a packet for many to the programs here that are to have it.
+    pub(super) fn share(&self, table: &Table, packet: &mut [u8]) {
+        self.shared.share(table, packet);
+    }
+
     /// Waits for something that the node has to see to. May be dropped and called again at any time.
     ///
     /// # Errors
@@ -104,10 +121,10 @@ impl PacketPath {
     }
 
     /// Shows it to the node, and what else waits.
-    pub(super) fn take(&mut self, node: &mut Node, input: Input) {
-        self.shared.take(node, input);
+    pub(super) fn take(&mut self, node: &mut Node, ears: &mut Ears, input: Input) {
+        self.shared.take(node, ears, input);
         for input in std::iter::from_fn(|| self.inbox.try_next()).take(AT_ONCE) {
-            self.shared.take(node, input);
+            self.shared.take(node, ears, input);
         }
     }
 }
@@ -134,14 +151,29 @@ impl Shared {
         let (now, table) = (clock::now(), self.table());
         let mut openings = table.openings();
         let open = |datagram: Datagram<'_>, ecn| inward::open(now, &table, &mut openings, &self.desk, datagram, ecn);
-        let congested = packets::receive(open, &self.tun, &self.sockets, socket, batch.datagrams());
+        let share = |packet: &mut [u8]| self.share(&table, packet);
+        let congested = packets::receive(open, share, &self.tun, &self.sockets, socket, batch.datagrams());
         drop(openings);
         table.drops().add("congested", congested);
         self.desk.ring(&table);
     }
 
+    /// Gives a packet for many to the interface, and to programs that listen on others.
+    fn share(&self, table: &Table, packet: &mut [u8]) {
+        let Some(Delivery { ours, others }) = table.delivery(packet) else { return };
+        if *ours {
+            packets::refused(self.tun.send(packet));
+        }
+        for interface in others {
+            // Without the right to there is none, and a warning says so.
+            if let Some(loopback) = self.loopback.get_or_init(|| Loopback::open().ok()) {
+                packets::refused(loopback.deliver(packet, *interface));
+            }
+        }
+    }
+
     /// Shows the node one.
-    fn take(&self, node: &mut Node, input: Input) {
+    fn take(&self, node: &mut Node, ears: &mut Ears, input: Input) {
         let now = clock::now();
         match input {
             Input::Packet(mut framed) => {
@@ -153,7 +185,11 @@ impl Shared {
                     node.count_drops("no-socket", no_socket);
                 }
             }
-            Input::Shared(framed) => node.handle_shared(now, &framed[HEADROOM..framed.len() - TAILROOM]),
+            Input::Shared(framed) => {
+                let packet = &framed[HEADROOM..framed.len() - TAILROOM];
+                node.handle_shared(now, packet);
+                ears.say(&node.me(), packet);
+            }
             Input::Datagram(Arrived { socket, local, from, ecn, mut payload }) => {
                 let inbound = node.handle_datagram(now, Datagram { socket, local, from, payload: &mut payload });
                 if let Inbound::Forward { socket, to } = inbound {
@@ -162,7 +198,8 @@ impl Shared {
                         self.sockets.open().send_train(socket, way, payload.len(), &[IoSlice::new(&payload)]);
                     node.count_drops("no-socket", no_socket);
                 }
-                if !packets::give(&self.tun, ecn, &inbound, &mut payload) {
+                let table = node.table();
+                if !packets::give(|packet| self.share(&table, packet), &self.tun, ecn, &inbound, &mut payload) {
                     node.count_drops("congested", 1);
                 }
             }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Failure;
+use super::deaf::Ears;
 use super::outward::Outward;
 use super::packets;
 use super::sockets::{Sockets, is_needed};
+use crate::forward::Table;
 use crate::id::SocketId;
 use crate::io::clock;
 use crate::io::tun::Tun;
@@ -49,6 +51,11 @@ impl PacketPath {
     /// Nobody goes by the table but the node.
     pub(super) fn publish(&self, _node: &mut Node) {}
 
+    /// Gives a packet for many to the programs here: by the interface, the only way on this system.
+    pub(super) fn share(&self, _table: &Table, packet: &mut [u8]) {
+        packets::refused(self.tun.send(packet));
+    }
+
     /// Opens so many more sockets, or as many as the system has: by which id, each.
     pub(super) fn open_sockets(&self, count: usize) -> Vec<(SocketId, Arc<Socket>)> {
         self.sockets.open_more(count)
@@ -84,7 +91,7 @@ impl PacketPath {
     }
 
     /// Shows it to the node.
-    pub(super) fn take(&mut self, node: &mut Node, input: Input) {
+    pub(super) fn take(&mut self, node: &mut Node, _ears: &mut Ears, input: Input) {
         match input {
             Input::Packet(first) => {
                 self.yields = first.is_none();
@@ -94,7 +101,8 @@ impl PacketPath {
                 self.last = socket;
                 let now = clock::now();
                 let open = |datagram: Datagram<'_>, _| node.handle_datagram(now, datagram);
-                let congested = packets::receive(open, &self.tun, &self.sockets, socket, self.batch.datagrams());
+                let share = |packet: &mut [u8]| packets::refused(self.tun.send(packet));
+                let congested = packets::receive(open, share, &self.tun, &self.sockets, socket, self.batch.datagrams());
                 node.count_drops("congested", congested);
             }
         }

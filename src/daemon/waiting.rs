@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::pool::Pool;
 use crate::fair::{Fair, Fate, Flow, Slot};
+use crate::io::tun::LEAD;
 use crate::node::{HEADROOM, MTU, TAILROOM};
 use crate::offload::{Vnet, mark, understands_marks};
 use crate::sans::Instant;
@@ -24,6 +25,7 @@ const NEEDED: Duration = Duration::from_secs(10);
 const SUPER: usize = 1 << 16;
 /// Where the part of a packet begins that a small slot has no room for.
 const REST: usize = HEADROOM + MTU as usize;
+const _: () = assert!(LEAD <= HEADROOM, "what the kernel says before a packet is read to the free bytes before it");
 
 /// The packets that wait.
 #[derive(Debug)]

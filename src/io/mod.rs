@@ -1,5 +1,5 @@
 //! L6: effects only, no protocol decisions. Everything that touches the operating system is here: its
-//! clock, entropy, UDP sockets, the TUN device, addresses and routes, name resolution, files, signals.
+//! clock, entropy, UDP sockets, the overlay's interface, addresses and routes, name resolution, files, signals.
 //!
 //! The rest of the program asks for an effect as data ([`crate::sans::Action`]) or is handed what came in
 //! as plain values; so what is below this layer can be driven by a test with a clock of its own.
@@ -16,6 +16,7 @@
 //! | this machine's addresses | [`interfaces`] |
 //! | what comes for the overlay from elsewhere is kept out | `guard` |
 //! | what is said to everybody on its LANs | [`lan`] |
+//! | what programs say to everybody there, and hear | `multicast` |
 //! | how many descriptors we may have | [`limits`] |
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting for many in a thread of its own | `ready` |
@@ -23,12 +24,12 @@
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
-//! | what is missing before a TUN can be made | [`permission`] |
+//! | what is missing before the interface can be made | [`permission`] |
 //! | when to stop | [`signal`] |
 //!
-//! `unsafe` stands in four files alone, each block with its reason: `udp/options.rs` (a socket option that
+//! `unsafe` stands in five files alone, each block with its reason: `udp/options.rs` (a socket option that
 //! no crate offers), `udp/train.rs` (a system call that nix makes with allocations), `tun/linux.rs` (taking a descriptor
-//! over from the `tun` crate) and `watched.rs` (handing a descriptor to the event loop).
+//! over from the `tun` crate), `multicast/tap.rs` (the address of an interface) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
 pub mod entropy;
@@ -38,6 +39,8 @@ pub mod interfaces;
 pub mod lan;
 pub mod limits;
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod multicast;
 pub mod net;
 pub mod netcheck;
 pub mod permission;

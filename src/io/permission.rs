@@ -1,8 +1,8 @@
-//! What is missing before a TUN device can be made, said with the command that helps.
+//! What is missing before the overlay's interface can be made, said with the command that helps.
 
 use std::io;
 
-/// Why no TUN device can be made here. Exit code 3.
+/// Why no interface can be made here. Exit code 3.
 #[derive(Debug, thiserror::Error)]
 pub enum PermissionError {
     /// Neither root nor the one capability that is needed.
@@ -14,7 +14,7 @@ pub enum PermissionError {
          give it to the container (--cap-add NET_ADMIN --device /dev/net/tun) or the service (AmbientCapabilities=CAP_NET_ADMIN)"
     )]
     CapabilityTakenAway,
-    /// The kernel's TUN module is not loaded, or the container does not show its device.
+    /// The kernel's module for TUN and TAP is not loaded, or the container does not show its device.
     #[error(
         "there is no /dev/net/tun; type: sudo modprobe tun   (in a container: start it with --device /dev/net/tun)"
     )]
@@ -26,11 +26,11 @@ pub enum PermissionError {
 
 #[cfg(not(windows))]
 const NOT_ADMIN: &str = "making a network interface is not permitted; type: sudo punchlan up net.toml   \
-    (or once, on Linux: sudo setcap cap_net_admin+ep $(which punchlan))";
+    (or once, on Linux: sudo setcap cap_net_admin,cap_net_raw+ep $(which punchlan))";
 #[cfg(windows)]
 const NOT_ADMIN: &str = "making a network interface is not permitted; start the terminal with \"Run as administrator\"";
 
-/// Whether a TUN device can be made here.
+/// Whether an interface can be made here.
 ///
 /// # Errors
 /// What is missing, with the command that helps.
@@ -49,7 +49,7 @@ pub fn check() -> Result<(), PermissionError> {
     Ok(())
 }
 
-/// Whether a TUN device can be made here.
+/// Whether an interface can be made here.
 ///
 /// # Errors
 /// What is missing, with the command that helps.
@@ -58,7 +58,7 @@ pub fn check() -> Result<(), PermissionError> {
     if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(PermissionError::NotAdmin) }
 }
 
-/// Whether a TUN device can be made here: Windows tells only when it is tried (see [`of_open`]).
+/// Whether an interface can be made here: Windows tells only when it is tried (see [`of_open`]).
 ///
 /// # Errors
 /// None.
@@ -67,7 +67,7 @@ pub fn check() -> Result<(), PermissionError> {
     Ok(())
 }
 
-/// Whether the error of opening a TUN device means that it is not permitted.
+/// Whether the error of making an interface means that it is not permitted.
 pub fn of_open(error: &io::Error) -> Option<PermissionError> {
     (error.kind() == io::ErrorKind::PermissionDenied).then_some(PermissionError::NotAdmin)
 }
@@ -117,7 +117,11 @@ mod tests {
     #[test]
     fn every_refusal_says_what_to_type() {
         assert!(PermissionError::NotAdmin.to_string().contains("sudo punchlan up net.toml"));
-        assert!(PermissionError::NotAdmin.to_string().contains("sudo setcap cap_net_admin+ep $(which punchlan)"));
+        assert!(
+            PermissionError::NotAdmin
+                .to_string()
+                .contains("sudo setcap cap_net_admin,cap_net_raw+ep $(which punchlan)")
+        );
         assert!(PermissionError::NoTunDevice.to_string().contains("modprobe tun"));
         assert!(PermissionError::CapabilityTakenAway.to_string().contains("--cap-add NET_ADMIN"));
         assert!(of_open(&io::Error::from_raw_os_error(nix::libc::EPERM)).is_some());

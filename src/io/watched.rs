@@ -20,6 +20,11 @@ pub(super) fn readable(fd: OwnedFd) -> io::Result<Watched> {
 pub(super) struct Watched(AsyncFd<OwnedFd>);
 
 impl Watched {
+    /// It, for what is not waited for.
+    pub(super) fn get(&self) -> &OwnedFd {
+        self.0.get_ref()
+    }
+
     /// Calls `read` whenever there may be something to read, until it no longer says `WouldBlock`.
     pub(super) async fn read<T>(&self, mut read: impl FnMut(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
         self.0.async_io(Interest::READABLE, |fd| read(fd)).await

@@ -1,4 +1,4 @@
-//! Real programs in the laboratory: the rendezvous, daemons with TUN devices of their own, and pings.
+//! Real programs in the laboratory: the rendezvous, daemons with interfaces of their own, and pings.
 //!
 //! All daemons of a [`Network`] share one file system, as a user's would not: each has its own state and run
 //! folders below one temporary folder, which also keeps what every program said. A test that fails shows it.
@@ -16,6 +16,7 @@ use crate::io::store::StateDir;
 use crate::node::status::{PeerState, RendezvousState, Status};
 use crate::node::why::Why;
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ use super::interrupt;
 use super::netns::{self, Namespace};
 use super::{Gateway, Host, Lab, RENDEZVOUS, RENDEZVOUS_V6};
 
-/// The overlay of every network here.
+/// The overlay of a network here, unless it is told another.
 pub const SUBNET: &str = "10.77.0.0/24";
 pub(super) const PORT: u16 = 3478;
 /// HTTPS.
@@ -98,6 +99,10 @@ pub struct Network {
     pub key: String,
     /// What net.toml names as rendezvous; empty: the one that runs, by an address that the host can reach.
     pub servers: Vec<String>,
+    /// The overlay.
+    pub subnet: Ipv4Net,
+    /// What else stands in the net.toml of members that start from now on.
+    pub more: String,
     /// What its programs log, if not what they log by themselves: `PUNCHLAN_LOG`.
     pub log: Option<String>,
     /// How much of the kernel's work those take over that start from now on: `PUNCHLAN_OFFLOAD`.
@@ -134,6 +139,8 @@ impl Network {
             folder,
             key,
             servers,
+            subnet: SUBNET.parse()?,
+            more: String::new(),
             log: None,
             offload: "all",
             trust: None,
@@ -186,7 +193,8 @@ impl Network {
 
     /// Starts `punchlan up` on a host and returns at once.
     pub fn up<'a>(&self, host: &'a Host, name: &str, number: u8) -> Result<Peer<'a>> {
-        let address = Ipv4Addr::new(10, 77, 0, number);
+        let [a, b, c, _] = self.subnet.addr().octets();
+        let address = Ipv4Addr::new(a, b, c, number);
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder)?;
         let net_toml = folder.join("net.toml");
@@ -216,9 +224,9 @@ impl Network {
         let nearest = [SocketAddr::new(nearest, PORT).to_string()].into_iter().chain(by_tcp).collect();
         let servers = if self.servers.is_empty() { nearest } else { self.servers.clone() };
         format!(
-            "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{SUBNET}\"\nrendezvous = {servers:?}\n\
+            "[network]\nname = \"{NAME}\"\nkey = \"{}\"\nsubnet = \"{}\"\nrendezvous = {servers:?}\n\
              [peer]\nname = \"{name}\"\naddress = \"{address}\"\n{}",
-            self.key, self.more
+            self.key, self.subnet, self.more
         )
     }
 

@@ -14,6 +14,7 @@ use nix::sys::socket::{self, AddressFamily, LinkAddr, SockFlag, SockProtocol, So
 use nix::sys::time::TimeVal;
 
 use super::Lab;
+use super::netns::Namespace;
 use crate::wire::stream;
 
 /// A packet on its way through the core.
@@ -40,7 +41,12 @@ pub struct Wire {
 impl Wire {
     /// Starts to listen on all interfaces of the core.
     pub fn tap(lab: &Lab) -> Result<Self> {
-        let tap = lab.core.enter(|| {
+        Self::tap_at(&lab.core)
+    }
+
+    /// The same of another router.
+    pub fn tap_at(router: &Namespace) -> Result<Self> {
+        let tap = router.enter(|| {
             socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)
         })??;
         socket::setsockopt(&tap, sockopt::RcvBufForce, &(64 << 20))?;

@@ -28,7 +28,7 @@ impl Node {
         let Some(heard) = Overheard::read(packet, lan).filter(|_| !self.leaving) else { return };
         self.refresh(now);
         if self.table.let_out(now, heard.destination()) != Unsealed::Shared {
-            return self.look_for_storm(now, None);
+            return;
         }
         let Some(packet) = heard.adopt(packet, self.router.me(), self.router.broadcast()) else { return };
         self.share(now, Door::RealLan(lan.interface), packet, |node| node.fan_out_pieces(now, packet));

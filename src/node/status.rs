@@ -40,7 +40,7 @@ pub struct Network {
     pub name: String,
     /// Its public id.
     pub id: NetworkId,
-    /// The TUN interface.
+    /// The overlay's interface.
     pub interface: Option<String>,
     /// The IPv4 overlay.
     pub subnet: ipnet::Ipv4Net,

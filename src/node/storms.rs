@@ -28,8 +28,23 @@ impl Storms {
 }
 
 impl Node {
-    /// Whether a peer, or a program here, sends too much.
+    /// Whether a peer, or a program here, sends too much; who is warned of is looked at again in time.
     pub(super) fn look_for_storm(&mut self, now: Instant, who: Option<PeerId>) {
+        if !self.storms.standing.contains(&who) {
+            self.judge(now, who);
+        }
+    }
+
+    /// Looks again at those who are warned of.
+    pub(super) fn storms_timeout(&mut self, now: Instant) {
+        if self.storms.due.is_some_and(|due| due <= now) {
+            self.storms.due = None;
+            let standing: Vec<Option<PeerId>> = self.storms.standing.iter().copied().collect();
+            standing.into_iter().for_each(|who| self.judge(now, who));
+        }
+    }
+
+    fn judge(&mut self, now: Instant, who: Option<PeerId>) {
         let subject = who.map_or_else(String::new, |id| id.to_string());
         match self.storm_of(now, who.as_ref()) {
             Some(text) => {
@@ -43,15 +58,6 @@ impl Node {
                     self.warnings.clear(STORM, &subject);
                 }
             }
-        }
-    }
-
-    /// Looks again at those who are warned of.
-    pub(super) fn storms_timeout(&mut self, now: Instant) {
-        if self.storms.due.is_some_and(|due| due <= now) {
-            self.storms.due = None;
-            let standing: Vec<Option<PeerId>> = self.storms.standing.iter().copied().collect();
-            standing.into_iter().for_each(|who| self.look_for_storm(now, who));
         }
     }
 

@@ -122,15 +122,15 @@ impl<'a> Join<'a> {
         self.ended = payload.len() < self.size();
     }
 
-    /// What is to be written: the header in front, the headers, the payloads.
-    pub fn finish(&mut self) -> ([u8; Vnet::LEN], &[u8], &[&'a [u8]]) {
+    /// What is to be written: what is to be done with it, the headers, the payloads.
+    pub fn finish(&mut self) -> (Vnet, &[u8], &[&'a [u8]]) {
         let head = &mut self.head[..self.layout.header_len];
         if self.last.is_none() && self.count == 1 {
-            return (Vnet::PLAIN.encode(), head, &self.parts[..1]);
+            return (Vnet::PLAIN, head, &self.parts[..1]);
         }
         self.layout.set_payload(&self.layout.sums(head), head, self.bytes);
         let size = (self.count > 1).then_some(self.parts[0].len());
-        (Vnet::of(&self.layout, size).encode(), head, &self.parts[..self.count])
+        (Vnet::of(&self.layout, size), head, &self.parts[..self.count])
     }
 
     /// Payload bytes of each but the last.

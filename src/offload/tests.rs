@@ -60,7 +60,19 @@ const fn place(counter: u32, index: u16) -> Place {
 
 fn concat(join: &mut Join<'_>) -> (Vnet, Vec<u8>) {
     let (vnet, head, parts) = join.finish();
-    (Vnet::decode(&vnet), [head, &parts.concat()].concat())
+    (vnet, [head, &parts.concat()].concat())
+}
+
+#[test]
+fn places_count_from_the_header_of_the_link() {
+    let (vnet, _) = super_packet(true, false, 3_000, 1_000, 0, false);
+    let [on_a_tun, on_a_tap] = [0, 14].map(|link| vnet.encode(link));
+    assert_eq!((&on_a_tun[..2], &on_a_tun[4..6], &on_a_tun[8..]), (&on_a_tap[..2], &on_a_tap[4..6], &on_a_tap[8..]));
+    assert_eq!([2, 6].map(|at| u16::from_ne_bytes([on_a_tap[at], on_a_tap[at + 1]])), [54, 34], "headers, checksum");
+    assert_eq!((Vnet::decode(&on_a_tun, 0), Vnet::decode(&on_a_tap, 14)), (vnet, vnet));
+    // Of nothing that is to be done there is no place.
+    assert_eq!(Vnet::PLAIN.encode(14), [0; Vnet::LEN]);
+    assert_eq!(Vnet::decode(&[0; Vnet::LEN], 14), Vnet::PLAIN);
 }
 
 /// All checksums of a packet are right.
@@ -182,9 +194,11 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200), vnet: [u8; 10], index: u16) {
-        let vnet = Vnet::decode(&vnet);
-        prop_assert_eq!(Vnet::decode(&vnet.encode()).gso_type, vnet.gso_type);
+    fn any_bytes_are_read_without_harm(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), vnet: [u8; 10], link: u16, index: u16,
+    ) {
+        let vnet = Vnet::decode(&vnet, link);
+        prop_assert_eq!(Vnet::decode(&vnet.encode(link), link).gso_type, vnet.gso_type);
         vnet.finish(&mut bytes.clone());
         if let Ok(cut) = Cut::new(&vnet, &bytes) {
             (0..cut.count()).for_each(|n| cut.write(n, &mut vec![0; cut.segment_len(n)]));

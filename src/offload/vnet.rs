@@ -1,9 +1,10 @@
-//! The header before each packet of a TUN device with `IFF_VNET_HDR`: `struct virtio_net_hdr` (virtio 1.2 §5.1.6),
-//! in the machine's own byte order.
+//! The header before each packet or frame of a TUN or TAP device with `IFF_VNET_HDR`: `struct virtio_net_hdr` (virtio 1.2
+//! §5.1.6), in the machine's own byte order.
 
 use super::layout::{Layout, Transport};
 
-/// What the kernel says of a packet, or is told of one.
+/// What the kernel says of a packet, or is told of one. All places count from the packet's first byte; in the header's bytes
+/// they count from the link's header before it, if there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vnet {
     /// `VIRTIO_NET_HDR_GSO_*`; 0: one packet.
@@ -58,25 +59,26 @@ impl Vnet {
         }
     }
 
-    /// The header's bytes.
-    pub const fn encode(&self) -> [u8; Self::LEN] {
-        let (flags, offset) = match self.checksum_offset {
-            Some(offset) => (NEEDS_CHECKSUM, offset.to_ne_bytes()),
-            None => (0, [0; 2]),
+    /// The header's bytes, where a link's header of `link` bytes stands between it and the packet.
+    pub const fn encode(&self, link: u16) -> [u8; Self::LEN] {
+        let (flags, start, offset) = match self.checksum_offset {
+            Some(offset) => (NEEDS_CHECKSUM, self.checksum_start.saturating_add(link), offset),
+            None => (0, 0, 0),
         };
-        let (header, size, start) =
-            (self.header_len.to_ne_bytes(), self.gso_size.to_ne_bytes(), self.checksum_start.to_ne_bytes());
+        let header = if self.header_len == 0 { 0 } else { self.header_len.saturating_add(link) };
+        let [header, size, start, offset] =
+            [header.to_ne_bytes(), self.gso_size.to_ne_bytes(), start.to_ne_bytes(), offset.to_ne_bytes()];
         [flags, self.gso_type, header[0], header[1], size[0], size[1], start[0], start[1], offset[0], offset[1]]
     }
 
     /// Reads it.
-    pub const fn decode(bytes: &[u8; Self::LEN]) -> Self {
+    pub const fn decode(bytes: &[u8; Self::LEN], link: u16) -> Self {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1] = *bytes;
         Self {
             gso_type,
             gso_size: u16::from_ne_bytes([g0, g1]),
-            header_len: u16::from_ne_bytes([h0, h1]),
-            checksum_start: u16::from_ne_bytes([s0, s1]),
+            header_len: u16::from_ne_bytes([h0, h1]).saturating_sub(link),
+            checksum_start: u16::from_ne_bytes([s0, s1]).saturating_sub(link),
             checksum_offset: if flags & NEEDS_CHECKSUM == 0 { None } else { Some(u16::from_ne_bytes([o0, o1])) },
         }
     }

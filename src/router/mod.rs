@@ -1,8 +1,8 @@
 //! L4: which peer owns an overlay address, in both directions.
 //!
-//! Outwards, [`Router::route`] looks up who gets a packet from the TUN. Inwards, [`Router::guard`] drops what
-//! a peer may not send: a source that is not one of its addresses, a destination that is not one of ours, or
-//! what would change our routes; and what the user does not let in ([`filter`]).
+//! Outwards, [`Router::route`] looks up who gets a packet from the TUN; what the kernel says to the link itself stays here.
+//! Inwards, [`Router::guard`] drops what a peer may not send: a source that is not one of its addresses, a destination that
+//! is not one of ours, or what would change our routes, neighbours or groups; and what the user does not let in ([`filter`]).
 //! Which peer holds a contested address or name is decided by [`bindings`], once, for both directions.
 
 pub mod bindings;
@@ -59,7 +59,9 @@ pub enum Reason {
     SourceNotOwned,
     /// A peer sent to an address that is not ours.
     DestinationNotOurs,
-    /// A peer tried to change how this machine routes.
+    /// The kernel here said something to its link, which ends here.
+    LinkMessage,
+    /// A peer tried to change how this machine routes, or spoke as its link.
     RouterMessage,
     /// The user does not let members speak to that port first.
     NotAllowed,
@@ -74,6 +76,7 @@ impl Reason {
             Self::SourceNotOurs => "source-not-ours",
             Self::SourceNotOwned => "source-not-owned",
             Self::DestinationNotOurs => "destination-not-ours",
+            Self::LinkMessage => "link-message",
             Self::RouterMessage => "router-message",
             Self::NotAllowed => "not-allowed",
         }
@@ -157,9 +160,10 @@ impl Router {
     /// Who gets a packet that a program on this machine sent into the overlay.
     pub fn route(&self, packet: &[u8]) -> Route {
         let Ok(Addresses { source, destination }) = ip::addresses(packet) else { return Route::Drop(Reason::NotIp) };
-        let from_us =
-            self.me.iter().any(|a| a == source) || (source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet));
-        if !from_us {
+        if ip::is_link_message(packet) {
+            return Route::Drop(Reason::LinkMessage);
+        }
+        if !self.me.iter().any(|a| a == source) {
             return Route::Drop(Reason::SourceNotOurs);
         }
         self.filter.sent(packet);
@@ -174,15 +178,14 @@ impl Router {
     pub fn guard(&self, peer: &PeerId, packet: &[u8]) -> Result<Option<IpAddr>, Reason> {
         let Addresses { source, destination } = ip::addresses(packet).map_err(|_| Reason::NotIp)?;
         let owns_source = self.peers.get(peer).is_some_and(|owned| owned.iter().any(|a| a == source));
-        let is_report = source == ip::UNSPECIFIED_V6 && ip::is_listener_report(packet);
-        if !owns_source && !is_report {
+        if !owns_source {
             return Err(Reason::SourceNotOwned);
         }
         let ours = self.me.iter().any(|a| a == destination);
         if !ours && !ip::is_fan_out(destination, self.broadcast()) {
             return Err(Reason::DestinationNotOurs);
         }
-        if ip::is_router_message(packet) {
+        if ip::is_link_message(packet) {
             return Err(Reason::RouterMessage);
         }
         self.filter.admits(packet).then_some(()).ok_or(Reason::NotAllowed)?;
@@ -193,7 +196,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ip::tests::udp;
+    use crate::wire::ip::tests::{icmpv6, udp};
 
     const ALICE: PeerId = PeerId([1; 32]);
     const BOB: PeerId = PeerId([2; 32]);
@@ -253,6 +256,22 @@ mod tests {
             assert_eq!(r.guard(&ALICE, &udp("10.77.0.1", bad)), Err(Reason::DestinationNotOurs), "{bad}");
         }
         assert_eq!(r.guard(&ALICE, &udp("fd00::1", "::1")), Err(Reason::DestinationNotOurs));
+    }
+
+    #[test]
+    fn what_the_kernel_says_to_its_link_goes_to_nobody_and_comes_from_nobody() {
+        let r = router();
+        for (to, kind) in
+            [("ff02::2", 133), ("ff02::1", 134), ("ff02::1:ff00:2", 135), ("fe80::9", 136), ("ff02::16", 143)]
+        {
+            for from in ["fe80::9", "::"] {
+                assert_eq!(r.route(&icmpv6(from, to, kind)), Route::Drop(Reason::LinkMessage), "{kind} from {from}");
+            }
+            assert!(r.guard(&ALICE, &icmpv6("::", to, kind)).is_err(), "{kind} from ::");
+            assert_eq!(r.guard(&ALICE, &icmpv6("fe80::1", to, kind)).err(), Some(Reason::RouterMessage), "{kind}");
+        }
+        assert_eq!(r.route(&icmpv6("fe80::9", "fe80::1", 128)), Route::Peer(ALICE), "a ping");
+        assert!(r.guard(&ALICE, &icmpv6("fe80::1", "fe80::9", 128)).is_ok(), "a ping");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Inner packets: what the router must know of an IP packet, and no more. Parsed by `etherparse`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{
     IpNumber, IpSlice, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
@@ -40,41 +40,44 @@ pub fn addresses(packet: &[u8]) -> Result<Addresses, Malformed> {
     }
 }
 
-/// Whether an IPv6 packet is a multicast listener report or done (RFC 2710, RFC 3810): the only packets that
-/// a host may send from `::` here. Their ICMPv6 header follows a hop-by-hop header of 8 bytes.
-pub fn is_listener_report(packet: &[u8]) -> bool {
-    const HEADER: usize = 40;
-    const HOP_BY_HOP: usize = 8;
-    let Ok(header) = Ipv6HeaderSlice::from_slice(packet) else { return false };
-    header.next_header() == IpNumber::IPV6_HEADER_HOP_BY_HOP
-        && packet.get(HEADER) == Some(&IpNumber::IPV6_ICMP.0)
-        && packet.get(HEADER + 1) == Some(&0)
-        && matches!(packet.get(HEADER + HOP_BY_HOP), Some(131 | 132 | 143))
-}
-
-/// Whether a packet would change how its receiver routes: router advertisements and redirects (RFC 4861), ICMP
-/// redirects (RFC 792); and what is neither TCP nor UDP and cannot be read. The overlay has no routers, so nobody has reason to send one.
-pub fn is_router_message(packet: &[u8]) -> bool {
+/// Whether a packet is one by which hosts and routers of one link arrange themselves, and no program's: neighbour and router
+/// discovery and redirects (RFC 4861, RFC 792, RFC 1256), and who listens to which group (IGMP; MLD, RFC 3810); and what is
+/// neither TCP nor UDP and cannot be read. The overlay has neither neighbours nor routers, so that nobody has reason to send
+/// one, and its receiver would believe it.
+pub fn is_link_message(packet: &[u8]) -> bool {
     // What most packets are is seen at a glance: the protocol field of IPv4, the first next-header of IPv6.
     let protocol = match packet.first().map(|byte| byte >> 4) {
         Some(4) => packet.get(9),
         _ => packet.get(6),
     };
-    if protocol.is_some_and(|p| [IpNumber::TCP.0, IpNumber::UDP.0].contains(p)) {
-        return false;
+    match protocol.copied().map(IpNumber) {
+        Some(IpNumber::TCP | IpNumber::UDP) => return false,
+        Some(IpNumber::IGMP) => return true,
+        _ => {}
     }
     // What cannot be read to its end could be one.
     let Ok(sliced) = SlicedPacket::from_ip(packet) else { return true };
     match sliced.transport {
-        _ if sliced.is_ip_payload_fragmented() => begins_router_message(&sliced),
-        Some(TransportSlice::Icmpv6(icmp)) => matches!(icmp.type_u8(), 134 | 137),
-        Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 5,
+        _ if sliced.is_ip_payload_fragmented() => begins_link_message(&sliced),
+        Some(TransportSlice::Icmpv6(icmp)) => is_of_link_v6(icmp.type_u8()),
+        Some(TransportSlice::Icmpv4(icmp)) => is_of_link_v4(icmp.type_u8()),
         _ => false,
     }
 }
 
+/// Types of ICMP: redirect, router advertisement and solicitation.
+const fn is_of_link_v4(kind: u8) -> bool {
+    matches!(kind, 5 | 9 | 10)
+}
+
+/// Types of ICMPv6: listeners (130–132, 143), routers, neighbours and redirects (133–138, 141, 142), multicast routers
+/// (151–153).
+const fn is_of_link_v6(kind: u8) -> bool {
+    matches!(kind, 130..=138 | 141..=143 | 151..=153)
+}
+
 /// The same of a fragment. Only the first says what the whole is, and without it the others are nothing.
-fn begins_router_message(sliced: &SlicedPacket<'_>) -> bool {
+fn begins_link_message(sliced: &SlicedPacket<'_>) -> bool {
     let (payload, offset) = match &sliced.net {
         Some(NetSlice::Ipv4(v4)) => (v4.payload(), v4.header().fragments_offset()),
         Some(NetSlice::Ipv6(v6)) => {
@@ -90,8 +93,8 @@ fn begins_router_message(sliced: &SlicedPacket<'_>) -> bool {
         return false;
     }
     match (payload.ip_number, payload.payload.first()) {
-        (IpNumber::ICMP, Some(kind)) => *kind == 5,
-        (IpNumber::IPV6_ICMP, Some(kind)) => matches!(kind, 134 | 137),
+        (IpNumber::ICMP, Some(kind)) => is_of_link_v4(*kind),
+        (IpNumber::IPV6_ICMP, Some(kind)) => is_of_link_v6(*kind),
         // Nothing of it, or more headers of IPv6: what it is stands further on.
         (IpNumber::ICMP | IpNumber::IPV6_ICMP, None) => true,
         (number, _) => matches!(sliced.net, Some(NetSlice::Ipv6(_))) && number.is_ipv6_ext_header_value(),
@@ -131,11 +134,10 @@ pub fn is_fan_out(destination: IpAddr, subnet_broadcast: Ipv4Addr) -> bool {
     }
 }
 
-/// The unspecified IPv6 address, `::`.
-pub const UNSPECIFIED_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use etherparse::PacketBuilder;
 
@@ -148,6 +150,16 @@ pub(crate) mod tests {
         };
         let mut out = Vec::new();
         builder.udp(1000, 2000).write(&mut out, b"payload").expect("a vector takes all");
+        out
+    }
+
+    /// An ICMPv6 message of this type.
+    pub(crate) fn icmpv6(source: &str, destination: &str, kind: u8) -> Vec<u8> {
+        let [source, destination] =
+            [source, destination].map(|ip| ip.parse::<Ipv6Addr>().expect("an address").octets());
+        let mut out = Vec::new();
+        let builder = PacketBuilder::ipv6(source, destination, 255).icmpv6_raw(kind, 0, [0; 4]);
+        builder.write(&mut out, &[0; 20]).expect("a vector takes all");
         out
     }
 
@@ -173,22 +185,48 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_of_routers_are_told_from_pings() {
-        for (icmp_type, expected) in [(134, true), (137, true), (128, false), (135, false)] {
-            let mut packet = vec![0x60, 0, 0, 0, 0, 16, 58, 255];
-            packet.extend([0xfe; 32]);
-            packet.extend([icmp_type; 16]);
-            assert_eq!(is_router_message(&packet), expected, "{icmp_type}");
-            // The same behind an extension header of 8 bytes.
-            packet.splice(40..40, [58, 0, 1, 4, 0, 0, 0, 0]);
-            (packet[5], packet[6]) = (24, 60);
-            assert_eq!(is_router_message(&packet), expected, "{icmp_type} behind options");
+    fn what_is_said_to_the_link_is_told_from_pings_and_errors() {
+        let of_link = [130, 131, 132, 133, 134, 135, 136, 137, 143];
+        for (kind, expected) in
+            of_link.map(|kind| (kind, true)).into_iter().chain([1, 2, 3, 128, 129].map(|kind| (kind, false)))
+        {
+            let packet = icmpv6("fe80::1", "ff02::16", kind);
+            assert_eq!(is_link_message(&packet), expected, "{kind}");
+            // The same behind options for the destination, and behind a router alert, as listeners report.
+            for (next, option) in [(60, [1, 4, 0, 0, 0, 0]), (0, [5, 2, 0, 0, 1, 0])] {
+                let mut packet = packet.clone();
+                packet.splice(40..40, [&[58, 0][..], &option].concat());
+                (packet[5], packet[6]) = (packet[5] + 8, next);
+                assert_eq!(is_link_message(&packet), expected, "{kind} behind {next}");
+                // Cut off: it could be one.
+                assert!((40..49).all(|cut| is_link_message(&packet[..cut])), "{kind} behind {next}");
+            }
         }
-        let mut redirect = Vec::new();
-        let builder = PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64);
-        builder.icmpv4_raw(5, 1, [10, 77, 0, 1]).write(&mut redirect, &[0; 28]).expect("a vector takes all");
-        assert!(is_router_message(&redirect));
-        assert!(!is_router_message(&udp("10.77.0.1", "10.77.0.2")));
+        for (kind, expected) in [(5, true), (9, true), (10, true), (0, false), (3, false), (8, false)] {
+            let mut packet = Vec::new();
+            let builder = PacketBuilder::ipv4([10, 77, 0, 1], [10, 77, 0, 2], 64);
+            builder.icmpv4_raw(kind, 1, [10, 77, 0, 1]).write(&mut packet, &[0; 28]).expect("a vector takes all");
+            assert_eq!(is_link_message(&packet), expected, "ICMP {kind}");
+        }
+        for packet in [udp("10.77.0.1", "10.77.0.2"), udp("fd00::1", "ff02::fb")] {
+            assert!(!is_link_message(&packet));
+        }
+    }
+
+    #[test]
+    fn reports_of_igmp_are_said_to_the_link_with_and_without_a_router_alert() {
+        let report = [0x22, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 239, 1, 2, 3];
+        let (source, destination) = ([10, 77, 0, 1], [224, 0, 0, 22]);
+        let mut plain = Vec::new();
+        PacketBuilder::ipv4(source, destination, 1)
+            .write(&mut plain, IpNumber::IGMP, &report)
+            .expect("a vector takes all");
+        let mut alert = plain.clone();
+        alert.splice(20..20, [0x94, 4, 0, 0]);
+        (alert[0], alert[3]) = (0x46, alert[3] + 4);
+        for packet in [plain, alert] {
+            assert!(addresses(&packet).is_ok() && is_link_message(&packet));
+        }
     }
 
     #[test]
@@ -199,7 +237,7 @@ pub(crate) mod tests {
             builder.icmpv4_raw(kind, 1, [0; 4]).write(&mut packet, &[kind; 24]).expect("a vector takes all");
             // "More fragments", and where it stands.
             packet[6..8].copy_from_slice(&(0x2000_u16 | offset).to_be_bytes());
-            assert_eq!(is_router_message(&packet), expected, "ICMP {kind} at {offset}");
+            assert_eq!(is_link_message(&packet), expected, "ICMP {kind} at {offset}");
         }
         for (next, kind, offset, expected) in [
             (58, 134, 0, true),
@@ -214,21 +252,7 @@ pub(crate) mod tests {
             packet.extend([0xfe; 32]);
             packet.extend([next, 0, 0, offset | 1, 0, 0, 0, 7]);
             packet.extend([kind; 24]);
-            assert_eq!(is_router_message(&packet), expected, "{next}: {kind} at {offset}");
+            assert_eq!(is_link_message(&packet), expected, "{next}: {kind} at {offset}");
         }
-    }
-
-    #[test]
-    fn listener_reports_are_told_from_other_packets() {
-        let mut packet = vec![0x60, 0, 0, 0, 0, 36, 0, 1];
-        packet.extend([0; 16]);
-        packet.extend("ff02::16".parse::<Ipv6Addr>().expect("address").octets());
-        packet.extend([58, 0, 5, 2, 0, 0, 1, 0]);
-        packet.extend([143; 28]);
-        assert!(is_listener_report(&packet));
-        packet[48] = 128;
-        assert!(!is_listener_report(&packet));
-        assert!(!is_listener_report(&udp("fd00::1", "fd00::2")));
-        assert!(!is_listener_report(&packet[..44]));
     }
 }

@@ -3,6 +3,7 @@
 //! - [`cable`]: a link that does nothing for the kernel.
 //! - [`mapper`]: routers that nobody should have.
 //! - [`programs`]: the program under test.
+//! - [`party`]: programs that look for each other.
 //! - [`pulse`]: pings ten a second, and the silences between their answers.
 
 #![allow(
@@ -16,6 +17,7 @@
 pub mod cable;
 #[path = "odd_mapper.rs"]
 pub mod mapper;
+pub mod party;
 #[path = "under_test.rs"]
 pub mod programs;
 pub mod pulse;

@@ -22,7 +22,6 @@ use punchlan::node::{
 };
 use punchlan::rendezvous::client::StreamWay;
 use punchlan::sans::{Carrier, Datagram, Done, Instant, Seed, Transmit, Wakeup};
-use punchlan::wire::session::feature;
 
 use self::programs::Flow;
 use super::ledger;
@@ -48,6 +47,8 @@ pub struct Profile {
     pub lan_discovery: bool,
     pub relay: RelayConfig,
     pub lan: LanConfig,
+    /// What its version can do.
+    pub features: u32,
 }
 
 /// What survives a kill.
@@ -92,6 +93,10 @@ pub struct Peer {
     pub nat_checks: Vec<Vec<SocketAddr>>,
     /// Answers to `punchlan ping`.
     pub pongs: Vec<(u64, status::Path)>,
+    /// Packets for many that came out of the tunnel.
+    pub shared: Vec<Vec<u8>>,
+    /// Something on this machine says again on its real LAN what comes out of the tunnel for many.
+    pub reflects: bool,
     /// Inner packets that the node refused.
     pub refused: u64,
     /// Datagrams that the node dropped.
@@ -135,6 +140,8 @@ impl Peer {
             nat: Traits::default(),
             nat_checks: Vec::new(),
             pongs: Vec::new(),
+            shared: Vec::new(),
+            reflects: false,
             refused: 0,
             dropped: 0,
         }
@@ -143,15 +150,15 @@ impl Peer {
     /// Its keys; made once, for tests ask for ids all the time.
     pub fn identity(&self) -> Arc<Identity> {
         thread_local! {
-            static KNOWN: RefCell<BTreeMap<(u8, u8), Arc<Identity>>> = const { RefCell::new(BTreeMap::new()) };
+            static KNOWN: RefCell<BTreeMap<(u8, u8, u32), Arc<Identity>>> = const { RefCell::new(BTreeMap::new()) };
         }
-        let Profile { network_key, device, .. } = self.profile;
+        let Profile { network_key, device, features, .. } = self.profile;
         let derive = || {
             let network = NetworkSecrets::derive(&NetworkKey::new([network_key; 32]), Epoch::default());
             let device = DeviceSecrets::from_seed(&[device; 32]);
-            Arc::new(Identity { network, device, suites: Suites::ALL, features: feature::CARRYING })
+            Arc::new(Identity { network, device, suites: Suites::ALL, features })
         };
-        KNOWN.with_borrow_mut(|known| known.entry((network_key, device)).or_insert_with(derive).clone())
+        KNOWN.with_borrow_mut(|known| known.entry((network_key, device, features)).or_insert_with(derive).clone())
     }
 
     /// Its id.
@@ -251,9 +258,8 @@ impl Machine for Peer {
         let Some(node) = &mut self.node else { return };
         let Datagram { socket, local, from, payload } = datagram;
         match node.handle_datagram(now, Datagram { socket, local, from, payload: &mut *payload }) {
-            Inbound::Deliver(range) | Inbound::Shared(range) | Inbound::Segment { range, .. } => {
-                self.read_tunnel(now, &payload[range])
-            }
+            Inbound::Deliver(range) | Inbound::Segment { range, .. } => self.read_tunnel(now, &payload[range]),
+            Inbound::Shared(range) => self.read_shared(now, &payload[range]),
             Inbound::Forward { socket, to } => {
                 self.out.push_back(Transmit { socket, src: None, to, ttl: None, tos: 0, payload: payload.to_vec() });
             }

@@ -8,6 +8,7 @@ use punchlan::id::PeerId;
 use punchlan::node::status::{self, PeerState, Status};
 use punchlan::node::{AddressChoice, Command, LanConfig, RelayConfig};
 use punchlan::sans::Instant;
+use punchlan::wire::session::feature;
 
 use super::ledger::{self, Entry};
 use super::packet::Kind;
@@ -131,6 +132,7 @@ impl Scene {
             lan_discovery: true,
             relay: RelayConfig::default(),
             lan: LanConfig::default(),
+            features: feature::CARRYING | feature::GROUPS,
         };
         let peer = Peer::new(id, profile, interfaces, self.ledger.clone(), self.names.clone());
         assert_eq!(self.world.host(name, gateway, &addresses, peer), id);

@@ -1,19 +1,23 @@
 //! A network namespace for each test, with what stands in it.
 
+use std::fs::File;
 use std::future::Future;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
+use nix::sched::{CloneFlags, setns};
 use punchlan::io::net::{Addresses, Network};
 use punchlan::io::tun::{NAME_PREFIX, Tun};
 use punchlan::offload::Offload;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteType};
 
-use crate::MTU;
+use crate::{KERNEL, MTU};
 
 /// Runs `test` on a thread with a network namespace of its own, in which loopback is up.
 pub(crate) fn in_namespace(test: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root makes a network namespace");
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("root makes a network namespace");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
             link_up("lo").await;
@@ -32,15 +36,62 @@ pub(crate) async fn up() -> (Tun, Network) {
 
 pub(crate) async fn up_with(offload: Offload) -> (Tun, Network) {
     let tun = Tun::open(NAME_PREFIX, MTU, offload).expect("opened");
-    let network = Network::open().expect("netlink");
-    assert!(network.configure(&tun, MTU, &kernel_addresses()).await.expect("configured"), "IPv6");
+    let network = configured(&tun, KERNEL).await;
     (tun, network)
 }
 
+/// Gives the device these addresses in the namespace in which this is called.
+pub(crate) async fn configured(tun: &Tun, addresses: [&str; 3]) -> Network {
+    let network = Network::open().expect("netlink");
+    assert!(network.configure(tun, MTU, &with_prefixes(addresses)).await.expect("configured"), "IPv6");
+    network
+}
+
 pub(crate) fn kernel_addresses() -> Addresses {
+    with_prefixes(KERNEL)
+}
+
+fn with_prefixes([v4, ula, link_local]: [&str; 3]) -> Addresses {
     Addresses {
-        v4: Some("10.77.0.1/24".parse().expect("net")),
-        v6: vec!["fd77::1/64".parse().expect("net"), "fe80::1/64".parse().expect("net")],
+        v4: Some(format!("{v4}/24").parse().expect("net")),
+        v6: [ula, link_local].map(|v6| format!("{v6}/64").parse().expect("net")).into(),
+    }
+}
+
+/// Another namespace, beside the test's own.
+pub(crate) struct Elsewhere {
+    here: File,
+    there: File,
+}
+
+impl Elsewhere {
+    pub(crate) fn new() -> Self {
+        let this = || File::open("/proc/thread-self/ns/net").expect("a namespace");
+        let here = this();
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("root makes a network namespace");
+        let elsewhere = Self { here, there: this() };
+        elsewhere.enter(&elsewhere.here);
+        elsewhere
+    }
+
+    /// Runs `body` there.
+    pub(crate) fn visit<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.enter(&self.there);
+        let result = body();
+        self.enter(&self.here);
+        result
+    }
+
+    /// The same of something that waits, while which nothing else must run on this thread.
+    pub(crate) async fn visit_async<T>(&self, body: impl Future<Output = T>) -> T {
+        self.enter(&self.there);
+        let result = body.await;
+        self.enter(&self.here);
+        result
+    }
+
+    fn enter(&self, namespace: &File) {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("entered");
     }
 }
 
@@ -68,10 +119,10 @@ pub(crate) async fn configure_by_name(name: &str, net: &str) {
     link_up(name).await;
 }
 
-/// A TUN device without an owner.
-pub(crate) fn persistent_tun(name: &str) {
+/// A TUN or TAP device without an owner.
+pub(crate) fn persistent(name: &str, layer: tun::Layer) {
     let mut config = tun::Configuration::default();
-    config.tun_name(name).platform_config(|platform| {
+    config.tun_name(name).layer(layer).platform_config(|platform| {
         platform.ensure_root_privileges(false);
     });
     tun::create(&config).expect("made").persist().expect("persistent");
@@ -105,11 +156,43 @@ pub(crate) async fn addresses(name: &str) -> Vec<String> {
 
 /// The MTU of an interface; `None` if there is none of that name.
 pub(crate) async fn mtu(name: &str) -> Option<u32> {
-    let handle = netlink();
-    let request = handle.link().get().match_name(name).execute();
-    let links: Vec<_> = request.try_collect().await.ok()?;
-    links.first()?.attributes.iter().find_map(|attribute| match attribute {
-        rtnetlink::packet_route::link::LinkAttribute::Mtu(mtu) => Some(*mtu),
+    link(name).await?.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
     })
+}
+
+pub(crate) async fn link_flags(name: &str) -> LinkFlags {
+    link(name).await.expect("it is there").header.flags
+}
+
+pub(crate) async fn hardware_address(name: &str) -> Vec<u8> {
+    let link = link(name).await.expect("it is there");
+    let address = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => Some(address.clone()),
+        _ => None,
+    });
+    address.expect("an Ethernet interface")
+}
+
+async fn link(name: &str) -> Option<LinkMessage> {
+    let handle = netlink();
+    let links: Vec<_> = handle.link().get().match_name(name.to_owned()).execute().try_collect().await.ok()?;
+    links.into_iter().next()
+}
+
+/// The metrics of an interface's routes for all multicast of IPv6, sorted.
+pub(crate) async fn multicast_metrics(index: u32) -> Vec<u32> {
+    let all = rtnetlink::RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+    let routes: Vec<_> = netlink().route().get(all).execute().try_collect().await.expect("routes");
+    let ours = routes.iter().filter(|route| {
+        route.header.kind == RouteType::Multicast && route.attributes.contains(&RouteAttribute::Oif(index))
+    });
+    let metric = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    };
+    let mut metrics: Vec<u32> = ours.filter_map(|route| route.attributes.iter().find_map(metric)).collect();
+    metrics.sort_unstable();
+    metrics
 }

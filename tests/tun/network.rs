@@ -8,7 +8,7 @@ use punchlan::offload::Offload;
 
 use crate::MTU;
 use crate::namespace::{
-    add_veth, addresses, configure_by_name, in_namespace, kernel_addresses, mtu, netlink, persistent_tun, routes, up,
+    add_veth, addresses, configure_by_name, in_namespace, kernel_addresses, mtu, netlink, persistent, routes, up,
 };
 use crate::packets::{ip, ping, router_advertisement, within};
 
@@ -65,18 +65,19 @@ fn the_first_number_that_nobody_has_is_taken() {
 #[test]
 fn a_device_whose_owner_died_is_deleted_and_all_others_stay() {
     in_namespace(async {
-        persistent_tun("punch0");
-        persistent_tun("game0");
+        persistent("punch0", tun::Layer::L2);
+        persistent("punch1", tun::Layer::L3);
+        persistent("game0", tun::Layer::L2);
         add_veth("punch7", "other").await;
         let network = Network::open().expect("netlink");
         configure_by_name("punch0", "10.77.0.1/24").await;
         let alive = Tun::open(NAME_PREFIX, MTU, Offload::All).expect("opened");
-        assert_eq!(alive.name(), "punch1");
+        assert_eq!(alive.name(), "punch2");
         assert!(routes().await.contains(&"10.77.0.0/24".to_owned()));
-        assert_eq!(network.remove_leftovers().await.expect("removed"), ["punch0"]);
+        assert_eq!(network.remove_leftovers().await.expect("removed"), ["punch0", "punch1"]);
         assert!(!routes().await.contains(&"10.77.0.0/24".to_owned()));
         assert_eq!(network.remove_leftovers().await.expect("nothing"), [""; 0]);
-        for name in ["punch1", "punch7", "game0"] {
+        for name in ["punch2", "punch7", "game0"] {
             assert!(mtu(name).await.is_some(), "{name}");
         }
         // Also while it is up, a device that is held is no leftover.

@@ -100,7 +100,7 @@ pub(crate) fn parse_udp(packet: &[u8]) -> (IpAddr, Vec<u8>) {
     let source = match sliced.net.expect("a network layer") {
         NetSlice::Ipv4(v4) => v4.header().source_addr().into(),
         NetSlice::Ipv6(v6) => v6.header().source_addr().into(),
-        NetSlice::Arp(_) => panic!("no ARP on a TUN"),
+        NetSlice::Arp(_) => panic!("no ARP here"),
     };
     let Some(TransportSlice::Udp(udp)) = sliced.transport else { panic!("not UDP: {packet:?}") };
     (source, udp.payload().to_vec())

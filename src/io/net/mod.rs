@@ -1,9 +1,15 @@
-//! What is configured on the TUN interface, and what else this machine reaches.
+//! What is configured on the overlay's interface, and what else this machine reaches.
 //!
 //! One type, [`Network`], with one file for each kind of system. Everything set through it belongs to the
 //! interface and vanishes with it.
 
 mod changes;
+#[cfg(target_os = "linux")]
+mod everybody;
+#[cfg(target_os = "linux")]
+mod keep;
+#[cfg(target_os = "linux")]
+mod multicast;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(not(target_os = "linux"))]
@@ -15,6 +21,8 @@ use std::io;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use changes::Changes;
+#[cfg(target_os = "linux")]
+pub use keep::keep;
 #[cfg(target_os = "linux")]
 pub use netlink::Network;
 #[cfg(not(target_os = "linux"))]

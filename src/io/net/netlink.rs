@@ -2,6 +2,9 @@
 //!
 //! The subnet's route comes with the address: the kernel adds it for the address' prefix.
 //!
+//! Programs see an Ethernet interface like others, but nobody asks there for anybody's address: it is NOARP from before it is
+//! up, so that there is neither ARP nor neighbour discovery. Its hardware address follows from its link-local one.
+//!
 //! The interface is shielded from its peers: the kernel makes no link-local address of its own, asks for
 //! no router, and believes neither router advertisements nor redirects, which any member could send.
 
@@ -16,11 +19,11 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::{Addresses, NetError, Route};
 use crate::io::interfaces;
-use crate::io::tun::Tun;
+use crate::io::tun::{Tun, ethernet};
 
 /// How often, and after what pauses, a new address is looked at until it works: 2 s in all. It takes some
 /// milliseconds at most.
@@ -30,7 +33,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 /// The machine's network settings. Cheap to make: open one where it is needed.
 #[derive(Debug)]
 pub struct Network {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Network {
@@ -45,7 +48,7 @@ impl Network {
         Ok(Self { handle })
     }
 
-    /// Gives the interface its MTU and addresses and brings it up. Says whether it has IPv6: a machine on
+    /// Gives the interface its MTU and addresses, that of the hardware included, and brings it up. Says whether it has IPv6: a machine on
     /// which IPv6 is switched off for good is no error.
     ///
     /// # Errors
@@ -53,8 +56,12 @@ impl Network {
     pub async fn configure(&self, tun: &Tun, mtu: u16, addresses: &Addresses) -> Result<bool, NetError> {
         shield(tun.name());
         let has_v6 = self.stop_kernel_addresses(tun).await;
-        let up = LinkUnspec::new_with_index(tun.index()).mtu(u32::from(mtu)).up().build();
-        self.handle.link().set(up).execute().await.map_err(|error| link_error(tun, error))?;
+        self.set_link(tun, link(tun).mtu(u32::from(mtu)).txqueuelen(QUEUE).arp(false)).await?;
+        if let Some(v6) = addresses.v6.iter().find(|v6| v6.addr().is_unicast_link_local()) {
+            self.set_link(tun, link(tun).address(ethernet::address(v6.addr()).to_vec())).await?;
+        }
+        self.set_link(tun, link(tun).up()).await?;
+        self.learn_hardware_address(tun).await?;
         if let Some(v4) = addresses.v4 {
             self.add(tun, v4.into()).await?;
         }
@@ -67,19 +74,31 @@ impl Network {
                 other => other?,
             }
         }
+        self.step_back(tun.index()).await;
         for v6 in &addresses.v6 {
             self.settle(tun, v6.addr()).await;
         }
         Ok(true)
     }
 
+    async fn set_link(&self, tun: &Tun, message: LinkMessageBuilder<LinkUnspec>) -> Result<(), NetError> {
+        self.handle.link().set(message.build()).execute().await.map_err(|error| link_error(tun, error))
+    }
+
+    /// Has the TUN write to the hardware address that the interface has, whoever gave it that.
+    async fn learn_hardware_address(&self, tun: &Tun) -> Result<(), NetError> {
+        let request = self.handle.link().get().match_index(tun.index()).execute();
+        let links: Vec<LinkMessage> = request.try_collect().await.map_err(|error| link_error(tun, error))?;
+        links.iter().filter_map(hardware_address).for_each(|address| tun.set_hardware_address(address));
+        Ok(())
+    }
+
     /// Has the kernel make no super-packet of more than `bytes`. Best effort: longer ones travel in two trains.
     pub async fn limit_super_packets(&self, tun: &Tun, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let message =
-            LinkUnspec::new_with_index(tun.index()).append_extra_attribute(LinkAttribute::GsoMaxSize(bytes)).build();
-        if let Err(error) = self.handle.link().set(message).execute().await {
-            tracing::debug!(error = %to_io(error), interface = tun.name(), "super-packets stay as long as they are");
+        let message = link(tun).append_extra_attribute(LinkAttribute::GsoMaxSize(bytes));
+        if let Err(error) = self.set_link(tun, message).await {
+            tracing::debug!(%error, "super-packets stay as long as they are");
         }
     }
 
@@ -144,16 +163,32 @@ impl Network {
     /// [`NetError::List`].
     pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetError> {
         let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ON_THE_INTERNET, 32).build();
-        let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
-        let route = match answer.try_next().await.map_err(to_io) {
-            Ok(route) => route,
-            Err(error) if is_unreachable(&error) => None,
-            Err(error) => return Err(NetError::List(error)),
-        };
-        Ok(route.as_ref().and_then(next_hop))
+        Ok(self.ask(query).await?.as_ref().and_then(next_hop))
     }
 
-    /// Deletes what crashed runs left: TUN devices named `{prefix}N` that no process holds any more. Their
+    /// The interface by which a socket that is bound to nothing sends to `ip`; `None`: it cannot.
+    ///
+    /// # Errors
+    /// [`NetError::List`].
+    pub async fn leads_by(&self, ip: IpAddr) -> Result<Option<u32>, NetError> {
+        let query = match ip {
+            IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build(),
+            IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build(),
+        };
+        Ok(self.ask(query).await?.as_ref().and_then(device_of))
+    }
+
+    /// The route that the kernel would take; `None`: none.
+    async fn ask(&self, query: RouteMessage) -> Result<Option<RouteMessage>, NetError> {
+        let mut answer = std::pin::pin!(self.handle.route().get(query).execute());
+        match answer.try_next().await.map_err(to_io) {
+            Ok(route) => Ok(route),
+            Err(error) if is_unreachable(&error) => Ok(None),
+            Err(error) => Err(NetError::List(error)),
+        }
+    }
+
+    /// Deletes what crashed runs left: TUN and TAP devices named `{prefix}N` that no process holds any more. Their
     /// addresses and routes go with them. The names of those deleted.
     ///
     /// # Errors
@@ -173,13 +208,11 @@ impl Network {
     /// Keeps the kernel from making addresses of its own. False where there is no IPv6.
     async fn stop_kernel_addresses(&self, tun: &Tun) -> bool {
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        let message = LinkUnspec::new_with_index(tun.index())
-            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
-            .build();
-        match self.handle.link().set(message).execute().await {
+        let message = link(tun).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]));
+        match self.set_link(tun, message).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(error = %to_io(error), interface = tun.name(), "no IPv6 on the interface");
+                tracing::debug!(%error, "no IPv6 on the interface");
                 false
             }
         }
@@ -187,6 +220,9 @@ impl Network {
 
     async fn add(&self, tun: &Tun, net: IpNet) -> Result<(), NetError> {
         let mut request = self.handle.address().add(tun.index(), net.addr(), net.prefix_len()).replace();
+        if let IpNet::V4(v4) = net {
+            tun.set_broadcast(v4.broadcast());
+        }
         if net.addr().is_ipv6() {
             // Nobody else can have it; and while the kernel wonders, even if briefly, it takes no packet.
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
@@ -228,13 +264,24 @@ fn shield(name: &str) {
     }
 }
 
+/// Packets that wait in the interface for us: as many as in a TUN device. A queue of ours stands behind it.
+const QUEUE: u32 = 500;
+
 /// Where nobody has a route of their own to: the anycast address of port mappers, RFC 7723.
-const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
+pub(super) const ON_THE_INTERNET: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 9);
 
 /// The router that a route leads to, if one does.
 fn next_hop(message: &RouteMessage) -> Option<Ipv4Addr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(*ip),
+        _ => None,
+    })
+}
+
+/// The index of the interface that a route leads to.
+fn device_of(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     })
 }
@@ -271,12 +318,25 @@ fn route(message: &RouteMessage) -> Option<Route> {
     Some(route)
 }
 
+/// A change of our interface.
+fn link(tun: &Tun) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_index(tun.index())
+}
+
+/// A link's hardware address, if it is an Ethernet's.
+pub(super) fn hardware_address(link: &LinkMessage) -> Option<ethernet::Address> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
 /// The name of the interface `index`, if there is one.
 pub(super) fn device(index: u32) -> Option<String> {
     nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
 }
 
-/// Index and name, if the link is a TUN device of ours whose owner is gone: the kernel shows no carrier.
+/// Index and name, if the link is a TUN or TAP device (one kind to the kernel) of ours whose owner is gone: the kernel shows no carrier.
 fn leftover(link: &LinkMessage) -> Option<(u32, String)> {
     let (mut name, mut is_tun, mut is_held) = (None, false, true);
     for attribute in &link.attributes {
@@ -305,7 +365,7 @@ fn address_error(tun: &Tun, address: IpNet, error: rtnetlink::Error) -> NetError
     NetError::Address { name: tun.name().to_owned(), address, source: to_io(error) }
 }
 
-fn to_io(error: rtnetlink::Error) -> io::Error {
+pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),

@@ -94,7 +94,7 @@ impl Tun {
     ///
     /// # Errors
     /// Always.
-    pub fn send_joined(&self, _vnet: &[u8; Vnet::LEN], _head: &[u8], _parts: &[&[u8]]) -> io::Result<()> {
+    pub fn send_joined(&self, _vnet: &Vnet, _head: &[u8], _parts: &[&[u8]]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

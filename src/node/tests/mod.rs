@@ -3,6 +3,7 @@
 
 mod addresses;
 mod carriers;
+mod fan_out;
 mod floods;
 mod forgeries;
 mod lan;

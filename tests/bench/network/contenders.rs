@@ -34,7 +34,7 @@ pub struct Running {
 pub fn all() -> Vec<Contender> {
     let mut all = vec![
         contender("bare veth", |_| Ok(Running { programs: Vec::new(), relay: None, target: B.to_owned() })),
-        contender("floor: TUN to TUN", floor),
+        contender("floor: TAP to TAP", floor),
         contender("punchlan", |place| punchlan(place, PUNCHLAN, false)),
         contender("punchlan, relayed", |place| punchlan(place, PUNCHLAN, true)),
     ];
@@ -95,7 +95,7 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(run(command)?.stdout)?.trim().to_owned())
 }
 
-/// What a TUN costs alone: packets from one to the other, no UDP and no cryptography.
+/// What the interfaces cost alone: packets from one to the other, no UDP and no cryptography.
 fn floor(place: &Place) -> Result<Running> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env("PUNCHLAN_BENCH_FLOOR", format!("{} {}", place.a.name(), place.b.name()));

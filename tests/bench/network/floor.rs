@@ -1,12 +1,12 @@
-//! What any tunnel pays: packets read from one TUN and written to the other, super-packets and all.
+//! What any tunnel pays: packets read from one interface and written to the other, super-packets and all.
 
 use std::fs::File;
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use punchlan::io::net::{Addresses, Network};
-use punchlan::io::tun::Tun;
-use punchlan::offload::{Offload, Vnet};
+use punchlan::io::tun::{LEAD, Tun};
+use punchlan::offload::Offload;
 
 /// The far end.
 pub const B: &str = "10.82.0.2";
@@ -25,20 +25,20 @@ pub fn run(namespaces: &str) -> Result<()> {
             Network::open()?.configure(&tun, MTU, &addresses).await.context("configured")?;
             tuns.push(tun);
         }
-        let (mut there, mut back) = (vec![0; Vnet::LEN + (1 << 16)], vec![0; Vnet::LEN + (1 << 16)]);
+        let (mut there, mut back) = (vec![0; LEAD + (1 << 16)], vec![0; LEAD + (1 << 16)]);
         loop {
             let (from, to, buf, (vnet, len)) = tokio::select! {
-                read = tuns[0].recv(&mut there, Vnet::LEN, &mut []) => (&tuns[0], &tuns[1], &mut there, read?),
-                read = tuns[1].recv(&mut back, Vnet::LEN, &mut []) => (&tuns[1], &tuns[0], &mut back, read?),
+                read = tuns[0].recv(&mut there, LEAD, &mut []) => (&tuns[0], &tuns[1], &mut there, read?),
+                read = tuns[1].recv(&mut back, LEAD, &mut []) => (&tuns[1], &tuns[0], &mut back, read?),
             };
             let mut next = Some((vnet, len));
             for _ in 0..64 {
                 let Some((vnet, len)) = next else { break };
-                let _ = to.send_joined(&vnet.encode(), &buf[Vnet::LEN..Vnet::LEN + len], &[]);
-                next = from.try_recv(buf, Vnet::LEN, &mut [])?;
+                let _ = to.send_joined(&vnet, &buf[LEAD..LEAD + len], &[]);
+                next = from.try_recv(buf, LEAD, &mut [])?;
             }
             if let Some((vnet, len)) = next {
-                let _ = to.send_joined(&vnet.encode(), &buf[Vnet::LEN..Vnet::LEN + len], &[]);
+                let _ = to.send_joined(&vnet, &buf[LEAD..LEAD + len], &[]);
             }
         }
     })

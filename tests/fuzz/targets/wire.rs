@@ -122,7 +122,7 @@ fn handshake(bytes: &[u8]) {
 }
 
 fn packets(bytes: &[u8]) {
-    let _ = (ip::addresses(bytes), ip::is_listener_report(bytes), ip::is_router_message(bytes));
+    let _ = (ip::addresses(bytes), ip::is_link_message(bytes));
     if let Ok((segment, rest)) = Segment::decode(bytes) {
         assert!(rest.len() < bytes.len());
         let _ = segment.encode();

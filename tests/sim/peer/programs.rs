@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use punchlan::node::{HEADROOM, Outbound, TAILROOM};
+use punchlan::node::{HEADROOM, Interface, Join, Joins, Outbound, RealLan, TAILROOM};
 use punchlan::sans::{Instant, Transmit};
 
 use super::Peer;
@@ -62,12 +62,37 @@ impl Peer {
         self.settle(now);
     }
 
+    /// Programs here join these groups, and leave all others.
+    pub fn join(&mut self, now: Instant, groups: &[IpAddr]) {
+        let join = |group: &IpAddr| Join { group: *group, interface: Interface::Other(2), users: 1 };
+        let joins = Joins::new(groups.iter().map(join));
+        self.node.as_mut().expect("the peer runs").set_groups(now, joins);
+        self.settle(now);
+    }
+
+    /// A program here says something to many, on the overlay.
+    pub fn say(&mut self, now: Instant, to: IpAddr, payload: &[u8]) {
+        let me = self.node().me();
+        let source = if to.is_ipv4() { me.v4.expect("an address").into() } else { me.ula.into() };
+        self.write_tunnel(now, &packet::write(Kind::Udp, source, to, payload));
+    }
+
+    /// A packet for many came out of the tunnel.
+    pub(super) fn read_shared(&mut self, now: Instant, bytes: &[u8]) {
+        self.shared.push(bytes.to_vec());
+        if let (true, (_, destination, Inner::Udp(payload))) = (self.reflects, packet::read(bytes)) {
+            let lan: Vec<IpAddr> = self.interfaces.iter().map(ipnet::IpNet::addr).filter(IpAddr::is_ipv4).collect();
+            let mut again = packet::write(Kind::Udp, lan[0], destination, &payload);
+            let real = RealLan { interface: 2, broadcasts: &[], hosts: &lan };
+            self.node.as_mut().expect("the peer runs").handle_overheard(now, &real, &mut again);
+        }
+    }
+
     /// A packet came out of the tunnel.
     pub(super) fn read_tunnel(&mut self, now: Instant, bytes: &[u8]) {
         let (source, destination, inner) = packet::read(bytes);
         let me = self.node().me();
-        let shared = matches!(destination, IpAddr::V4(a) if a.is_broadcast() || a.octets()[3] == 255);
-        assert!(shared || me.iter().any(|a| a == destination), "{destination} is not an address of this tunnel");
+        assert!(me.iter().any(|a| a == destination), "{destination} is not an address of this tunnel");
         match inner {
             Inner::Udp(payload) => self.ledger.borrow_mut().arrived(now, self.host, &payload),
             Inner::EchoReply(payload) => self.ledger.borrow_mut().answered(now, self.host, &payload),

@@ -92,6 +92,7 @@ impl Peer {
 mod tests {
     use punchlan::id::SocketId;
     use punchlan::node::{AddressChoice, LanConfig, RelayConfig};
+    use punchlan::wire::session::feature;
 
     use super::*;
     use crate::sim::ledger;
@@ -111,6 +112,7 @@ mod tests {
             lan_discovery: true,
             relay: RelayConfig::default(),
             lan: LanConfig::default(),
+            features: feature::CARRYING | feature::GROUPS,
         };
         let now = Instant::from_nanos(1);
         let mut peer = Peer::new(HostId(0), profile, Vec::new(), ledger::Shared::default(), Names::default());
