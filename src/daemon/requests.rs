@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{Incoming, Refusal, Request, Response};
 use crate::io::clock;
-use crate::node::status::Peer;
+use crate::node::status::{Lan, Peer};
 use crate::node::{Command, Event, Node};
 
 /// Pings whose answers are awaited at once. Older ones are given up: their clients have long stopped waiting.
@@ -31,13 +31,14 @@ pub(super) enum Next {
 }
 
 impl Requests {
-    /// Answers or begins one.
-    pub(super) fn handle(&mut self, node: &mut Node, interface: &str, incoming: Incoming) -> Next {
+    /// Answers or begins one. `lan`: what is in force of it.
+    pub(super) fn handle(&mut self, node: &mut Node, interface: &str, lan: Lan, incoming: Incoming) -> Next {
         let Incoming { request, reply } = incoming;
         let (answer, next) = match request {
             Request::Status => {
                 let mut status = Box::new(node.status(clock::now()));
                 status.network.interface = Some(interface.to_owned());
+                status.lan = Some(lan);
                 (Response::Status { status }, Next::GoOn)
             }
             Request::Down => (Response::Done, Next::End),

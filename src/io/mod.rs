@@ -21,6 +21,7 @@
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting for many in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
+//! | what games meet on this LAN | [`doctor`] |
 //! | names | [`resolve`] |
 //! | port mappings on the router | [`portmap`] |
 //! | the state and run folders | [`store`] |
@@ -32,6 +33,7 @@
 //! over from the `tun` crate), `multicast/tap.rs` (the address of an interface) and `watched.rs` (handing a descriptor to the event loop).
 
 pub mod clock;
+pub mod doctor;
 pub mod entropy;
 #[cfg(target_os = "linux")]
 pub mod guard;
