@@ -4,6 +4,7 @@
 //! | protocol | asked at | says it by itself |
 //! |---|---|---|
 //! | [`minecraft`] | | group 224.0.2.60, port 4445 |
+//! | [`bedrock`] (Minecraft's other edition) | 19132 | |
 //! | [`source`] (Half-Life, Counter-Strike, Garry's Mod, ARK, Rust …) | 27015–27020 | |
 //! | [`quake`] (1, World, 2, 3, and what descends from them) | 26000, 27500, 27910, 27960–27963 | |
 //! | [`teeworlds`] (0.6, DDNet, 0.7) | 8303–8310 | |
@@ -11,6 +12,7 @@
 //! | [`ssdp`] (UPnP) | group 239.255.255.250, port 1900 | the same |
 //! | [`mdns`] (Bonjour, avahi) | group 224.0.0.251, port 5353 | the same |
 
+pub mod bedrock;
 pub mod mdns;
 pub mod minecraft;
 pub mod openttd;
@@ -114,14 +116,15 @@ pub fn questions(token: [u8; 4]) -> Vec<Question> {
         question(teeworlds::question(token[0]), &[8_303, 8_304, 8_305, 8_306]),
         question(teeworlds::token_question(token), &[8_303, 8_304, 8_305, 8_306]),
         question(openttd::QUESTION.to_vec(), &[3_979]),
+        question(bedrock::question(), &[19_132]),
     ]
 }
 
 /// What came to who asked; `None`: nothing that is understood.
 pub fn answer(token: [u8; 4], bytes: &[u8]) -> Option<Answer> {
-    source::read(bytes)
-        .or_else(|| teeworlds::read(token, bytes))
-        .or_else(|| quake::read(bytes).or_else(|| openttd::read(bytes)).map(Answer::Found))
+    source::read(bytes).or_else(|| teeworlds::read(token, bytes)).or_else(|| {
+        quake::read(bytes).or_else(|| openttd::read(bytes)).or_else(|| bedrock::read(bytes)).map(Answer::Found)
+    })
 }
 
 /// Words of somebody else: as text, not endless, in one line and without what steers a terminal.

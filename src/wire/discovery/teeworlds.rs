@@ -3,7 +3,7 @@
 //! ```text
 //! 0.6, DDNet   FF×6 FF FF FF FF "gie3" token 1   ->  FF×6 FF FF FF FF "inf3", then texts, each to a 00: token, version, name,
 //!                                                    map, kind of game, flags, players, most players, clients, most clients
-//! 0.7          04 00 00 FF FF FF FF 05 token 4, zeros up to 519   ->  04 00 00 token 4, 05 theirs 4
+//! 0.7          04 00 00 FF FF FF FF 05 token 4, zeros up to 520   ->  04 00 00 token 4, 05 theirs 4
 //!              21 theirs 4, token 4, FF FF FF FF "gie3" 0         ->  21 token 4, theirs 4, FF FF FF FF "inf3" 0, then texts:
 //!                                        version, name, host, map, kind of game; numbers: flags, level, players, most
 //!                                        players, clients, most clients
@@ -23,7 +23,7 @@ const TOKEN: u8 = 5;
 /// A packet of 0.7 outside of connections.
 const OUTSIDE: u8 = 0x21;
 /// A question for a token has this length, so that it is no shorter than any answer.
-const TOKEN_QUESTION: usize = 7 + 512;
+const TOKEN_QUESTION: usize = 520;
 
 /// Asks servers of 0.6.
 pub fn question(token: u8) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! What games and machines say on a LAN, of which none is ours: any bytes are understood within bounds, or are nothing. And
 //! the doctor's own question and answer.
 
-use punchlan::wire::discovery::{Answer, Found, answer, mdns, minecraft, openttd, quake, source, ssdp, teeworlds};
+use punchlan::wire::discovery::{
+    Answer, Found, answer, bedrock, mdns, minecraft, openttd, quake, source, ssdp, teeworlds,
+};
 use punchlan::wire::doctor;
 
 /// Asked with this, as servers say it back.
@@ -12,7 +14,7 @@ const TEXT: usize = 80;
 /// The first byte says which reader gets the rest.
 pub(crate) fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 9 {
+    match which % 10 {
         0 => check(minecraft::read(bytes)),
         1 => check_answer(source::read(bytes)),
         2 => check(quake::read(bytes)),
@@ -21,6 +23,7 @@ pub(crate) fn run(data: &[u8]) {
         5 => check(ssdp::read(bytes)),
         6 => services(bytes),
         7 => doctors(bytes),
+        8 => check(bedrock::read(bytes)),
         _ => check_answer(answer(TOKEN, bytes)),
     }
 }
