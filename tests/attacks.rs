@@ -319,6 +319,34 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "a member, or a program on its machine, floods all others by broadcast and multicast",
+        "500 packets a second at the sender, and of each member at every receiver, before they cost more than to open them; \
+         both name it",
+        &[
+            "src/node/tests/fan_out.rs: a_storm_is_cut_on_both_sides_and_named_while_it_lasts",
+            "src/node/tests/fan_out.rs: one_members_storm_does_not_cut_anothers_packets_nor_what_is_for_one",
+            "tests/simulation/fan_out.rs: a_storm_is_cut_and_named_and_disturbs_nobody",
+        ],
+    ),
+    attack(
+        "a member says without end which multicast groups it wants, or more than anybody can want",
+        "1 kB of addresses in ascending order, or nothing; the last word counts, and nobody else is told",
+        &[
+            "src/node/tests/fan_out.rs: a_member_that_says_its_groups_without_end_is_not_listened_to_without_end",
+            "src/wire/groups.rs: more_than_a_message_carries_is_everything",
+            "src/wire/groups.rs: groups_hold_in_both_directions",
+        ],
+    ),
+    attack(
+        "a member repeats what others ask, so that their questions are taken for echoes; or has echoes go in circles",
+        "what a member has said too is still sent once a second, and no more",
+        &[
+            "src/forward/repeats.rs: who_asks_what_others_ask_too_is_heard",
+            "src/forward/repeats.rs: a_circle_comes_to_its_end",
+            "tests/simulation/fan_out.rs: nothing_goes_in_circles_though_everybody_says_again_what_comes",
+        ],
+    ),
+    attack(
         "a user of the same machine asks, changes or floods",
         "the system says who asks; only root and the owner change something; a share of connections for each user",
         &[

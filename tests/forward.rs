@@ -191,7 +191,7 @@ fn what_is_not_the_common_case_is_left_as_it_is() {
     }
     let everyone = udp(overlay_addr(0), "10.77.255.255".parse().expect("v4"), 90);
     let mut buf = self::framed(&everyone);
-    assert_eq!(self::table(&mut lan, 0).seal(now, &mut buf), Err(Unsealed::Node));
+    assert_eq!(self::table(&mut lan, 0).seal(now, &mut buf), Err(Unsealed::Shared));
     assert_eq!(&buf[HEADROOM..HEADROOM + everyone.len()], &everyone);
 }
 

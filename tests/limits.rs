@@ -137,6 +137,24 @@ const AT_A_PEER: &[Limit] = &[
         "tests/namespaces/everybody.rs: a_storm_of_a_program_here_is_lost_before_it_costs_anything",
     ),
     limit(
+        "broadcast and multicast packets of one peer",
+        "500 a second",
+        "fan-in-rate",
+        "src/node/tests/fan_out.rs: a_storm_is_cut_on_both_sides_and_named_while_it_lasts",
+    ),
+    limit(
+        "what a peer says of the multicast groups that it wants",
+        "1 kB, and no more often than all its words",
+        "control-rate",
+        "src/node/tests/fan_out.rs: a_member_that_says_its_groups_without_end_is_not_listened_to_without_end",
+    ),
+    limit(
+        "broadcast and multicast packets of ours that a peer has sent word for word within the last second",
+        "1 a second, 2 at once",
+        "echo",
+        "src/node/tests/fan_out.rs: what_a_program_says_on_every_interface_is_heard_once_and_an_echo_comes_to_its_end",
+    ),
+    limit(
         "packets that wait for a session",
         "64 a peer, 2 s",
         "no-session",

@@ -102,7 +102,7 @@ pub enum Command {
     Rendezvous(RendezvousArgs),
     /// Have a running peer read its net.toml again
     #[command(
-        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, the switches under [peer], [relay], and what is logged. The rest is named,\nand takes effect at the next start. A file with a mistake changes nothing. SIGHUP to\n`punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
+        after_help = "What changes at once: the rendezvous, the devices that are denied, the names of network\nand machine, the switches under [peer], [relay], [lan], and what is logged. The rest is named,\nand takes effect at the next start. A file with a mistake changes nothing. SIGHUP to\n`punchlan up` does the same.\n\nExample:\n  sudo punchlan reload"
     )]
     Reload(Select),
     /// Free the address and the name of a member who is gone

@@ -191,6 +191,9 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         Some(missing) => Failure::NotPermitted(missing.to_string()),
         None => Failure::Failed(format!("no network interface could be made: {error}")),
     })?;
+    let tun = Arc::new(tun);
+    #[cfg(target_os = "linux")]
+    keep(&tun);
     #[cfg(target_os = "linux")]
     let _guard = if options.guard { Some(raise_guard(&tun, &overlay).await?) } else { None };
     #[cfg(not(target_os = "linux"))]
@@ -199,9 +202,6 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
             "[lan] guard is a rule of Linux' nftables, which this system does not have: delete it from net.toml".into(),
         ));
     }
-    let tun = Arc::new(tun);
-    #[cfg(target_os = "linux")]
-    keep(&tun);
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
     let _answers = Answers::start(tun.name(), overlay, &options.name);

@@ -3,9 +3,9 @@
 //! open with it while the node makes the next one; and the node itself goes through it.
 //!
 //! It takes the common case alone: a session that stands and one way; and it drops what is nobody's. **Everything else is
-//! the node's, whole**: packets for many, peers without a session or with two ways at the moment, whatever is not data, and
-//! data by another way than before. (What two others send each other through this machine it passes on, unopened:
-//! [`Carriage`].) So what is right never depends on this path, and the node need not know who goes
+//! the node's, whole**: packets for many (but a storm of them is cut here), peers without a session or with two ways at the
+//! moment, whatever is not data, and data by another way than before. (What two others send each other through this machine
+//! it passes on, unopened: [`Carriage`].) So what is right never depends on this path, and the node need not know who goes
 //! through it.
 //!
 //! What belongs to both is atomic or locked, and there is little of it:

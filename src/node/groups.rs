@@ -49,24 +49,28 @@ impl Talk {
 
 impl Node {
     /// What the programs of this machine have joined, all of it each time. Until this is called nothing is known of that.
+    /// Drain afterwards.
     pub fn set_groups(&mut self, now: Instant, joins: Joins) {
-        self.change_sharing(now, |sharing| sharing.joins = Arc::new(joins));
+        if *self.table.sharing().joins != joins {
+            let sharing = Sharing { joins: Arc::new(joins), ..self.table.sharing().clone() };
+            self.set_sharing(now, sharing);
+        }
     }
 
     pub(super) fn set_lan(&mut self, now: Instant, lan: LanConfig) {
-        self.change_sharing(now, |sharing| sharing.lan = lan);
+        if self.table.sharing().lan != lan {
+            let sharing = Sharing { lan, ..self.table.sharing().clone() };
+            self.set_sharing(now, sharing);
+        }
     }
 
-    fn change_sharing(&mut self, now: Instant, change: impl FnOnce(&mut Sharing)) {
-        let mut sharing = self.table.sharing().clone();
-        let before = wanted(&sharing);
-        change(&mut sharing);
-        let is_news = before != wanted(&sharing);
+    fn set_sharing(&mut self, now: Instant, sharing: Sharing) {
+        let is_news = wanted(self.table.sharing()) != wanted(&sharing);
         Arc::make_mut(&mut self.table).set_sharing(sharing);
         self.table_told = false;
         if is_news {
-            let met: Vec<PeerId> = self.peers.keys().copied().collect();
-            met.iter().for_each(|id| self.groups_are_news(now, id));
+            let all: Vec<PeerId> = self.peers.keys().copied().collect();
+            all.iter().for_each(|id| self.groups_are_news(now, id));
         }
     }
 

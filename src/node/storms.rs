@@ -1,5 +1,5 @@
 //! Who sends more packets for many than are let through, a peer or a program here, is named while it lasts: what is dropped
-//! is for somebody to see to.
+//! is for somebody to see to ([`crate::forward::Gate`] counts).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

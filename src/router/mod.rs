@@ -2,7 +2,7 @@
 //!
 //! Outwards, [`Router::route`] looks up who gets a packet from the TUN; what the kernel says to the link itself stays here.
 //! Inwards, [`Router::guard`] drops what a peer may not send: a source that is not one of its addresses, a destination that
-//! is not one of ours, or what would change our routes, neighbours or groups; and what the user does not let in ([`filter`]).
+//! is not one of ours, what would change our routes, neighbours or groups; and what the user does not let in ([`filter`]).
 //! Which peer holds a contested address or name is decided by [`bindings`], once, for both directions.
 
 pub mod bindings;

@@ -7,7 +7,7 @@ mod lan;
 
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::PacketBuilder;
@@ -17,7 +17,7 @@ use punchlan::crypto::{ReplayWindow, Suite};
 use punchlan::node::{Inbound, Outbound};
 use punchlan::offload::{Cut, Join, Place, Vnet};
 use punchlan::sans::Instant;
-use punchlan::wire::session::{Channel, HEADER, Header, TAG, data};
+use punchlan::wire::session::{Channel, HEADER, Header, OVERHEAD, TAG, data};
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
 
@@ -145,5 +145,38 @@ fn node(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, seal, offload, small_parts, node);
+/// A broadcast to so many peers, against as many packets to one each: what it costs, and what goes on the wire.
+fn fan_out(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fan-out");
+    for friends in [2_usize, 8, 32] {
+        let mut lan = Lan::new(friends);
+        let now = lan.now;
+        let broadcast = udp(overlay_addr(0), Ipv4Addr::BROADCAST, 100);
+        let to_each: Vec<Vec<u8>> =
+            (1..=friends).map(|n| framed(&udp(overlay_addr(0), overlay_addr(n), 100))).collect();
+        group.bench_function(BenchmarkId::new("one to all", friends), |b| {
+            b.iter(|| {
+                lan.nodes[0].handle_shared(now, black_box(&broadcast));
+                let sent = std::iter::from_fn(|| lan.nodes[0].poll_transmit());
+                let bytes: usize = sent.map(|transmit| transmit.payload.len()).sum();
+                assert_eq!(bytes, (broadcast.len() + OVERHEAD) * friends);
+            });
+        });
+        group.bench_function(BenchmarkId::new("one to each", friends), |b| {
+            let mut bufs = to_each.clone();
+            b.iter(|| {
+                for (buf, packet) in bufs.iter_mut().zip(&to_each) {
+                    buf.copy_from_slice(packet);
+                    let Outbound::Send { range, .. } = lan.nodes[0].handle_packet(now, buf) else {
+                        panic!("a session stands")
+                    };
+                    assert_eq!(range.len(), broadcast.len() + OVERHEAD);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(parts, seal, offload, small_parts, node, fan_out);
 criterion_main!(parts);

@@ -57,7 +57,7 @@ fn broadcast_reaches_all_and_multicast_those_who_have_joined_directly_and_relaye
     let (mut scene, [alice, bob, carol]) = three(1, |_, _| {});
     join(&mut scene, bob, &["239.1.2.3", "ff15::7"]);
     join(&mut scene, carol, &["239.1.2.4"]);
-    scene.run(SECOND);
+    scene.run(SECOND * 2);
     let (v4, v6) = (scene.v4(alice), scene.v6(alice));
     for (to, by_bob, by_carol) in [
         (EVERYBODY, true, true),
@@ -78,6 +78,8 @@ fn broadcast_reaches_all_and_multicast_those_who_have_joined_directly_and_relaye
         }
         assert!(heard(&mut scene, alice).is_empty(), "nothing comes back");
     }
+    let unwanted = [bob, carol].map(|peer| scene.machine(peer).node().dropped("not-joined"));
+    assert_eq!(unwanted, [0, 0], "what nobody there has joined was not even sent");
     // Who begins anew and has joined nothing gets nothing.
     scene.kill(bob);
     scene.up(bob);

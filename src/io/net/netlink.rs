@@ -48,8 +48,8 @@ impl Network {
         Ok(Self { handle })
     }
 
-    /// Gives the interface its MTU and addresses, that of the hardware included, and brings it up. Says whether it has IPv6: a machine on
-    /// which IPv6 is switched off for good is no error.
+    /// Gives the interface its MTU and addresses, that of the hardware included, and brings it up. Says whether it has
+    /// IPv6: a machine on which IPv6 is switched off for good is no error.
     ///
     /// # Errors
     /// [`NetError::Link`], [`NetError::Address`].
@@ -336,7 +336,8 @@ pub(super) fn device(index: u32) -> Option<String> {
     nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
 }
 
-/// Index and name, if the link is a TUN or TAP device (one kind to the kernel) of ours whose owner is gone: the kernel shows no carrier.
+/// Index and name, if the link is a TUN or TAP device (one kind to the kernel) of ours whose owner is gone: the kernel
+/// shows no carrier.
 fn leftover(link: &LinkMessage) -> Option<(u32, String)> {
     let (mut name, mut is_tun, mut is_held) = (None, false, true);
     for attribute in &link.attributes {

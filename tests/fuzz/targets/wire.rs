@@ -4,6 +4,7 @@ use punchlan::crypto::announcement;
 use punchlan::id::NetworkId;
 use punchlan::wire::announcement::{Announcement, split_signature};
 use punchlan::wire::beacon::Beacon;
+use punchlan::wire::groups::Groups;
 use punchlan::wire::probe::Probe;
 use punchlan::wire::rendezvous::items::{ToPeer, ToServer};
 use punchlan::wire::rendezvous::{Claim, Message, Unknown};
@@ -31,7 +32,10 @@ pub(crate) fn run(data: &[u8]) {
         0 => message(bytes),
         1 => to_server(bytes),
         2 => to_peer(bytes),
-        3 => again!(Control, bytes),
+        3 => {
+            again!(Control, bytes);
+            again!(Groups, bytes);
+        }
         4 => probe(bytes),
         5 => {
             if let Ok(header) = Header::decode(bytes) {
