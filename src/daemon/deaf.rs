@@ -1,7 +1,6 @@
 //! Systems on which nothing is overheard: what programs here say to everybody reaches the peers when it is said on the
 //! overlay's interface, and what peers say to everybody is given to that.
 
-use std::convert::Infallible;
 use std::io;
 
 use crate::io::net::Network;
@@ -14,12 +13,12 @@ pub(super) struct Ears;
 
 /// Nothing.
 #[derive(Debug)]
-pub(super) struct Heard(Infallible);
+pub(super) enum Heard {}
 
 impl Heard {
     /// Is never called.
     pub(super) fn show(self, _node: &mut Node, _ours: u32) {
-        match self.0 {}
+        match self {}
     }
 }
 

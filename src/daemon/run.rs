@@ -159,9 +159,11 @@ impl<S: Source> Peer<S> {
             }
             Err(error) => {
                 let text = format!(
-                    "games that look for others on this machine's LAN do not find them in the network, nor are they found by \
-                     some: what is sent there cannot be overheard ({error}). It takes CAP_NET_RAW: give it to the container \
-                     (--cap-add NET_RAW) or the service (CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW)"
+                    "games find each other by the interface {} alone: what they say to everybody on this machine's LAN \
+                     cannot be overheard, and what members say does not reach all who listen there ({error}). It takes \
+                     CAP_NET_RAW: give it to the container (--cap-add NET_RAW), the service (CapabilityBoundingSet=\
+                     CAP_NET_ADMIN CAP_NET_RAW) or the program (setcap cap_net_admin,cap_net_raw+ep)",
+                    self.tun.name()
                 );
                 self.node.warn(clock::now(), "deaf", String::new(), text);
             }

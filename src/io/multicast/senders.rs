@@ -10,12 +10,15 @@ use nix::libc;
 use rtnetlink::sys::constants::NETLINK_SOCK_DIAG;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use crate::sans::Instant;
+use crate::sans::{Instant, RateLimit};
 
 /// So long an answer is believed: programs that announce themselves do so again and again by one socket.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// More ports than these begin anew.
 const MOST: usize = 256;
+/// Questions a second, and at once: the kernel looks through all sockets for an answer. What comes from still other ports
+/// is of nobody's game.
+const ASKED: u32 = 50;
 
 /// Requests and answers (linux/inet_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -37,6 +40,7 @@ pub struct Senders {
     known: BTreeMap<(Family, u16), (Instant, bool)>,
     /// The answer for the packet before: later pieces of a datagram say no port.
     last: bool,
+    asks: RateLimit,
 }
 
 /// What a packet is of.
@@ -59,7 +63,7 @@ impl Senders {
         kernel.connect(&SocketAddr::new(0, 0))?;
         // It answers at once, or not at all.
         kernel.set_non_blocking(true)?;
-        Ok(Self { kernel, known: BTreeMap::new(), last: false })
+        Ok(Self { kernel, known: BTreeMap::new(), last: false, asks: RateLimit::new(ASKED, ASKED) })
     }
 
     /// Whether a packet of UDP that this machine sent is for everybody. Where nobody has its port any more, nobody waits for
@@ -78,6 +82,9 @@ impl Senders {
             && now - *asked < BELIEVED
         {
             return *everybody;
+        }
+        if !self.asks.allow(now) {
+            return false;
         }
         let everybody = self.ask(family, port).unwrap_or_else(|error| {
             // It knows nothing of UDP's sockets: better too many hear it than too few.
@@ -207,8 +214,18 @@ mod tests {
         for port in 0..=u16::try_from(MOST).unwrap() {
             senders.known.insert((Family::V6, port), (now, false));
         }
-        senders.means_everybody(now, Family::V4, 1);
+        senders.means_everybody(now + BELIEVED, Family::V4, 1);
         assert!(senders.known.len() <= MOST);
+    }
+
+    #[test]
+    fn who_takes_a_new_port_for_every_packet_has_the_kernel_look_through_its_sockets_so_often_alone() {
+        let (mut senders, now) = (Senders::open().unwrap(), clock::now());
+        let sockets: Vec<UdpSocket> =
+            (0..=ASKED).map(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).collect();
+        let ports = sockets.iter().map(|socket| socket.local_addr().unwrap().port());
+        let heard = ports.filter(|port| senders.means_everybody(now, Family::V4, *port)).count();
+        assert_eq!(heard, usize::try_from(ASKED).unwrap());
     }
 
     #[test]
