@@ -204,7 +204,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     }
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
-    let _answers = Answers::start(tun.name(), overlay, &options.name);
+    let _answers = Answers::start((tun.name(), tun.index()), overlay, &options.name);
 
     let run_dir = RunDir::create(&folders.run, &id).map_err(|error| failure::of_run(&folders.run, &error))?;
     let control = control::Server::bind(&run_dir)?;

@@ -5,8 +5,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -18,6 +19,8 @@ use crate::wire::doctor::{Answer, GROUP, LONGEST, PORT, Question};
 /// Answers a second, and at once: all that some members ask in one go, each in four ways and twice.
 const RATE: u32 = 50;
 const AT_ONCE: u32 = 200;
+/// After an error.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers while it lives.
 #[derive(Debug)]
@@ -28,9 +31,9 @@ pub struct Answers {
 impl Answers {
     /// Begins to answer members of this overlay on its interface, as `name`. Where the system gives no socket, nothing is
     /// answered, which costs nobody anything but the answer. Must be called inside a tokio runtime.
-    pub fn start(interface: &str, overlay: OverlayNet, name: &str) -> Self {
+    pub fn start((interface, index): (&str, u32), overlay: OverlayNet, name: &str) -> Self {
         let mut tasks = JoinSet::new();
-        for socket in [v4(interface), v6(interface)] {
+        for socket in [v4(interface, index), v6(interface)] {
             match socket {
                 Ok(socket) => drop(tasks.spawn(answer(socket, overlay, name.to_owned()))),
                 Err(error) => tracing::debug!(%error, interface, "`punchlan games` of others gets no answer"),
@@ -40,13 +43,10 @@ impl Answers {
     }
 }
 
-fn v4(interface: &str) -> io::Result<UdpSocket> {
+fn v4(interface: &str, index: u32) -> io::Result<UdpSocket> {
     let socket = on(Domain::IPV4, interface)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).into())?;
-    #[cfg(target_os = "linux")]
-    if let Ok(index) = nix::net::if_::if_nametoindex(interface)
-        && let Err(error) = socket.join_multicast_v4_n(&GROUP, &socket2::InterfaceIndexOrAddress::Index(index))
-    {
+    if let Err(error) = socket.join_multicast_v4_n(&GROUP, &InterfaceIndexOrAddress::Index(index)) {
         tracing::debug!(%error, interface, "`punchlan games` of others gets no answer to multicast");
     }
     UdpSocket::from_std(socket.into())
@@ -88,9 +88,6 @@ async fn answer(socket: UdpSocket, overlay: OverlayNet, name: String) {
         }
     }
 }
-
-/// After an error.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 fn is_member(overlay: &OverlayNet, from: IpAddr) -> bool {
     match from {

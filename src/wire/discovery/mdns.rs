@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn kinds_that_are_listed_are_asked_for() {
-        let list = b"\0\0\x84\0\0\0\0\x01\0\0\0\0\x09_services\x07_dns-sd\x04_udp\x05local\0\0\x0c\0\x01\0\0\x11\x94\0\x0c\x05_http\x04_tcp\xc0\x23";
+        let list = b"\0\0\x84\0\0\0\0\x01\0\0\0\0\x09_services\x07_dns-sd\x04_udp\x05local\0\0\x0c\0\x01\0\0\x11\x94\0\x0d\x05_http\x04_tcp\xc0\x23";
         let said = read(list).expect("an answer");
         assert_eq!(said.kinds.iter().map(kind).collect::<Vec<_>>(), [Some("_http._tcp".to_owned())]);
         assert!(ask_for(said.kinds[0].clone()).is_some_and(|bytes| bytes.windows(6).any(|part| part == b"\x05_http")));
