@@ -88,8 +88,9 @@ async fn look(status: Status, seconds: u64) -> Result<Looked, Failure> {
             _ => ears::listen(Duration::from_secs(seconds), here, broadcast).await,
         }
     };
-    let (machine, replies, ears) =
-        tokio::join!(machine::look(&interface), round_trip::ask(broadcast, &asked), listening);
+    // Before there are sockets of our own to be seen.
+    let machine = machine::look(&interface).await;
+    let (replies, ears) = tokio::join!(round_trip::ask(broadcast, &asked), listening);
     let no_sockets = |error| Failure::Failed(format!("the system gives no sockets to ask by: {error}"));
     let Replies { replies, unsent } = replies.map_err(no_sockets)?;
     let firewall = machine.firewall.clone().and_then(|rules| blocked(&rules, &status, &interface));

@@ -144,14 +144,13 @@ struct Mouths {
 
 impl Mouths {
     fn open(here: Option<Ipv4Addr>, broadcast: Ipv4Addr) -> io::Result<Self> {
-        let overlay = match here {
-            Some(here) => {
-                let socket = unbound()?;
-                socket2::SockRef::from(&socket).set_multicast_if_v4(&here)?;
-                Some(Arc::new(socket))
-            }
-            None => None,
+        // Without an address there is nothing to be asked there.
+        let into_overlay = |here: Ipv4Addr| {
+            let socket = unbound()?;
+            socket2::SockRef::from(&socket).set_multicast_if_v4(&here)?;
+            io::Result::Ok(Arc::new(socket))
         };
+        let overlay = here.and_then(|here| into_overlay(here).ok());
         Ok(Self { token: entropy::bytes(), broadcast, unbound: Arc::new(unbound()?), overlay })
     }
 

@@ -103,13 +103,15 @@ async fn one_way(socket: &UdpSocket, by: By, to: &[SocketAddr]) -> Replies {
         sent.push((nonce, clock::now()));
         for to in to {
             if let Err(error) = socket.send_to(&Question(nonce).encode(), to).await {
-                found.unsent.push((by, format!("{to}: {error}")));
+                let problem = (by, format!("{to}: {error}"));
+                if !found.unsent.contains(&problem) {
+                    found.unsent.push(problem);
+                }
             }
         }
         let patience = if round < ROUNDS { BETWEEN } else { PATIENCE };
         let _ = timeout(patience, gather(socket, by, &sent, &mut found.replies)).await;
     }
-    found.unsent.dedup();
     found
 }
 
