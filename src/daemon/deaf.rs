@@ -5,7 +5,6 @@ use std::io;
 
 use crate::io::net::Network;
 use crate::node::{LanConfig, Node};
-use crate::router::Owned;
 
 /// No ears.
 #[derive(Debug)]
@@ -35,9 +34,6 @@ impl Ears {
     pub(super) async fn listen(&mut self, _net: &Network, _ours: u32, _lan: LanConfig) -> io::Result<()> {
         Ok(())
     }
-
-    /// It is not said elsewhere.
-    pub(super) const fn say(&mut self, _me: &Owned, _packet: &[u8]) {}
 
     /// Waits for ever.
     pub(super) async fn next(&mut self) -> Heard {

@@ -3,7 +3,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | which interfaces those are | [`uplinks`] |
+//! | which interfaces those are | [`uplinks()`] |
 //! | what leaves by them to everybody, overheard | [`Tap`], [`filter`] |
 //! | whether it is meant for those there alone | [`Senders`] |
 //! | which groups programs are in, and where | [`Groups`] |

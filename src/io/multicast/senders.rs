@@ -240,6 +240,7 @@ mod tests {
         };
         assert!(!hears(&mut senders, [0, 185]), "the first was not heard");
         assert!(hears(&mut senders, [0x20, 0]) && hears(&mut senders, [0x20, 185]) && hears(&mut senders, [1, 114]));
+        let mut senders = Senders::open().unwrap();
         for nonsense in [&[][..], &[0x45], &[0x4f; 20], &[0x60; 41], &[0x10; 60]] {
             assert!(!senders.mean_everybody(clock::now(), nonsense), "{nonsense:?}");
         }
