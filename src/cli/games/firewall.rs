@@ -93,7 +93,7 @@ pub(super) fn blocked(ruleset: &str, packet: Packet<'_>) -> Result<Vec<Blocked>,
     Ok(blocked)
 }
 
-/// Whether a packet to this machine passes the chain, by IPv4. The guard of [lan] lets everything of ours through.
+/// Whether a packet to this machine passes the chain, by IPv4. Our own guard lets through what comes by ours.
 fn is_on_the_way(chain: &Value) -> bool {
     let hook = chain["hook"].as_str().unwrap_or_default();
     let family = chain["family"].as_str().unwrap_or_default();
