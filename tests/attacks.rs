@@ -367,6 +367,19 @@ const ATTACKS: &[Attack] = &[
         ],
     ),
     attack(
+        "a member, or somebody on the LAN, answers what games ask with bytes that are to harm",
+        "readers of few lines, each within bounds; no more is kept than somebody reads; who wants to be asked again is twice",
+        &[
+            "tests/corpus.rs: of_games_and_machines",
+            "src/wire/discovery/mod.rs: somebodys_words_are_one_short_line_that_steers_nothing",
+        ],
+    ),
+    attack(
+        "a member has the others write to somebody by asking in his name who hears a broadcast",
+        "a member's source is its own; no answer is longer than its question; only members are answered, at a pace",
+        &["src/wire/doctor.rs: a_question_is_never_shorter_than_its_answer"],
+    ),
+    attack(
         "rubbish, a million times",
         "nothing that does not authenticate changes anything, and everything is counted",
         &[

@@ -2,6 +2,8 @@
 //! daemons that are played by this test.
 #![cfg(unix)]
 
+#[path = "cli/games.rs"]
+mod games;
 #[path = "cli/netcheck.rs"]
 mod netcheck;
 #[path = "cli/stage.rs"]
@@ -197,6 +199,7 @@ fn every_command_has_help_with_an_example() {
         "status",
         "ping",
         "why",
+        "games",
         "netcheck",
         #[cfg(target_os = "linux")]
         "lab",
@@ -289,7 +292,7 @@ fn what_cannot_be_written_is_named_and_a_dangling_link_is_not_followed() {
 fn when_nothing_runs_the_answer_is_four_and_stdout_is_empty() {
     let here = Here::new();
     fs::create_dir_all(here.path("run").join(NetworkId([9; 32]).to_string())).expect("a folder that a crash left");
-    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["forget", "bob"]] {
+    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["games"], &["forget", "bob"]] {
         assert!(here.fails(words, 4).contains("nothing is running"), "{words:?}");
     }
 }
@@ -300,7 +303,7 @@ fn with_several_networks_one_must_be_named() {
     let _friday = here.daemon(1, "friday", answer);
     assert!(here.succeeds(&["status"]).contains("friday: you are alice, 10.77.0.1"));
     let _work = here.daemon(2, "work", answer);
-    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["forget", "bob"]] {
+    for words in [&["status"][..], &["status", "--json"], &["down"], &["ping", "bob"], &["games"], &["forget", "bob"]] {
         let said = here.fails(words, 2);
         assert!(said.contains("--network") && said.contains("friday") && said.contains("work"), "{said}");
     }

@@ -4,6 +4,8 @@
 
 #[path = "fuzz/targets/client.rs"]
 mod client;
+#[path = "fuzz/targets/discovery.rs"]
+mod discovery;
 #[path = "fuzz/targets/live.rs"]
 mod live;
 #[path = "fuzz/targets/names.rs"]
@@ -40,6 +42,11 @@ fn replay(target: &str, least: usize, run: impl Fn(&[u8])) {
 #[test]
 fn of_the_wire() {
     replay("wire", 300, wire::run);
+}
+
+#[test]
+fn of_games_and_machines() {
+    replay("discovery", 60, discovery::run);
 }
 
 #[test]

@@ -17,6 +17,8 @@ mod blocked;
 mod carriers;
 #[path = "namespaces/command.rs"]
 mod command;
+#[path = "namespaces/doctor.rs"]
+mod doctor;
 #[path = "namespaces/events.rs"]
 mod events;
 #[path = "namespaces/everybody.rs"]

@@ -79,6 +79,11 @@ pub enum Command {
     /// Say why a peer is reached as it is, and what would help
     #[command(after_help = "Examples:\n  punchlan why bob\n  punchlan why 10.77.0.2 --json | jq .cause")]
     Why(Why),
+    /// Find out what stands in the way of games on this LAN, and who offers one
+    #[command(
+        after_help = "A doctor for play: the interface and its routes, where broadcasts leave, the firewall (read, never\nchanged; that takes root), a broadcast and back to every member who is here, and which games\nand machines are heard, here, at the members and on your real LAN: Minecraft, Source, Quake,\nTeeworlds, OpenTTD, SSDP, mDNS. Whatever is found ends in what to do.\n\nExamples:\n  sudo punchlan games\n  punchlan games --seconds 20              listen for longer\n  punchlan games --json | jq .findings\n\nExit code 1 if members are here and nobody answers what is sent to all, 4 if nothing runs."
+    )]
+    Games(Games),
     /// Find out what the router here does to UDP, and what that means for play
     #[command(
         after_help = "Needs no root and no running peer. Asks the rendezvous of net.toml, or those that are named\n(any STUN server can be asked), and the router for what ports it maps. A rendezvous that\nlistens on two ports tells most strict routers from others, one with two addresses all:\n`punchlan rendezvous --listen 3478 --listen 3479`, and conf/rendezvous.toml.\n\nExamples:\n  punchlan netcheck\n  punchlan netcheck friday.toml --json | jq .nat\n  punchlan netcheck --rendezvous play.example.org --stun 198.51.100.7:3478\n  punchlan netcheck --lifetime             and how long a way stays open: up to 5 minutes\n\nExit code 1 if nobody answered at all."
@@ -222,6 +227,20 @@ pub struct Why {
     /// A peer's name or address
     #[arg(value_name = "PEER")]
     pub peer: String,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub select: Select,
+}
+
+/// `punchlan games`
+#[derive(Debug, clap::Args)]
+pub struct Games {
+    /// For how long to listen for games; 0 for not at all
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub seconds: u64,
     /// For programs
     #[arg(long)]
     pub json: bool,

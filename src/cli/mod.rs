@@ -10,6 +10,7 @@ mod down;
 mod failure;
 mod files;
 mod forget;
+mod games;
 mod init;
 mod invite;
 mod join;
@@ -62,6 +63,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Why(args) => why::run(&args),
+        Command::Games(args) => games::run(&args),
         Command::Netcheck(args) => netcheck::run(&args),
         #[cfg(target_os = "linux")]
         Command::Lab(args) => lab::run(&args),

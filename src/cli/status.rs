@@ -291,6 +291,7 @@ pub(super) mod tests {
             }],
             peers: vec![bob],
             warnings: Vec::new(),
+            lan: None,
             counters: Counters::default(),
         }
     }

@@ -51,9 +51,10 @@ use crate::control;
 use crate::crypto::{DeviceSecrets, Identity, NetworkSecrets, Suites};
 use crate::forward::SUPER_PACKET;
 use crate::id::{Epoch, NetworkKey, PeerId};
+use crate::io::doctor::Answers;
 #[cfg(target_os = "linux")]
 use crate::io::guard::Guard;
-use crate::io::lan::Lan;
+use crate::io::lan;
 use crate::io::net::{Addresses, Network};
 use crate::io::portmap::PortMapper;
 use crate::io::signal::{self, Reloads};
@@ -61,6 +62,7 @@ use crate::io::store::{Folders, Loaded, RunDir, StateDir};
 use crate::io::tun::{NAME_PREFIX, Tun};
 use crate::io::udp::bind_pair;
 use crate::io::{clock, entropy, limits, permission};
+use crate::node::status::Lan;
 use crate::node::{AddressChoice, LanConfig, LocalSocket, MTU, Node, NodeConfig, RelayConfig, RendezvousConfig};
 use crate::offload::Offload;
 use crate::router::Owned;
@@ -115,6 +117,14 @@ pub struct Options {
     pub dns: bool,
     /// What to log, if net.toml says it.
     pub log: Option<String>,
+}
+
+impl Options {
+    /// `[lan]`, for the status.
+    fn lan(&self) -> Lan {
+        let LanConfig { broadcast, multicast } = self.lan;
+        Lan { broadcast, multicast, allow: self.allow.as_ref().map(Ports::entries), guard: self.guard }
+    }
 }
 
 /// Runs a peer in the foreground until it is told to stop. Calls `ready` once, when interface and control
@@ -198,6 +208,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
     }
     net.configure(&tun, MTU, &interface_addresses(&overlay, &node.me())).await?;
     net.limit_super_packets(&tun, SUPER_PACKET).await;
+    let _answers = Answers::start((tun.name(), tun.index()), overlay, &options.name);
 
     let run_dir = RunDir::create(&folders.run, &id).map_err(|error| failure::of_run(&folders.run, &error))?;
     let control = control::Server::bind(&run_dir)?;
@@ -224,7 +235,7 @@ pub async fn up(options: Options, source: impl Source, ready: impl FnOnce(&str))
         writer,
         port_mapper,
         nat_check: None,
-        lan: Lan::new(heard),
+        lan: lan::Lan::new(heard),
         ears: Ears::new(),
         names,
         net,

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{Incoming, Refusal, Request, Response};
 use crate::io::clock;
-use crate::node::status::{Dns, Peer};
+use crate::node::status::{Dns, Lan, Peer};
 use crate::node::{Command, Event, Node};
 
 /// Pings whose answers are awaited at once. Older ones are given up: their clients have long stopped waiting.
@@ -31,13 +31,19 @@ pub(super) enum Next {
 }
 
 impl Requests {
-    /// Answers or begins one.
-    pub(super) fn handle(&mut self, node: &mut Node, interface: &str, dns: Option<Dns>, incoming: Incoming) -> Next {
+    /// Answers or begins one. Of the interface: its name, how programs know the members' names, what is in force of `[lan]`.
+    pub(super) fn handle(
+        &mut self,
+        node: &mut Node,
+        (interface, dns, lan): (&str, Option<Dns>, Lan),
+        incoming: Incoming,
+    ) -> Next {
         let Incoming { request, reply } = incoming;
         let (answer, next) = match request {
             Request::Status => {
                 let mut status = Box::new(node.status(clock::now()));
                 (status.network.interface, status.network.dns) = (Some(interface.to_owned()), dns);
+                status.lan = Some(lan);
                 (Response::Status { status }, Next::GoOn)
             }
             Request::Down => (Response::Done, Next::End),

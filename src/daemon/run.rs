@@ -127,7 +127,11 @@ impl<S: Source> Peer<S> {
                     drop(self.reload());
                     self.overhear().await;
                 }
-                request = control.next() => match self.requests.handle(&mut self.node, self.tun.name(), self.names.report(), request) {
+                request = control.next() => match self.requests.handle(
+                    &mut self.node,
+                    (self.tun.name(), self.names.report(), self.options.lan()),
+                    request,
+                ) {
                     Next::GoOn => {}
                     Next::Reload(reply) => {
                         drop(reply.send(self.reload()));

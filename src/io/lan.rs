@@ -131,7 +131,7 @@ fn ears_v6(interfaces: impl Iterator<Item = u32>) -> impl Iterator<Item = io::Re
 }
 
 /// A socket that shares its address with whoever else listens here.
-fn ear(family: Domain, local: SocketAddr) -> io::Result<Socket> {
+pub(super) fn ear(family: Domain, local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     // There the sharing of a group's port has another name.

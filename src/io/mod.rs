@@ -21,6 +21,7 @@
 //! | memory that goes back to the system | [`memory`] |
 //! | waiting for many in a thread of its own | `ready` |
 //! | what the NAT does | [`netcheck`] |
+//! | what games meet on this LAN | [`doctor`] |
 //! | names | [`resolve`] |
 //! | questions for the members' names | [`dns`] |
 //! | the system's own ways to names | `hosts`, `resolved` |
@@ -35,6 +36,7 @@
 
 pub mod clock;
 pub mod dns;
+pub mod doctor;
 pub mod entropy;
 #[cfg(target_os = "linux")]
 pub mod guard;

@@ -31,6 +31,7 @@ impl Node {
             return;
         }
         let Some(packet) = heard.adopt(packet, self.router.me(), self.router.broadcast()) else { return };
+        self.router.filter().sent(packet);
         self.share(now, Door::RealLan(lan.interface), packet, |node| node.fan_out_pieces(now, packet));
     }
 

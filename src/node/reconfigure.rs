@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::servers::Server;
 use super::{LanConfig, Node, RelayConfig, RendezvousConfig};
 use crate::id::{PeerId, ServerId};
-use crate::router::filter::Ports;
+use crate::router::filter::{Ports, Protocol};
 use crate::sans::Instant;
+use crate::wire::doctor;
 
 /// What may change while a node runs. All of it is given each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,9 @@ impl Node {
         }
     }
 
-    pub(super) fn set_allow(&mut self, ports: Option<Ports>) {
+    /// Whoever looks for what stands in the way is answered whatever else is let in.
+    pub(super) fn set_allow(&mut self, mut ports: Option<Ports>) {
+        ports.iter_mut().for_each(|ports| ports.open(Protocol::Udp, doctor::PORT..=doctor::PORT));
         let filter = self.router.filter().with(ports);
         Arc::make_mut(&mut self.router).set_filter(filter);
     }

@@ -17,7 +17,8 @@ use crate::sans::Instant;
 const ALWAYS: [&str; 3] = ["malformed", "replayed", "source-not-owned"];
 
 impl Node {
-    /// Everything that `punchlan status` shows. The interface's name, and what is said of names, are the shell's to fill in.
+    /// Everything that `punchlan status` shows. The interface's name, how names are known and `[lan]` are the shell's to fill
+    /// in.
     pub fn status(&self, now: Instant) -> Status {
         let mut peers: Vec<PeerReport> = self.peers.values().map(|peer| self.peer_report(now, peer)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -37,6 +38,7 @@ impl Node {
             rendezvous: self.servers.iter().map(rendezvous_report).collect(),
             peers,
             warnings: self.warnings.to_vec(),
+            lan: None,
             counters: Counters { drop: self.all_drops() },
         }
     }

@@ -29,6 +29,9 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// What somebody must act on.
     pub warnings: Vec<Warning>,
+    /// `[lan]` of net.toml as it is in force; `None`: an older version's daemon.
+    #[serde(default)]
+    pub lan: Option<Lan>,
     /// Numbers since start.
     pub counters: Counters,
 }
@@ -95,6 +98,19 @@ pub struct Me {
     /// What it carries for others.
     #[serde(default)]
     pub carries: Carries,
+}
+
+/// `[lan]` of net.toml as it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// Whether broadcasts go to the others, and come from them.
+    pub broadcast: bool,
+    /// The same of multicast.
+    pub multicast: bool,
+    /// At which ports members may speak to this machine first, as `25565/tcp` or `27015-27020/udp`; `None`: at all.
+    pub allow: Option<Vec<String>>,
+    /// Whether what comes for the overlay by another interface is kept out.
+    pub guard: bool,
 }
 
 /// What a member carries between others, who do not reach each other directly.

@@ -17,7 +17,7 @@ const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
 /// The two protocols that have ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
     Tcp,

@@ -17,10 +17,15 @@
 //! 0xE9–0xEF reserved; the rest is counted and dropped
 //! ```
 //!
+//! Inside the overlay two members may ask each other whether what is for many arrives ([`doctor`]); and games, which all have
+//! their own ways to say that they are there, are understood as far as that goes ([`discovery`]).
+//!
 //! Where UDP does not pass, the same datagrams go by a stream ([`stream`]). All integers are big-endian. Unknown trailing bytes are ignored, unknown kinds are counted.
 
 pub mod announcement;
 pub mod beacon;
+pub mod discovery;
+pub mod doctor;
 pub mod groups;
 pub mod ip;
 pub mod probe;

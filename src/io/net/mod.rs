@@ -7,6 +7,8 @@ mod changes;
 #[cfg(target_os = "linux")]
 mod everybody;
 #[cfg(target_os = "linux")]
+mod facts;
+#[cfg(target_os = "linux")]
 mod keep;
 #[cfg(target_os = "linux")]
 mod multicast;

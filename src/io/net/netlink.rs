@@ -293,7 +293,7 @@ fn is_unreachable(error: &io::Error) -> bool {
 }
 
 /// The route in a message, if it leads to unicast addresses.
-fn route(message: &RouteMessage) -> Option<Route> {
+pub(super) fn route(message: &RouteMessage) -> Option<Route> {
     let kinds = [RouteType::Unicast, RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit];
     if !kinds.contains(&message.header.kind) {
         return None;

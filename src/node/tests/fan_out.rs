@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::forward::RealLan;
+use crate::router::filter::Ports;
 use crate::wire::groups::Groups;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,6 +247,19 @@ fn what_a_program_says_on_a_real_lan_is_heard_by_the_peers_as_ours() {
     overhear(&mut lan, &udp("192.0.2.10", "192.0.2.20"));
     overhear(&mut lan, &udp("192.0.2.20", "192.0.2.255"));
     assert!(lan.hosts[1].2.is_empty());
+}
+
+#[test]
+fn answers_to_what_was_overheard_are_let_in_where_members_may_speak_to_nothing_first() {
+    let mut lan = friends();
+    lan.node(0).set_allow(Some(Ports::default()));
+    let mut answer = udp(&lan.v4(1), &lan.v4(0));
+    answer[22..24].copy_from_slice(&1_000_u16.to_be_bytes());
+    lan.send(1, &answer);
+    assert_eq!((lan.hosts[0].2.len(), lan.node(0).dropped("not-allowed")), (0, 1));
+    overhear(&mut lan, &udp("192.0.2.10", "192.0.2.255"));
+    lan.send(1, &answer);
+    assert_eq!(lan.hosts[0].2, [answer]);
 }
 
 #[test]
