@@ -101,6 +101,8 @@ pub struct Network {
     pub servers: Vec<String>,
     /// The overlay.
     pub subnet: Ipv4Net,
+    /// What else stands in the net.toml of members that start from now on.
+    pub more: String,
     /// What its programs log, if not what they log by themselves: `PUNCHLAN_LOG`.
     pub log: Option<String>,
     /// How much of the kernel's work those take over that start from now on: `PUNCHLAN_OFFLOAD`.
@@ -136,6 +138,7 @@ impl Network {
             key,
             servers,
             subnet: SUBNET.parse()?,
+            more: String::new(),
             log: None,
             offload: "all",
             trust: None,
