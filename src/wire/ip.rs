@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{
-    IpNumber, IpSlice, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TransportSlice,
+    IpNumber, IpSlice, Ipv4HeaderSlice, Ipv6ExtensionSlice, Ipv6HeaderSlice, SlicedPacket, TransportSlice,
 };
 
 use super::Malformed;
@@ -58,7 +58,7 @@ pub fn is_link_message(packet: &[u8]) -> bool {
     // What cannot be read to its end could be one.
     let Ok(sliced) = SlicedPacket::from_ip(packet) else { return true };
     match sliced.transport {
-        _ if sliced.is_ip_payload_fragmented() => begins_link_message(&sliced),
+        _ if sliced.is_ip_payload_fragmented() => begins_link_message(packet),
         Some(TransportSlice::Icmpv6(icmp)) => is_of_link_v6(icmp.type_u8()),
         Some(TransportSlice::Icmpv4(icmp)) => is_of_link_v4(icmp.type_u8()),
         _ => false,
@@ -77,27 +77,17 @@ const fn is_of_link_v6(kind: u8) -> bool {
 }
 
 /// The same of a fragment. Only the first says what the whole is, and without it the others are nothing.
-fn begins_link_message(sliced: &SlicedPacket<'_>) -> bool {
-    let (payload, offset) = match &sliced.net {
-        Some(NetSlice::Ipv4(v4)) => (v4.payload(), v4.header().fragments_offset()),
-        Some(NetSlice::Ipv6(v6)) => {
-            let fragment = v6.extensions().clone().into_iter().find_map(|header| match header {
-                Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.fragment_offset()),
-                _ => None,
-            });
-            (v6.payload(), fragment.unwrap_or_default())
-        }
-        _ => return true,
-    };
-    if offset.value() != 0 {
-        return false;
-    }
-    match (payload.ip_number, payload.payload.first()) {
-        (IpNumber::ICMP, Some(kind)) => is_of_link_v4(*kind),
-        (IpNumber::IPV6_ICMP, Some(kind)) => is_of_link_v6(*kind),
-        // Nothing of it, or more headers of IPv6: what it is stands further on.
-        (IpNumber::ICMP | IpNumber::IPV6_ICMP, None) => true,
-        (number, _) => matches!(sliced.net, Some(NetSlice::Ipv6(_))) && number.is_ipv6_ext_header_value(),
+fn begins_link_message(packet: &[u8]) -> bool {
+    match upper(packet) {
+        None => true,
+        Some(Upper { later: true, .. }) => false,
+        Some(Upper { protocol, bytes, .. }) => match (protocol, bytes.first()) {
+            (IpNumber::ICMP, Some(kind)) => is_of_link_v4(*kind),
+            (IpNumber::IPV6_ICMP, Some(kind)) => is_of_link_v6(*kind),
+            // Nothing of it, or more headers of IPv6: what it is stands further on.
+            (IpNumber::ICMP | IpNumber::IPV6_ICMP, None) => true,
+            (number, _) => packet.first().is_some_and(|byte| byte >> 4 == 6) && number.is_ipv6_ext_header_value(),
+        },
     }
 }
 
