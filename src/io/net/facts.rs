@@ -1,10 +1,9 @@
 //! What an interface is, and what leads to it: for whoever looks for what stands in the way.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::RouteAttribute;
 
@@ -29,21 +28,14 @@ impl Network {
     }
 
     async fn leading_to(&self, name: &str) -> Result<Vec<(IpNet, u32)>, NetError> {
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         let mut routes = Vec::new();
-        for all_of_family in [v4, v6] {
-            let mut list = std::pin::pin!(self.handle.route().get(all_of_family).execute());
-            while let Some(message) = list.try_next().await.map_err(|error| NetError::List(to_io(error)))? {
-                let Some(found) = route(&message).filter(|found| found.device.as_deref() == Some(name)) else {
-                    continue;
-                };
-                let metric = message.attributes.iter().find_map(|attribute| match attribute {
-                    RouteAttribute::Priority(metric) => Some(*metric),
-                    _ => None,
-                });
-                routes.push((found.net, metric.unwrap_or(0)));
-            }
+        for message in self.route_messages().await? {
+            let Some(found) = route(&message).filter(|found| found.device.as_deref() == Some(name)) else { continue };
+            let metric = message.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Priority(metric) => Some(*metric),
+                _ => None,
+            });
+            routes.push((found.net, metric.unwrap_or(0)));
         }
         routes.sort_unstable();
         routes.dedup();

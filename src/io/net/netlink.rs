@@ -142,18 +142,24 @@ impl Network {
     /// # Errors
     /// [`NetError::List`].
     pub async fn routes(&self) -> Result<Vec<Route>, NetError> {
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let mut routes = Vec::new();
-        for all_of_family in [v4, v6] {
-            let mut list = std::pin::pin!(self.handle.route().get(all_of_family).execute());
-            while let Some(message) = list.try_next().await.map_err(|error| NetError::List(to_io(error)))? {
-                routes.extend(route(&message));
-            }
-        }
+        let mut routes: Vec<Route> = self.route_messages().await?.iter().filter_map(route).collect();
         routes.sort_unstable();
         routes.dedup();
         Ok(routes)
+    }
+
+    /// The same as the kernel says it, with whatever else there is.
+    pub(super) async fn route_messages(&self) -> Result<Vec<RouteMessage>, NetError> {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut messages = Vec::new();
+        for all_of_family in [v4, v6] {
+            let mut list = std::pin::pin!(self.handle.route().get(all_of_family).execute());
+            while let Some(message) = list.try_next().await.map_err(|error| NetError::List(to_io(error)))? {
+                messages.push(message);
+            }
+        }
+        Ok(messages)
     }
 
     /// The router that leads from here to the internet by IPv4; `None` without one, or where the way there needs none
